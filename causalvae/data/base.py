@@ -1,0 +1,121 @@
+"""A data set is a function: `observe(factors, key) -> images`, pure, jitted and vmapped.
+
+Stored sets gather, procedural sets render; nothing downstream can tell them apart. That is what makes
+`do(f_k := v)` one line and lets sampling, training and interventions compile into one program.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+PyTree = Any
+
+
+def static(default: Any = None) -> Any:
+    """A dataclass field that is part of the type as jit sees it (hashable, compared by value)."""
+    return struct.field(pytree_node=False, default=default)
+
+
+@struct.dataclass
+class Dataset:
+    """A data set whose images are a function of factors. A pytree: pass it to jitted functions as an argument.
+
+    `arrays` are the only leaves (a stored set's images, a renderer's tables); all else is static, so two
+    data sets of one kind share one compilation. Static callables must be module-level functions.
+    """
+
+    name: str = static("")
+    source: str = static("procedural")  # "real" or "procedural"; stamped on every result
+    factor_names: tuple[str, ...] = static(())
+    factor_sizes: tuple[int, ...] = static(())
+    image_shape: tuple[int, int, int] = static((64, 64, 3))  # H, W, C
+    render: Callable = static()  # (arrays, factors [K] int32, key) -> image [H, W, C] float32 in [0, 1]
+    arrays: PyTree = None
+    deterministic: bool = static(True)  # False: the image also depends on an instance drawn from the key
+    factor_kind: str = static("generative")  # or "attributes": labels that did not make the image
+    draw: Callable | None = static()  # (arrays, key) -> factors [K]; None: independent and uniform
+    propagate: Callable | None = static()  # (arrays, factors [K], factor, key) -> factors: a graph's descendants
+    pair: Callable | None = static()  # (arrays, key) -> (factors [K], image): sets without `render`
+    provenance: tuple[tuple[str, Any], ...] = static(())  # file, checksum, options; hashable, JSON-able
+
+    @property
+    def num_factors(self) -> int:
+        return len(self.factor_sizes)
+
+    @property
+    def size(self) -> int:
+        """Number of factor combinations, or of stored images where factors do not index them."""
+        return dict(self.provenance).get("num_images", math.prod(self.factor_sizes))
+
+    def observe(self, factors: jax.Array, key: jax.Array) -> jax.Array:
+        """Images [N, H, W, C] in [0, 1] of `factors` [N, K].
+
+        Row n draws its instance from the n-th key split from `key`, so that the same key with other factors
+        gives the same instances: a counterfactual, not another sample.
+        """
+        if self.render is None:
+            raise ValueError(
+                f"{self.name} ({self.source}) has no generative factors: no image can be made from its "
+                f"{self.factor_kind}. Use `sample`, or source='procedural', whose causes are known."
+            )
+        if factors.ndim != 2 or factors.shape[1] != self.num_factors:
+            raise ValueError(
+                f"{self.name}: factors must be [N, {self.num_factors}] "
+                f"({', '.join(self.factor_names)}), not {list(factors.shape)}"
+            )
+        keys = jax.random.split(key, factors.shape[0])
+        return jax.vmap(self.render, in_axes=(None, 0, 0))(self.arrays, factors, keys)
+
+    def sample_factors(self, key: jax.Array, num: int) -> jax.Array:
+        """Factors [num, K] int32 from the set's own distribution."""
+        if self.draw is not None:
+            return jax.vmap(self.draw, in_axes=(None, 0))(self.arrays, jax.random.split(key, num))
+        sizes = jnp.asarray(self.factor_sizes, jnp.int32)
+        return jax.random.randint(key, (num, self.num_factors), 0, sizes[None, :], jnp.int32)
+
+    def sample(self, key: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
+        """(factors [num, K], images [num, H, W, C]) from the set's own distribution."""
+        if self.pair is not None:
+            return jax.vmap(self.pair, in_axes=(None, 0))(self.arrays, jax.random.split(key, num))
+        factor_key, image_key = jax.random.split(key)
+        factors = self.sample_factors(factor_key, num)
+        return factors, self.observe(factors, image_key)
+
+    def intervene(self, factors: jax.Array, factor: int | str, values: jax.Array, key: jax.Array) -> jax.Array:
+        """do(f_k := v): `factors` [N, K] with column `factor` set to `values` [N] and, in a set with a causal
+        graph, its descendants drawn again (with the exogenous noise that `key` gives)."""
+        index = self.factor_index(factor)
+        changed = factors.at[:, index].set(jnp.asarray(values, factors.dtype))
+        if self.propagate is None:
+            return changed
+        keys = jax.random.split(key, factors.shape[0])
+        return jax.vmap(self.propagate, in_axes=(None, 0, None, 0))(self.arrays, changed, index, keys)
+
+    def factor_index(self, factor: int | str) -> int:
+        """The position of a factor given by name or index; ValueError names the factors that exist."""
+        if isinstance(factor, str) and factor in self.factor_names:
+            return self.factor_names.index(factor)
+        if not isinstance(factor, str) and 0 <= factor < self.num_factors:
+            return int(factor)
+        raise ValueError(
+            f"{self.name} has no factor {factor!r}; it has "
+            + ", ".join(f"{i}: {name} ({n})" for i, (name, n) in enumerate(zip(self.factor_names, self.factor_sizes)))
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What a result must say of its data: name, source, factors and provenance (JSON-able)."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "factors": dict(zip(self.factor_names, self.factor_sizes)),
+            "factor_kind": self.factor_kind,
+            "deterministic": self.deterministic,
+            "image_shape": list(self.image_shape),
+            **dict(self.provenance),
+        }
