@@ -52,9 +52,9 @@ def load(name: str, source: str = "auto", data_dir: str | None = None, **options
     FileNotFoundError where source="real" finds no files.
     """
     if name not in DATASETS:
-        raise ValueError(f"no data set is called {name!r}{_nearest(name, DATASETS)}; there are: {', '.join(DATASETS)}")
+        raise ValueError(f"no data set {name!r}{_nearest(name, DATASETS)}; there are: {', '.join(DATASETS)}")
     if source not in SOURCES:
-        raise ValueError(f"source must be one of {', '.join(SOURCES)}, not {source!r}{_nearest(source, SOURCES)}")
+        raise ValueError(f"no source {source!r}{_nearest(source, SOURCES)}; there are: {', '.join(SOURCES)}")
     entry = DATASETS[name]
     if source == "real" and entry.real is None:
         raise ValueError(f"{name} exists only as a procedural set; use source='procedural'")
@@ -74,7 +74,7 @@ def _resolve(name: str, target: str) -> Callable[..., Any]:
     try:
         return getattr(importlib.import_module(f"{__name__}.{module_name}"), function_name)
     except (ModuleNotFoundError, AttributeError) as error:
-        raise ImportError(f"{name} is not available: {__name__}.{target} cannot be imported ({error})") from error
+        raise ImportError(f"{name} is not available: cannot import {__name__}.{target} ({error})") from error
 
 
 def _call(name: str, target: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Dataset:
@@ -83,7 +83,8 @@ def _call(name: str, target: str, arguments: tuple[Any, ...], options: dict[str,
     for option in options:
         if option not in accepted:
             listed = ", ".join(accepted) or "none"
-            raise ValueError(f"{name} ({target}) takes no option {option!r}{_nearest(option, accepted)}; it takes: {listed}")
+            nearest = _nearest(option, accepted)
+            raise ValueError(f"{name} ({target}) takes no option {option!r}{nearest}; it takes: {listed}")
     return function(*arguments, **options)
 
 
