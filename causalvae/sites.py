@@ -1,0 +1,222 @@
+"""The one hook: every activation worth naming passes through `tap(site, value)`.
+
+A model's forward function is `forward(params, x, key, tap) -> outputs`. Capturing, patching, perturbing and
+mediating are calls of that same function with another tap, so jit, vmap, grad and sharding apply to all of
+them and nothing is ever mutated. Edits are arguments (arrays plus a static operation), never closures over
+data: jit keys on their structure, and vmap runs over units, values and ensemble members.
+
+    outputs, activations = run(model, params, x, edits={"latent/z": set_unit(3, 2.0)}, capture=("decoder/*",))
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+PyTree = Any
+Tap = Callable[[str, jax.Array], jax.Array]
+
+
+def no_tap(site: str, value: jax.Array) -> jax.Array:
+    """The tap of an ordinary forward pass: leaves every activation as it is."""
+    return value
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Activations(dict):
+    """site -> activation, in the order of the forward pass. (A plain dict comes out of jit sorted by name.)"""
+
+    def tree_flatten_with_keys(self):
+        return tuple((jax.tree_util.DictKey(k), v) for k, v in self.items()), tuple(self)
+
+    @classmethod
+    def tree_unflatten(cls, sites, values):
+        return cls(zip(sites, values))
+
+
+# --- edits -----------------------------------------------------------------------------------------------
+
+
+def replace(activation: jax.Array, value: jax.Array) -> jax.Array:
+    """The default operation of an edit: the new value in place of the old one."""
+    return jnp.broadcast_to(value, activation.shape).astype(activation.dtype)
+
+
+def add(activation: jax.Array, value: jax.Array) -> jax.Array:
+    """The operation that adds `value` to the activation."""
+    return activation + jnp.broadcast_to(value, activation.shape).astype(activation.dtype)
+
+
+@struct.dataclass
+class Edit:
+    """What to do to one site's activation: `where(selected, operation(activation, value), activation)`.
+
+    `units` are indices of the last axis (channels of a convolutional site, entries of a dense one); `mask` is
+    boolean and broadcastable to the activation [B, ..., units]. With neither, the whole site is edited. A
+    negative unit selects nothing, which lets a padded list of units be a plain array.
+    """
+
+    value: PyTree = None
+    units: jax.Array | None = None
+    mask: jax.Array | None = None
+    operation: Callable[[jax.Array, PyTree], jax.Array] = struct.field(pytree_node=False, default=replace)
+
+    def __call__(self, activation: jax.Array) -> jax.Array:
+        changed = self.operation(activation, self.value)
+        if self.units is not None:
+            units = jnp.atleast_1d(jnp.asarray(self.units))
+            chosen = (jnp.arange(activation.shape[-1])[:, None] == units[None, :]).any(axis=1)
+            changed = jnp.where(jnp.broadcast_to(chosen, activation.shape), changed, activation)
+        if self.mask is not None:
+            changed = jnp.where(jnp.broadcast_to(self.mask, activation.shape), changed, activation)
+        return changed
+
+
+Edits = Mapping[str, Edit | Sequence[Edit]]  # several edits of one site are applied in order
+
+
+def set_unit(unit: int | jax.Array, value: float | jax.Array) -> Edit:
+    """do(unit := value) on the last axis; `value` is broadcastable to the activation [B, ..., units]."""
+    return Edit(value=value, units=unit)
+
+
+def set_units(units: Sequence[int] | jax.Array, values: jax.Array) -> Edit:
+    """do(units := values): `values` is a whole activation, broadcastable, of which only `units` are taken."""
+    return Edit(value=values, units=jnp.asarray(units))
+
+
+def patch(values: jax.Array, mask: jax.Array | None = None) -> Edit:
+    """The activation replaced by `values` (of a source run, say) where `mask` is true, or everywhere."""
+    return Edit(value=values, mask=mask)
+
+
+def shift_unit(unit: int | jax.Array, amount: float | jax.Array) -> Edit:
+    """`amount` added to one unit of the last axis."""
+    return Edit(value=amount, units=unit, operation=add)
+
+
+def transform(function: Callable[[jax.Array, PyTree], jax.Array], value: PyTree = None, **where) -> Edit:
+    """Any pure function (activation, value) -> activation, at `units=` or under `mask=`. Give a named,
+    module-level function: it is a static argument, and a fresh lambda compiles afresh."""
+    return Edit(value=value, operation=function, **where)
+
+
+# --- running ---------------------------------------------------------------------------------------------
+
+
+def run(
+    model: Any,
+    params: PyTree,
+    x: jax.Array,
+    key: jax.Array | None = None,
+    edits: Edits | None = None,
+    capture: Iterable[str] = (),
+) -> tuple[Any, Activations]:
+    """The forward pass under `edits`, with the activations that `capture` names.
+
+    model: anything with `forward(params, x, key, tap) -> outputs`, or such a function itself.
+    key: the posterior's noise; None takes the posterior mean. The same key gives the same noise, edited or not.
+    edits: site -> Edit or list of Edits. capture: site names or patterns such as "decoder/*".
+    Returns (outputs, activations), activations in forward order and as they are after the edits.
+    Compiles once per model, shapes and structure of `edits`; other values of an edit do not recompile.
+    Raises ValueError naming what exists for an unknown site, a unit out of range, or a value of a wrong shape.
+    """
+    forward = getattr(model, "forward", model)
+    edits = {site: _as_tuple(edit) for site, edit in (edits or {}).items()}
+    capture = (capture,) if isinstance(capture, str) else tuple(capture)
+    check_edits(edits, capture, site_shapes(forward, params, x))
+    return _run(forward, capture, params, x, key, edits)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _run(forward, capture, params, x, key, edits):
+    return tapped(forward, capture, params, x, key, edits)
+
+
+def tapped(forward, capture, params, x, key, edits):
+    """`run` without checks and without a jit of its own: the form that vmapped sweeps build on.
+    `edits` maps a site to a tuple of Edits."""
+    captured = Activations()
+
+    def tap(site, value):
+        for edit in edits.get(site, ()):
+            value = edit(value)
+        if any(fnmatch.fnmatchcase(site, pattern) for pattern in capture):
+            captured[site] = value
+        return value
+
+    outputs = forward(params, x, key, tap)
+    return outputs, captured
+
+
+def site_shapes(model: Any, params: PyTree, x: jax.Array) -> Activations:
+    """site -> jax.ShapeDtypeStruct of its activation [B, ..., units], in forward order. Computes nothing."""
+    forward = getattr(model, "forward", model)
+    leaves, tree = jax.tree.flatten((params, x))
+    return _site_shapes(forward, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+
+
+@functools.lru_cache(maxsize=256)
+def _site_shapes(forward, tree, avals):
+    params, x = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*aval) for aval in avals])
+    everything = functools.partial(tapped, forward, ("*",), key=None, edits={})
+    return jax.eval_shape(lambda params, x: everything(params, x)[1], params, x)
+
+
+# --- checks ----------------------------------------------------------------------------------------------
+
+
+def check_site(site: str, shapes: Mapping[str, Any]) -> None:
+    """ValueError, naming the nearest and all sites, unless `site` is one of `shapes`."""
+    if site not in shapes:
+        near = difflib.get_close_matches(site, shapes, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no site {site!r} in this model.{hint} Its sites, in order: {', '.join(shapes)}")
+
+
+def check_units(site: str, units: Any, shapes: Mapping[str, Any]) -> None:
+    """ValueError if a concrete unit index does not exist at `site` (traced indices cannot be seen)."""
+    if units is None or isinstance(units, jax.core.Tracer):
+        return
+    size, units = shapes[site].shape[-1], np.atleast_1d(np.asarray(units))
+    if not np.issubdtype(units.dtype, np.integer):
+        raise ValueError(f"units of site {site!r} must be integers, not {units.dtype}")
+    if units.size and (units.max() >= size or units.min() < -1):
+        raise ValueError(f"no unit {units[(units >= size) | (units < -1)][0]} at {site!r}: it has units 0 to {size - 1}")
+
+
+def check_edits(edits: Mapping[str, Sequence[Edit]], capture: Sequence[str], shapes: Mapping[str, Any]) -> None:
+    """ValueError if an edit or a capture pattern does not fit the sites that exist."""
+    for pattern in capture:
+        if not fnmatch.filter(shapes, pattern):
+            check_site(pattern, shapes)
+    for site, several in edits.items():
+        check_site(site, shapes)
+        for edit in several:
+            check_units(site, edit.units, shapes)
+            parts = [("mask", edit.mask)] + [("value", edit.value)] * (edit.operation in (replace, add))
+            for part, array in parts:
+                if array is not None and not _fits(jnp.shape(array), shapes[site].shape):
+                    raise ValueError(
+                        f"the {part} for site {site!r} has shape {list(jnp.shape(array))}, which does not "
+                        f"broadcast to the activation {list(shapes[site].shape)}"
+                    )
+
+
+def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, target) == tuple(target)
+    except ValueError:
+        return False
+
+
+def _as_tuple(edit: Edit | Sequence[Edit]) -> tuple[Edit, ...]:
+    return (edit,) if isinstance(edit, Edit) else tuple(edit)
