@@ -30,7 +30,8 @@ def procedural(strides: tuple[int, ...] = (1, 1, 1, 1, 1)) -> Dataset:
     factors = factor_tables.DSPRITES
     if len(strides) != len(factors) or any(int(stride) != stride or stride < 1 for stride in strides):
         raise ValueError(f"strides must be {len(factors)} positive integers, one per factor, not {strides!r}")
-    sizes = tuple(math.ceil(size / stride) for size, stride in zip(factor_tables.sizes(factors), strides, strict=True))
+    full = factor_tables.sizes(factors)
+    sizes = tuple(math.ceil(size / stride) for size, stride in zip(full, strides, strict=True))
     x, y = _vertex_tables()
     shape, scale, turn, pos_x, pos_y = (slice(None, None, stride) for stride in strides)
     return Dataset(
