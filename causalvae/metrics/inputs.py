@@ -1,0 +1,142 @@
+"""Checks on codes and factors, and what every metric does to them first: class ids, splits, histogram bins.
+
+This is host code (numpy): it raises, drops and reorders, which compiled code cannot. The kernels behind it
+take what it returns.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+STANDARD_TRAIN, STANDARD_TEST = 10_000, 5_000  # Locatello et al. 2019
+
+
+class Inputs(NamedTuple):
+    """Checked codes and factors. Classes are numbered 0 to sizes[k] - 1; constant factors are gone."""
+
+    codes: np.ndarray  # [N, d] float32 or float64, as given
+    factors: np.ndarray  # [N, K] int32
+    sizes: tuple[int, ...]  # number of classes of each kept factor
+    dropped: tuple[int, ...]  # positions of the constant factors, in the factors as given
+
+
+def check(codes: ArrayLike, factors: ArrayLike) -> Inputs:
+    """Codes [N, d] and factors [N, K] ready for a metric.
+
+    Class ids may have gaps (they are renumbered); factors with one value are dropped and named in `dropped`.
+    Raises ValueError for wrong shapes, different N, fewer than 2 rows, codes that are not finite, factors
+    that are not integers or are negative, and where no factor varies.
+    """
+    codes = check_codes(codes)
+    factors = _check_factors(np.asarray(factors), codes.shape[0])
+    columns = [np.unique(column, return_inverse=True) for column in factors.T]
+    kept = [k for k, (values, _) in enumerate(columns) if len(values) > 1]
+    if not kept:
+        raise ValueError(
+            f"every one of the {factors.shape[1]} factors is constant: nothing can be disentangled"
+        )
+    return Inputs(
+        codes=codes,
+        factors=np.stack([columns[k][1].reshape(-1) for k in kept], axis=1).astype(np.int32),
+        sizes=tuple(len(columns[k][0]) for k in kept),
+        dropped=tuple(k for k in range(len(columns)) if k not in kept),
+    )
+
+
+def check_codes(codes: ArrayLike, name: str = "codes") -> np.ndarray:
+    """Codes [N, d] as float32 or float64; ValueError for another shape, fewer than 2 rows, or NaN and
+    infinity."""
+    codes = np.asarray(codes)
+    if codes.ndim != 2 or codes.shape[1] == 0:
+        raise ValueError(f"{name} must be [N, d] (points by latents, d at least 1), not {list(codes.shape)}")
+    if codes.shape[0] < 2:
+        raise ValueError(f"{name} must have at least 2 rows, not {codes.shape[0]}")
+    if codes.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must be real numbers, not {codes.dtype}")
+    if codes.dtype != np.float32:
+        codes = codes.astype(np.float32 if codes.dtype == np.float16 else np.float64)
+    bad = ~np.isfinite(codes)
+    if bad.any():
+        latents = np.flatnonzero(bad.any(axis=0)).tolist()
+        raise ValueError(
+            f"{name} holds {int(bad.sum())} values that are NaN or infinite, in latents {latents}: "
+            "drop those rows, or find out why the encoder diverged"
+        )
+    return codes
+
+
+def _check_factors(factors: np.ndarray, num_rows: int) -> np.ndarray:
+    if factors.ndim != 2 or factors.shape[1] == 0:
+        raise ValueError(f"factors must be [N, K] (points by factors), not {list(factors.shape)}")
+    if factors.shape[0] != num_rows:
+        raise ValueError(
+            f"codes have {num_rows} rows but factors have {factors.shape[0]}: each point needs one of both"
+        )
+    if factors.dtype.kind not in "iub":
+        raise ValueError(
+            f"factors must be integer class ids, not {factors.dtype}: cast ids that are stored as floats "
+            "with .astype(int), and bin continuous factors first"
+        )
+    if factors.dtype.kind == "i" and factors.min() < 0:
+        columns = np.flatnonzero((factors < 0).any(axis=0)).tolist()
+        raise ValueError(f"factors {columns} have negative class ids; ids start at 0")
+    return factors
+
+
+class Split(NamedTuple):
+    train: np.ndarray  # row indices
+    test: np.ndarray
+
+
+def split_rows(
+    num_rows: int, num_train: int | None = None, num_test: int | None = None, seed: int | None = 0
+) -> Split:
+    """Disjoint rows for fitting and for testing.
+
+    num_train: None for two thirds, at most 10,000. num_test: None for the rest, at most 5,000.
+    seed: rows are shuffled with it first; None keeps their order (first rows train, last rows test).
+    Raises ValueError where there are not enough rows.
+    """
+    if num_train is None:
+        num_train = min(STANDARD_TRAIN, max(1, round(2 * num_rows / 3)))
+    if num_test is None:
+        num_test = min(STANDARD_TEST, num_rows - num_train)
+    if num_train < 1 or num_test < 1 or num_train + num_test > num_rows:
+        raise ValueError(
+            f"{num_train} training and {num_test} test rows were asked for, at least 1 each, "
+            f"and there are {num_rows}: give more codes, or a smaller num_train"
+        )
+    order = np.arange(num_rows) if seed is None else np.random.default_rng(seed).permutation(num_rows)
+    return Split(order[:num_train], order[num_rows - num_test :])
+
+
+def discretise(codes: np.ndarray, bins: int = 20) -> np.ndarray:
+    """Bin indices [N, d] int32 in 0 to bins - 1: equal-width bins over each latent's own range.
+
+    The same bins as numpy's histogram in the codes' own precision, because identity codes lie exactly on the
+    edges, where one rounding moves a class to another bin. A constant latent falls into one bin.
+    """
+    if bins < 2:
+        raise ValueError(f"bins must be at least 2, not {bins}")
+    return np.stack([_bin(column, bins) for column in codes.T], axis=1).astype(np.int32)
+
+
+def _bin(column: np.ndarray, bins: int) -> np.ndarray:
+    if column.min() == column.max():
+        return np.zeros(len(column), np.int64)
+    for dtype in (column.dtype, np.float64):
+        try:
+            edges = np.histogram_bin_edges(column.astype(dtype), bins)
+        except ValueError:  # so small a range that the edges would not be distinct numbers
+            continue
+        return np.digitize(column, edges[:-1]) - 1
+    return np.minimum(np.unique(column, return_inverse=True)[1], bins - 1)
+
+
+def dead_latents(codes: np.ndarray) -> np.ndarray:
+    """Which latents [d] bool are dead: constant, or varying by less than the rounding of their own values."""
+    spread = np.ptp(codes.astype(np.float64), axis=0)
+    return spread <= 4 * np.finfo(codes.dtype).eps * np.abs(codes).max(axis=0)
