@@ -1,0 +1,94 @@
+"""Save and restore: Orbax, atomic, the latest step kept plus the best.
+
+A checkpoint is one pytree of arrays (training.TrainState). Two functions and the manager they share; typed
+PRNG keys are stored as their raw data.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+PyTree = Any
+METRIC = "loss"  # what "best" means: the lowest training loss, averaged since the last report
+
+
+def manager(directory: str | pathlib.Path, keep: int = 1) -> ocp.CheckpointManager:
+    """The checkpoint manager of a run: keeps the latest `keep` steps and the best one."""
+    keep_policy = checkpoint_managers.AnyPreservationPolicy(
+        [
+            checkpoint_managers.LatestN(keep),
+            checkpoint_managers.BestN(get_metric_fn=lambda metrics: -metrics[METRIC], n=1),
+        ]
+    )
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=keep_policy, create=True, enable_async_checkpointing=False
+    )
+    handlers = {"state": ocp.StandardCheckpointHandler()}
+    return ocp.CheckpointManager(pathlib.Path(directory).resolve(), options=options, item_handlers=handlers)
+
+
+def save(checkpoints: ocp.CheckpointManager, step: int, state: PyTree, loss: float) -> None:
+    """Write `state` as the checkpoint of `step`. Atomic: a killed process leaves the previous one whole."""
+    if step in checkpoints.all_steps():
+        return
+    arrays = ocp.args.StandardSave(_without_key_types(state))
+    checkpoints.save(step, args=ocp.args.Composite(state=arrays), metrics={METRIC: float(loss)}, force=True)
+    checkpoints.wait_until_finished()
+
+
+def restore(checkpoints: ocp.CheckpointManager, template: PyTree, step: int | None = None) -> PyTree | None:
+    """The state saved at `step` (default: the latest), or None where nothing has been saved yet.
+
+    template: a pytree of arrays or ShapeDtypeStructs of the same structure, shapes and dtypes. Raises
+    ValueError naming the first difference if the checkpoint is of another model, or if it cannot be read.
+    """
+    step = checkpoints.latest_step() if step is None else step
+    if step is None:
+        return None
+    where = f"the checkpoint of step {step} in {checkpoints.directory}"
+    wanted = jax.eval_shape(_without_key_types, template)
+    try:
+        found = checkpoints.item_metadata(step).state
+    except Exception as error:  # orbax raises many types for a damaged directory
+        raise ValueError(f"{where} cannot be read ({error}); delete that step's folder to go on") from error
+    _check_same(found, wanted, where)
+    try:
+        restored = checkpoints.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))
+    except Exception as error:
+        raise ValueError(f"{where} is damaged ({error}); delete that step's folder to go on") from error
+    return jax.tree.map(_with_key_type, template, restored.state)
+
+
+def _check_same(found: PyTree, wanted: PyTree, where: str) -> None:
+    if found is None:
+        raise ValueError(f"{where} holds no training state; delete that step's folder to go on")
+    found = {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in _leaves(getattr(found, "tree", found))}
+    wanted = {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in _leaves(wanted)}
+    # Orbax names the fields of tuples by their index, so compare shapes as a multiset, then name a difference.
+    if sorted(found.values()) != sorted(wanted.values()):
+        missing = next((f"{k} {v}" for k, v in wanted.items() if v not in found.values()), "the number of arrays")
+        raise ValueError(
+            f"{where} is of another model: it holds {len(found)} arrays where {len(wanted)} are wanted, and "
+            f"differs at {missing}. Choose another --workdir, or the configuration that wrote it."
+        )
+
+
+def _leaves(tree: PyTree):
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))[0]
+
+
+def _is_key(leaf) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _without_key_types(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+
+
+def _with_key_type(template, leaf):
+    return jax.random.wrap_key_data(leaf) if _is_key(template) else leaf

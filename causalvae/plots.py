@@ -1,0 +1,177 @@
+"""Arrays in, figures out. Every figure says in its subtitle what data it shows; nothing is computed here.
+
+Figures are plain `matplotlib.figure.Figure` objects (no pyplot state), so they work in threads, notebooks and
+without a display. `save` writes one as a PNG, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#1f2933", "#667380", "#d9dee3"
+ACCENTS = ("#2b6cb0", "#dd6b20", "#2f855a", "#b83280", "#6b46c1", "#b7791f", "#c53030", "#2c7a7b")
+SEQUENTIAL = "viridis"
+
+
+def save(figure: Figure, path: str | pathlib.Path, dpi: int = 130) -> pathlib.Path:
+    """Write a figure as the file type of `path`'s suffix, through a temporary file beside it."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    figure.savefig(temporary, dpi=dpi, bbox_inches="tight", facecolor="white")
+    temporary.replace(path)
+    return path
+
+
+def titled(width: float, height: float, title: str, subtitle: str) -> Figure:
+    """An empty figure with a left-aligned title and a smaller line under it."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=12, color=INK, fontweight="bold")
+    figure.text(0.01, 1 - 0.33 / height, subtitle, ha="left", va="top", fontsize=8.5, color=MUTED)
+    return figure
+
+
+def style(axes) -> None:
+    """Quiet axes: no box, light ticks."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(GRID)
+    axes.tick_params(colors=MUTED, labelsize=8)
+
+
+def as_rgb(images: np.ndarray) -> np.ndarray:
+    """[..., H, W, 1 or 3] in [0, 1] -> [..., H, W, 3]."""
+    images = np.clip(np.asarray(images, np.float32), 0, 1)
+    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+
+
+def tile(images: np.ndarray, gap: int = 2, fill: float = 1.0) -> np.ndarray:
+    """Images [rows, columns, H, W, C] as one picture [., ., 3] with `gap` pixels of `fill` between them."""
+    images = as_rgb(images)
+    rows, columns, height, width, _ = images.shape
+    padded = np.full((rows, columns, height + gap, width + gap, 3), fill, np.float32)
+    padded[:, :, :height, :width] = images
+    picture = padded.transpose(0, 2, 1, 3, 4).reshape(rows * (height + gap), columns * (width + gap), 3)
+    return picture[:-gap or None, :-gap or None]
+
+
+def show_picture(axes, picture: np.ndarray) -> None:
+    axes.imshow(picture, interpolation="nearest")
+    axes.set_axis_off()
+
+
+def reconstructions(images: np.ndarray, reconstructed: np.ndarray, title: str, subtitle: str) -> Figure:
+    """Pairs of rows: images [N, H, W, C] above their reconstructions [N, H, W, C], eight to a row."""
+    per_row = min(8, len(images))
+    rows = len(images) // per_row
+    shape = (rows, per_row, *images.shape[1:])
+    used = rows * per_row
+    pairs = np.stack([images[:used].reshape(shape), reconstructed[:used].reshape(shape)], axis=1)
+    pairs = pairs.reshape(2 * rows, per_row, *images.shape[1:])
+    figure = titled(7.2, 0.8 + 0.9 * 2 * rows, title, subtitle + "; odd rows: input, even rows: reconstruction")
+    show_picture(figure.subplots(), tile(pairs))
+    return figure
+
+
+def traversals(grid: np.ndarray, labels: Sequence[str], values: Sequence[float], title: str, subtitle: str) -> Figure:
+    """One row per latent: images [d, V, H, W, C] as it is set to `values` [V], with a label beside each row."""
+    rows, columns = grid.shape[:2]
+    width = 0.8 * columns + 3.1
+    figure = titled(width, 0.9 + 0.82 * rows, title, subtitle)
+    axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
+    for i in range(rows):
+        show_picture(axes[i], tile(grid[i : i + 1]))
+        axes[i].text(-0.015, 0.5, labels[i], transform=axes[i].transAxes, ha="right", va="center", fontsize=8, color=INK)
+    height, step = grid.shape[2], grid.shape[3] + 2
+    for j, value in enumerate(values):
+        centre = j * step + grid.shape[3] / 2
+        axes[-1].text(centre, height + 3, f"{value:+.1f}", ha="center", va="top", fontsize=8, color=MUTED)
+    return figure
+
+
+def matrix(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    subtitle: str,
+    unit: str,
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """A heat map [rows, columns] with its numbers in the cells and a colour bar labelled with the unit."""
+    values = np.asarray(values, np.float64)
+    figure = titled(2.6 + 0.62 * len(columns), 1.7 + 0.36 * len(rows), title, subtitle)
+    axes = figure.subplots()
+    seen = values[np.isfinite(values)]
+    low, high = limits or (min(0.0, seen.min(initial=0.0)), seen.max(initial=1e-9))
+    image = axes.imshow(values, cmap=SEQUENTIAL, vmin=low, vmax=high, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.tick_params(length=0, labelsize=8, colors=INK)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    for i, j in np.ndindex(*values.shape):
+        dark = np.isfinite(values[i, j]) and (values[i, j] - low) < 0.6 * (high - low)
+        text = f"{values[i, j]:.2f}" if np.isfinite(values[i, j]) else "n/a"
+        axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
+    bar.set_label(unit, fontsize=8, color=MUTED)
+    bar.ax.tick_params(labelsize=7, colors=MUTED)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def mediation_bars(
+    estimates: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    factors: Sequence[str],
+    mediators: Sequence[str],
+    title: str,
+    subtitle: str,
+    effects: Sequence[str] = ("indirect", "direct", "interaction"),
+) -> Figure:
+    """One panel per factor, one group of bars per mediator: estimates, low and high [factors, mediators,
+    effects] in units of the total effect."""
+    panels = len(factors)
+    columns = min(2, panels)
+    rows = -(-panels // columns)
+    figure = titled(5.2 * columns, 0.9 + 2.0 * rows, title, subtitle)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=True)
+    offsets = (np.arange(len(effects)) - (len(effects) - 1) / 2) * 0.8 / len(effects)
+    for k, axes in enumerate(grid.flat):
+        axes.set_visible(k < panels)
+        if k >= panels:
+            continue
+        style(axes)
+        axes.axhline(0, color=INK, linewidth=0.6)
+        axes.set_title(factors[k], fontsize=9, loc="left", color=INK)
+        for e, effect in enumerate(effects):
+            place = np.arange(len(mediators)) + offsets[e]
+            error = np.stack([estimates[k, :, e] - low[k, :, e], high[k, :, e] - estimates[k, :, e]])
+            axes.bar(place, estimates[k, :, e], 0.8 / len(effects), color=ACCENTS[e], label=effect)
+            axes.errorbar(place, estimates[k, :, e], np.maximum(error, 0), fmt="none", ecolor=INK, elinewidth=0.7)
+        axes.set_xticks(range(len(mediators)), mediators, fontsize=8)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("effect / total effect", fontsize=8, color=MUTED)
+    handles, names = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="upper right", ncols=len(effects), fontsize=8, frameon=False)
+    return figure
+
+
+def training_curves(steps: np.ndarray, curves: dict[str, np.ndarray], title: str, subtitle: str) -> Figure:
+    """One small panel per metric: name -> [steps, members], a line per member."""
+    figure = titled(3.0 * len(curves), 2.7, title, subtitle)
+    for axes, (name, values) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        style(axes)
+        for m in range(values.shape[1]):
+            axes.plot(steps, values[:, m], color=ACCENTS[m % len(ACCENTS)], linewidth=1.2)
+        axes.set_title(name, fontsize=9, loc="left", color=INK)
+        axes.set_xlabel("step", fontsize=8, color=MUTED)
+    return figure

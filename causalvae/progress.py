@@ -1,0 +1,136 @@
+"""What long work says while it runs: progress with the time left, and metrics as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+
+def duration(seconds: float) -> str:
+    """'42 s', '3 min 05 s' or '2 h 10 min'."""
+    if not math.isfinite(seconds):
+        return "?"
+    seconds = int(round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+class Progress:
+    """Progress with rate and time left: one line rewritten in a terminal or notebook, lines at growing
+    intervals in a log file."""
+
+    def __init__(
+        self, total: int, done: int = 0, unit: str = "", rate: tuple[str, float] | None = None, stream: TextIO | None = None
+    ):
+        self.total, self.start_done, self.unit = total, done, unit
+        self.rate_name, self.rate_factor = rate or (f"{unit}/s", 1)
+        self.stream = stream or sys.stderr
+        self.rewrites = self.stream.isatty() or "ipykernel" in sys.modules
+        self.interval = 0.2 if self.rewrites else 5.0
+        self.started = self.shown = time.monotonic()
+        self.first = None  # (time, done) after the first call, which compiles: rates leave it out
+        self.width = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self.rewrites and self.width:
+            self.stream.write("\n")
+            self.stream.flush()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Say that `done` of the total are finished."""
+        now = time.monotonic()
+        self.first = self.first or (now, done)
+        if now - self.shown < self.interval and done < self.total and self.first != (now, done):
+            return
+        if not self.rewrites:
+            self.interval = min(60.0, self.interval * 1.5)
+        self.shown = now
+        self._show(f"{done}/{self.total} {self.unit}  {self._speed(now, done)}{note}")
+
+    def _speed(self, now: float, done: int) -> str:
+        if done <= self.first[1] or now <= self.first[0]:
+            return ""
+        speed = (done - self.first[1]) / (now - self.first[0])
+        left = duration((self.total - done) / speed)
+        return f"{speed * self.rate_factor:.0f} {self.rate_name}  {left} left  "
+
+    def _show(self, line: str) -> None:
+        if self.rewrites:
+            self.stream.write("\r" + line.ljust(self.width))
+            self.width = len(line)
+        else:
+            self.stream.write(line + "\n")
+        self.stream.flush()
+
+
+class JsonLines:
+    """A file of one JSON object per line, appended to; on opening, lines that `keep` refuses are dropped, so
+    that a resumed run's file is what an uninterrupted run's would be."""
+
+    def __init__(self, path: str | pathlib.Path, keep: Callable[[dict[str, Any]], bool] = lambda line: True):
+        self.path = pathlib.Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            kept = [line for line in read_json_lines(self.path) if keep(line)]
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.file = self.path.open("a")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one object and flush it."""
+        self.file.write(json.dumps(finite(line)) + "\n")
+        self.file.flush()
+
+
+def read_json_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; a last line cut short by a killed process is left out."""
+    lines = []
+    for text in pathlib.Path(path).read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def write_text(path: str | pathlib.Path, text: str) -> None:
+    """Write a whole file or nothing: through a temporary file beside it and a rename."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def write_json(path: str | pathlib.Path, value: Any) -> None:
+    """`write_text` of indented JSON; NaN and infinities become null, which every JSON reader takes."""
+    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """`value` with arrays as lists and non-finite numbers as None."""
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    if hasattr(value, "tolist"):
+        return finite(value.tolist())
+    if hasattr(value, "_asdict"):
+        return finite(value._asdict())
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,269 @@
+"""Training: one step function for every architecture, with a leading member axis on everything.
+
+An ensemble's members differ in their seed and in hyper-parameters that are arrays; one member is the special
+case. Randomness is `fold_in(member_key, step)`, so a run that was stopped and resumed is bit-identical to one
+that never stopped.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from causalvae import checkpoints
+from causalvae.architectures import Architecture
+from causalvae.data.base import Dataset
+from causalvae.progress import JsonLines, Progress
+
+PyTree = Any
+
+
+class TrainingError(RuntimeError):
+    """Training stopped for a reason that the user should read, with the state saved beforehand."""
+
+
+class TrainState(NamedTuple):
+    """Everything that a step reads and writes; every leaf has a leading member axis except `step`."""
+
+    step: jax.Array  # [] int32: steps taken
+    keys: jax.Array  # [M] one typed key per member
+    params: PyTree  # [M, ...]
+    optimizer: PyTree  # [M, ...]
+
+
+class Report(NamedTuple):
+    """What a call of `train_steps` says of the steps it took."""
+
+    metrics: dict[str, jax.Array]  # name -> [M] or [M, d], averaged over the steps
+    diverged: jax.Array  # [M] int32: the first step whose loss was not finite, or -1
+
+
+# --- the step --------------------------------------------------------------------------------------------
+
+
+def make_optimizer(model: Architecture, learning_rate: float = 1e-4) -> optax.GradientTransformation:
+    """Adam (0.9, 0.999, 1e-8) for all parameters but those that the architecture labels otherwise."""
+    optimizers = {
+        "adam": optax.adam(learning_rate),
+        "discriminator": optax.adam(1e-4, b1=0.5, b2=0.9),  # Kim & Mnih 2018, appendix A
+        "frozen": optax.set_to_zero(),
+    }
+    if not model.optimizers:
+        return optimizers["adam"]
+
+    def labels(params):
+        return {name: model.optimizers.get(name, "adam") for name in params}
+
+    return optax.multi_transform(optimizers, labels)
+
+
+def init_state(
+    model: Architecture, optimizer: optax.GradientTransformation, seeds: np.ndarray | list[int]
+) -> TrainState:
+    """A fresh state of one member per seed."""
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+
+    @jax.jit
+    def init(keys):
+        init_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2**32 - 1))(keys)  # no step has this number
+        params = jax.vmap(model.init)(init_keys)
+        return params, jax.vmap(optimizer.init)(params)
+
+    return TrainState(jnp.zeros((), jnp.int32), keys, *init(keys))
+
+
+def draw_batches(dataset: Dataset, key: jax.Array, batch_size: int, batches: int) -> jax.Array:
+    """`batches` batches of images, end to end. Each has its own key, so the first is the same for every
+    architecture, however many it needs."""
+    images = [dataset.sample(jax.random.fold_in(key, i), batch_size)[1] for i in range(batches)]
+    return images[0] if batches == 1 else jnp.concatenate(images)
+
+
+def member_step(loss: Callable, optimizer, batch_size: int, batches: int, dataset, step, key, params, opt_state, hyper):
+    """One step of one member: draw images, differentiate the loss, update. Returns (params, opt_state, metrics)."""
+    data_key, loss_key = jax.random.split(jax.random.fold_in(key, step))
+    images = draw_batches(dataset, data_key, batch_size, batches)
+    (_, info), gradients = jax.value_and_grad(loss, has_aux=True)(params, images, loss_key, hyper, step)
+    updates, opt_state = optimizer.update(gradients, opt_state, params)
+    params = {**optax.apply_updates(params, updates), **info.updates}
+    return params, opt_state, info.metrics
+
+
+def map_members(function: Callable, *arguments: PyTree) -> PyTree:
+    """`function` over the leading member axis of every argument.
+
+    On a CPU members run one after the other: a batched matrix product gains nothing there, and one member at
+    a time stays in cache. On accelerators they run side by side.
+    """
+    members = jax.tree.leaves(arguments)[0].shape[0]
+    if members == 1:
+        squeezed = jax.tree.map(lambda leaf: leaf[0], arguments)
+        return jax.tree.map(lambda leaf: leaf[None], function(*squeezed))
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(lambda row: function(*row), arguments)
+    return jax.vmap(function)(*arguments)
+
+
+@functools.partial(jax.jit, static_argnames=("loss", "optimizer", "batch_size", "batches"), donate_argnames="state")
+def train_steps(
+    loss: Callable,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    batches: int,
+    dataset: Dataset,
+    state: TrainState,
+    hyper: Mapping[str, jax.Array],
+    num_steps: jax.Array,
+) -> tuple[TrainState, Report]:
+    """`num_steps` steps in one call. The number is an array, so that calls of any length share one program and
+    a run's bits do not depend on how it was cut into calls.
+
+    loss, batches: of the Architecture. hyper: name -> [M]. Returns the new state and the metrics' means.
+    """
+    step_of_member = functools.partial(member_step, loss, optimizer, batch_size, batches, dataset)
+
+    def one_step(params, opt_state, step):
+        return map_members(
+            lambda key, p, o, h: step_of_member(step, key, p, o, h), state.keys, params, opt_state, hyper
+        )
+
+    def body(i, carry):
+        params, opt_state, sums, diverged = carry
+        params, opt_state, metrics = one_step(params, opt_state, state.step + i)
+        bad = ~jnp.isfinite(metrics["loss"]) & (diverged < 0)
+        diverged = jnp.where(bad, state.step + i, diverged)
+        return params, opt_state, jax.tree.map(jnp.add, sums, metrics), diverged
+
+    shapes = jax.eval_shape(one_step, state.params, state.optimizer, state.step)[2]
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    never = jnp.full(state.keys.shape, -1, jnp.int32)
+    carry = (state.params, state.optimizer, zeros, never)
+    params, opt_state, sums, diverged = jax.lax.fori_loop(0, num_steps, body, carry)
+    means = jax.tree.map(lambda total: total / num_steps, sums)
+    return TrainState(state.step + num_steps, state.keys, params, opt_state), Report(means, diverged)
+
+
+# --- the loop --------------------------------------------------------------------------------------------
+
+
+class StopRequest:
+    """Turns SIGTERM and SIGINT into a flag that the loop reads between calls; a second one acts at once."""
+
+    def __init__(self):
+        self.signal = None
+        self._previous = {}
+
+    def __enter__(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._previous[number] = signal.signal(number, self._note)
+            except ValueError:  # not the main thread: the caller's business
+                pass
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        signal.signal(number, self._previous[number])
+        self.signal = signal.Signals(number).name
+
+
+def train(
+    model: Architecture,
+    dataset: Dataset,
+    workdir: str | pathlib.Path,
+    *,
+    steps: int,
+    seeds: list[int],
+    batch_size: int = 64,
+    learning_rate: float = 1e-4,
+    hyper: Mapping[str, Any] | None = None,
+    log_every: int = 100,
+    checkpoint_every: int = 1000,
+    progress: Callable[..., Any] = Progress,
+) -> TrainState:
+    """Train one member per seed to `steps`, from the latest checkpoint in `workdir` if there is one.
+
+    hyper: name -> number or [M] array, over the architecture's own values. Writes `metrics.jsonl` (one line
+    per `log_every` steps) and `checkpoints/`. Raises TrainingError when a loss is no longer finite (naming step
+    and member) and when SIGTERM or SIGINT asked to stop; the state is saved before either.
+    """
+    check_positive(steps=steps, batch_size=batch_size, log_every=log_every, checkpoint_every=checkpoint_every)
+    if len(seeds) < 1:
+        raise ValueError("seeds: at least one member is needed")
+    workdir = pathlib.Path(workdir)
+    optimizer = make_optimizer(model, learning_rate)
+    hyper = member_hyper({**model.hyper, **(hyper or {})}, len(seeds))
+    state = init_state(model, optimizer, seeds)
+    kept = checkpoints.manager(workdir / "checkpoints")
+    state = checkpoints.restore(kept, state) or state
+    log = JsonLines(workdir / "metrics.jsonl", keep=lambda line: line["step"] <= int(state.step))
+    call = functools.partial(train_steps, model.loss, optimizer, batch_size, model.batches, dataset)
+    bar = progress(steps, done=int(state.step), unit="steps", rate=("images/s", batch_size * len(seeds)))
+    with StopRequest() as stop, bar, log:
+        while (step := int(state.step)) < steps:
+            target = min(steps, _next(step, log_every), _next(step, checkpoint_every))
+            state, report = call(state, hyper, jnp.int32(target - step))
+            metrics = {name: np.asarray(value).tolist() for name, value in report.metrics.items()}
+            log.write({"step": target, **metrics})
+            loss = float(np.mean(report.metrics["loss"]))
+            bar.update(target, f"loss {loss:.1f}  reconstruction {np.mean(metrics['reconstruction']):.1f}")
+            _check_finite(report.diverged, seeds, state, workdir)
+            if target == steps or target % checkpoint_every == 0 or stop.signal:
+                checkpoints.save(kept, target, state, loss)
+            if stop.signal and target < steps:
+                raise TrainingError(
+                    f"stopped by {stop.signal} at step {target} of {steps}; saved in {workdir}. "
+                    "The same command goes on from there."
+                )
+    kept.close()
+    return state
+
+
+def _next(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+def _check_finite(diverged: jax.Array, seeds: list[int], state: TrainState, workdir: pathlib.Path) -> None:
+    bad = [(int(step), member) for member, step in enumerate(np.asarray(diverged)) if step >= 0]
+    if not bad:
+        return
+    failed = checkpoints.manager(workdir / "diverged")
+    checkpoints.save(failed, int(state.step), state, float("inf"))
+    failed.close()
+    step, member = min(bad)
+    raise TrainingError(
+        f"the loss of member {member} (seed {seeds[member]}) was not finite at step {step}. The state after it is in "
+        f"{workdir / 'diverged'}, the last good one in {workdir / 'checkpoints'}. Try a lower learning rate."
+    )
+
+
+def member_hyper(hyper: Mapping[str, Any], members: int) -> dict[str, jax.Array]:
+    """name -> float32 [M]: numbers are repeated, arrays must have one value per member."""
+    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
+    for name, array in arrays.items():
+        if array.shape not in ((), (members,)):
+            raise ValueError(f"hyper-parameter {name!r} has shape {list(array.shape)}; there are {members} members")
+    return {name: jnp.broadcast_to(array, (members,)) for name, array in arrays.items()}
+
+
+def check_positive(**numbers: int) -> None:
+    """ValueError naming the first of `numbers` that is less than 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, not {number}")
+
+
+def member(tree: PyTree, index: int) -> PyTree:
+    """One member of a pytree with a leading member axis."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)

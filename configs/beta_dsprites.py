@@ -1,0 +1,11 @@
+"""beta-VAE on dSprites.
+
+python -m experiments.main --config=configs/beta_dsprites.py          # the published budget
+python -m experiments.main --config=configs/beta_dsprites.py:quick    # minutes on two CPU cores
+"""
+
+from configs.common import config_for
+
+
+def get_config(preset: str = ""):
+    return config_for("beta", "dsprites", preset)

@@ -1,0 +1,11 @@
+"""beta-TC-VAE on MPI3D.
+
+python -m experiments.main --config=configs/betatc_mpi3d.py          # the published budget
+python -m experiments.main --config=configs/betatc_mpi3d.py:quick    # minutes on two CPU cores
+"""
+
+from configs.common import config_for
+
+
+def get_config(preset: str = ""):
+    return config_for("betatc", "mpi3d", preset)

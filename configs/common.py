@@ -1,0 +1,97 @@
+"""The tables behind every config: architectures, data sets and presets.
+
+A config file is one call of `config_for(architecture, dataset, preset)`. Presets, given after a colon
+(`--config=configs/betatc_3dshapes.py:quick`): none is the published budget, for an accelerator; `quick` is
+minutes on two CPU cores; `smoke` is seconds, for tests, and its numbers mean nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from ml_collections import ConfigDict
+
+# Hyper-parameters within the published sweeps (Locatello et al. 2019; van den Oord et al. 2017). What is not
+# said here has its default in causalvae/architectures.py.
+ARCHITECTURES = {
+    "vae": {},
+    "beta": {"beta": 4.0},
+    "factor": {"gamma": 30.0},
+    "betatc": {"beta": 6.0},
+    "dip2": {"lambda_offdiagonal": 10.0, "lambda_diagonal": 10.0},
+    "vq": {},
+}
+
+DATASETS = ("dsprites", "3dshapes", "mpi3d", "celeba", "smallnorb")
+
+PRESETS = {
+    "": {},
+    "quick": {
+        "training": {"steps": 1500, "learning_rate": 1e-3, "log_every": 50, "checkpoint_every": 500},
+        "evaluation": {
+            "codes": 3000,
+            "test_codes": 1500,
+            "votes": 3000,
+            "images": 64,
+            "pairs": 64,
+            "effects": 128,
+            "dci_estimator": "compiled",
+        },
+    },
+    "smoke": {
+        "architecture": {"network": "small"},
+        "training": {"steps": 4, "batch_size": 16, "learning_rate": 1e-3, "log_every": 2, "checkpoint_every": 2},
+        "evaluation": {
+            "codes": 200,
+            "test_codes": 100,
+            "votes": 200,
+            "images": 4,
+            "pairs": 4,
+            "effects": 8,
+            "dci_estimator": "compiled",
+            "metrics": "fast",
+        },
+    },
+}
+
+
+def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
+    """The configuration of one architecture on one data set under a preset; locked, so that typing errors in
+    `--config.x.y` are refused. ValueError names the presets that exist."""
+    if preset not in PRESETS:
+        near = difflib.get_close_matches(preset, PRESETS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no preset {preset!r}; there are: none, {', '.join(filter(None, PRESETS))}.{hint}")
+    config = ConfigDict(
+        {
+            "architecture": {"name": architecture, "latents": 10, "network": "standard"},
+            "data": {"name": dataset, "source": "auto", "dir": "", "residency": "auto"},
+            "seeds": 1,  # members trained together in one program
+            "seed": 0,  # of the first member; the others count up
+            "training": {
+                "steps": 300_000,
+                "batch_size": 64,
+                "learning_rate": 1e-4,
+                "log_every": 500,
+                "checkpoint_every": 10_000,
+            },
+            "evaluation": {
+                "codes": 10_000,  # images whose codes the disentanglement metrics are fitted on
+                "test_codes": 5_000,  # and scored on
+                "votes": 10_000,  # of the FactorVAE score
+                "images": 256,  # base images of latent perturbations
+                "pairs": 256,  # counterfactual pairs per factor for patching and mediation
+                "effects": 1024,  # images for factor -> latent effects
+                "active_threshold": 0.01,  # nats of KL from which a latent counts as active
+                "sites": "*",  # sites to patch: patterns separated by commas
+                "metrics": "all",  # disentanglement metrics: all, fast, or names separated by commas
+                "dci_estimator": "compiled",  # or sklearn
+                "seed": 0,
+            },
+        }
+    )
+    with config.unlocked():
+        config.architecture.update(ARCHITECTURES[architecture])
+        for section, values in PRESETS[preset].items():
+            config[section].update(values)
+    return config.lock()

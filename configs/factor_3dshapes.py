@@ -1,0 +1,11 @@
+"""FactorVAE on 3DShapes.
+
+python -m experiments.main --config=configs/factor_3dshapes.py          # the published budget
+python -m experiments.main --config=configs/factor_3dshapes.py:quick    # minutes on two CPU cores
+"""
+
+from configs.common import config_for
+
+
+def get_config(preset: str = ""):
+    return config_for("factor", "3dshapes", preset)

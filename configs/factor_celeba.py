@@ -1,0 +1,11 @@
+"""FactorVAE on CelebA.
+
+python -m experiments.main --config=configs/factor_celeba.py          # the published budget
+python -m experiments.main --config=configs/factor_celeba.py:quick    # minutes on two CPU cores
+"""
+
+from configs.common import config_for
+
+
+def get_config(preset: str = ""):
+    return config_for("factor", "celeba", preset)

@@ -1,0 +1,11 @@
+"""VAE on CelebA.
+
+python -m experiments.main --config=configs/vae_celeba.py          # the published budget
+python -m experiments.main --config=configs/vae_celeba.py:quick    # minutes on two CPU cores
+"""
+
+from configs.common import config_for
+
+
+def get_config(preset: str = ""):
+    return config_for("vae", "celeba", preset)
