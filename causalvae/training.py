@@ -50,19 +50,21 @@ class Report(NamedTuple):
 
 
 def make_optimizer(model: Architecture, learning_rate: float = 1e-4) -> optax.GradientTransformation:
-    """Adam (0.9, 0.999, 1e-8) for all parameters but those that the architecture labels otherwise."""
+    """Adam (0.9, 0.999, 1e-8) for all parameters but those that the architecture labels otherwise. The same
+    arguments give the same object, and so the same compiled step."""
+    return _optimizer(tuple(sorted(model.optimizers.items())), float(learning_rate))
+
+
+@functools.lru_cache(maxsize=None)
+def _optimizer(labels: tuple[tuple[str, str], ...], learning_rate: float) -> optax.GradientTransformation:
     optimizers = {
         "adam": optax.adam(learning_rate),
         "discriminator": optax.adam(1e-4, b1=0.5, b2=0.9),  # Kim & Mnih 2018, appendix A
         "frozen": optax.set_to_zero(),
     }
-    if not model.optimizers:
+    if not labels:
         return optimizers["adam"]
-
-    def labels(params):
-        return {name: model.optimizers.get(name, "adam") for name in params}
-
-    return optax.multi_transform(optimizers, labels)
+    return optax.multi_transform(optimizers, lambda params: {name: dict(labels).get(name, "adam") for name in params})
 
 
 def init_state(

@@ -1,0 +1,74 @@
+"""What every entry point shares: flags that explain themselves, and errors that a user can act on."""
+
+from __future__ import annotations
+
+import difflib
+import pathlib
+import re
+import sys
+from collections.abc import Callable, Iterable
+
+from absl import app, flags, logging
+
+from causalvae.training import TrainingError
+
+DEBUG = flags.DEFINE_bool("debug", False, "Show the whole traceback of an error.")
+
+# What is the user's to mend is said in one line; anything else is a bug and keeps its traceback.
+USER_ERRORS = (ValueError, OSError, TrainingError)
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """`app.run`, with user errors as one line on stderr and exit status 1."""
+
+    def guarded(argv):
+        logging.set_verbosity(logging.ERROR)  # orbax and jax say at INFO what only their authors need
+        if argv[1:]:
+            fail(f"unexpected argument {argv[1]!r}. `--help` lists the flags.")
+        try:
+            main(argv)
+        except USER_ERRORS as error:
+            if DEBUG.value:
+                raise
+            fail(str(error) or type(error).__name__)
+
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def fail(message: str) -> None:
+    """Print `error: message` to stderr and leave with exit status 1."""
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """' Did you mean 'x'?', or nothing where no name is near."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        fail(_flag_error(str(error)))
+    except (AttributeError, KeyError) as error:  # an override of a key that the locked config does not have
+        key, _, hint = str(error.args[0]).strip("'\"").partition("\\n" if "\\n" in str(error) else "\n")
+        key = key.strip("'\" ")
+        fail(f"the configuration has no setting {key!r}. {hint.strip()}".strip())
+    except (ValueError, TypeError, OSError) as error:
+        fail(_flag_error(str(error)))
+
+
+def _flag_error(text: str) -> str:
+    """One sentence from the several lines (a traceback among them) that a failed config file leaves."""
+    missing = re.search(r"No such file or directory: '([^']+)'", text)
+    if missing:
+        path = pathlib.Path(missing[1])
+        beside = sorted(str(p) for p in path.parent.glob("*_*.py")) if path.parent.is_dir() else []
+        return f"no config file {path}.{nearest(str(path), beside)}"
+    raised = re.findall(r"^\s*(?:\w+Error): (.+)$", text, flags=re.MULTILINE)
+    if raised:
+        return raised[-1]
+    return text.strip().splitlines()[0] + ". `--help` lists the flags."

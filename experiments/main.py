@@ -1,0 +1,35 @@
+"""Train a VAE, intervene on it at four levels, measure, and draw.
+
+    python -m experiments.main --config=configs/betatc_3dshapes.py:quick
+    python -m experiments.main --config=configs/vae_dsprites.py --workdir=runs/vae --config.seeds=3
+    python -m experiments.main --config=configs/betatc_dsprites.py:quick --config.data.source=real \\
+        --config.data.dir=DIR
+    python -m experiments.main --list
+
+A config is a file, a preset after a colon (none: the published budget, for an accelerator; quick: minutes on
+two CPU cores; smoke: seconds, for tests) and overrides (--config.training.steps=5000). The same command goes
+on where an interrupted run stopped.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import cli, pipeline
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/betatc_3dshapes.py:quick.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where results go. Default: runs/<config file>[_<preset>].")
+LIST = flags.DEFINE_bool("list", False, "List architectures, data sets, networks, sites and metrics, and leave.")
+
+
+def main(argv: list[str]) -> None:
+    if LIST.value:
+        print(pipeline.catalogue())
+        return
+    if CONFIG.value is None:
+        cli.fail("--config is needed, e.g. --config=configs/betatc_3dshapes.py:quick (`--list` shows what exists)")
+    name = config_flags.get_config_filename(flags.FLAGS["config"])
+    pipeline.run(CONFIG.value, WORKDIR.value or pipeline.default_workdir(name))
+
+
+if __name__ == "__main__":
+    cli.run(main)

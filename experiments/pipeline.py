@@ -1,0 +1,204 @@
+"""The main job as one function: data, training, interventions, metrics, figures, table.
+
+`run(config, workdir)` is what `experiments.main` calls, and the study and the notebooks too.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import pathlib
+import re
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from causalvae import architectures, data, evaluation, figures, models, sites, training
+from causalvae.architectures import Architecture
+from causalvae.data.base import Dataset
+from causalvae.progress import duration, write_json
+
+RUN_ONLY = ("steps", "log_every", "checkpoint_every")  # may differ between a run and its continuation
+
+
+def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
+    """Train (or go on), evaluate, draw; everything lands in `workdir`. Returns what results.json holds.
+
+    Raises ValueError, OSError or training.TrainingError with a text for the user; nothing is half-written.
+    """
+    started = time.monotonic()
+    model, dataset, settings = prepare(config)
+    say(f"data: {dataset.name} ({dataset.source}), {dataset.size:,} images of {image_size(dataset)}")
+    workdir = claim_workdir(workdir, config, dataset)
+    say(f"model: {model.name}, {config.architecture.network} network, {model.latents} latents; results go to {workdir}")
+    say(f"device: {device_name()}; training {config.seeds} member(s) to step {config.training.steps:,}")
+    state = train(config, model, dataset, workdir)
+    trained = time.monotonic()
+    results = evaluate(config, model, dataset, settings, state, workdir)
+    write_json(workdir / "timing.json", {"training_s": trained - started, "evaluation_s": time.monotonic() - trained})
+    say(f"\n{evaluation.table(results)}\n")
+    say(f"results in {workdir}: results.json, figures/ ({duration(time.monotonic() - started)} in all)")
+    return results
+
+
+def prepare(config: ConfigDict) -> tuple[Architecture, Dataset, evaluation.Settings]:
+    """The model, data set and evaluation settings of a config, checked before anything is computed."""
+    training.check_positive(seeds=config.seeds, **{f"training.{k}": v for k, v in config.training.items() if k != "learning_rate"})
+    if not config.training.learning_rate > 0:
+        raise ValueError(f"training.learning_rate must be positive, not {config.training.learning_rate}")
+    dataset = data.load(
+        config.data.name, source=config.data.source, data_dir=config.data.dir or None, residency=config.data.residency
+    )
+    model = create_model(config, dataset)
+    settings = evaluation.Settings(**config.evaluation)
+    evaluation.check_settings(settings, model, dataset)
+    return model, dataset, settings
+
+
+def create_model(config: ConfigDict, dataset: Dataset) -> Architecture:
+    """The config's architecture for the data set's images."""
+    options = dict(config.architecture)
+    return architectures.create(options.pop("name"), image_shape=dataset.image_shape, **options)
+
+
+def train(config: ConfigDict, model: Architecture, dataset: Dataset, workdir: pathlib.Path) -> training.TrainState:
+    """Train the config's members to its number of steps, from the latest checkpoint where there is one."""
+    known = {"dataset_size": float(dataset.size)} if "dataset_size" in model.hyper else {}
+    return training.train(
+        model,
+        dataset,
+        workdir,
+        steps=config.training.steps,
+        seeds=[config.seed + i for i in range(config.seeds)],
+        batch_size=config.training.batch_size,
+        learning_rate=config.training.learning_rate,
+        hyper=known,
+        log_every=config.training.log_every,
+        checkpoint_every=config.training.checkpoint_every,
+    )
+
+
+def evaluate(config, model, dataset, settings, state: training.TrainState, workdir: pathlib.Path) -> dict[str, Any]:
+    """All interventions and metrics of every member; writes results.json and figures/."""
+    members = []
+    for m in range(config.seeds):
+        seed = config.seed + m
+        say(f"evaluating member {m + 1} of {config.seeds} (seed {seed})")
+        found = evaluation.evaluate(model, training.member(state.params, m), dataset, settings, seed=seed)
+        suffix = "" if config.seeds == 1 else f"_seed{seed}"
+        figures.draw(found, model, dataset, workdir / "figures", suffix)
+        members.append({"seed": seed, **evaluation.record(found)})
+    results = {
+        "architecture": {"parameters": int(models.parameter_count(training.member(state.params, 0))), **dict(config.architecture)},
+        "data": dataset.describe(),
+        "training": {**dict(config.training), "seeds": [m["seed"] for m in members]},
+        "evaluation": dict(config.evaluation),
+        "versions": versions(),
+        "device": device_name(),
+        "members": members,
+    }
+    write_json(workdir / "results.json", results)
+    return results
+
+
+# --- the workdir -----------------------------------------------------------------------------------------
+
+
+def default_workdir(config_filename: str) -> pathlib.Path:
+    """runs/<config file>[_<preset>] from the value of --config."""
+    path, _, preset = config_filename.partition(":")
+    return pathlib.Path("runs") / "_".join(filter(None, (pathlib.Path(path).stem, preset)))
+
+
+def claim_workdir(workdir: str | pathlib.Path, config: ConfigDict, dataset: Dataset) -> pathlib.Path:
+    """Create `workdir` and write config.json there, or check that it holds a run of the same configuration.
+
+    Raises ValueError naming the first setting that differs, OSError if the directory cannot be written.
+    """
+    workdir = pathlib.Path(workdir).resolve()
+    wanted = json.loads(config.to_json_best_effort())
+    wanted["data"].update(source=dataset.source, dir=str(config.data.dir), factors=dict(dataset.describe()["factors"]))
+    path = workdir / "config.json"
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not valid JSON ({error}); delete it, or choose another --workdir") from error
+        difference = first_difference(_identity(found), _identity(wanted))
+        if difference:
+            raise ValueError(
+                f"{workdir} holds a run of another configuration: {difference}. "
+                "Choose another --workdir, or delete this one."
+            )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(path, wanted)
+    except OSError as error:
+        raise OSError(f"workdir {workdir} cannot be written ({error.strerror}); choose another with --workdir") from error
+    return workdir
+
+
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that a continued run must share with the one that it goes on from."""
+    flat = {key: value for key, value in _flatten(config) if not key.startswith("evaluation.")}
+    ignored = {f"training.{name}" for name in RUN_ONLY} | {"data.dir", "data.residency"}
+    return {key: value for key, value in flat.items() if key not in ignored}
+
+
+def _flatten(tree: Any, prefix: str = ""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def first_difference(found: dict[str, Any], wanted: dict[str, Any]) -> str | None:
+    """'key is a there and b here' for the first key in which two flat dictionaries differ, or None."""
+    for key in sorted({*found, *wanted}):
+        if found.get(key) != wanted.get(key):
+            return f"{key} is {found.get(key)!r} there and {wanted.get(key)!r} here"
+    return None
+
+
+# --- words -----------------------------------------------------------------------------------------------
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def image_size(dataset: Dataset) -> str:
+    return "×".join(map(str, dataset.image_shape))
+
+
+def device_name() -> str:
+    """'cpu (cpu)', '1 gpu (NVIDIA H100)', '8 tpu (TPU v3)'."""
+    devices = jax.devices()
+    return f"{len(devices)} {devices[0].platform} ({devices[0].device_kind})"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a result depends on."""
+    names = ("causalvae", "jax", "flax", "optax", "numpy", "scikit-learn")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def catalogue() -> str:
+    """What exists: architectures, data sets, networks, metrics, and the sites of the standard network."""
+    model = architectures.create("vae", (64, 64, 3))
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = sites.site_shapes(model, params, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
+    lines = [
+        "architectures: " + ", ".join(architectures.ARCHITECTURES),
+        "data sets:     " + ", ".join(data.DATASETS),
+        "networks:      " + ", ".join(models.NETWORKS),
+        "metrics:       " + ", ".join(evaluation.metric_names()),
+        "sites (standard network, 64×64×3; shape without the batch):",
+        *(f"  {site:<22} {list(shape.shape[1:])}" for site, shape in shapes.items()),
+        "configs:       configs/<architecture>_<data set>.py[:quick|:smoke]",
+    ]
+    return re.sub(r"[ ]+$", "", "\n".join(lines), flags=re.MULTILINE)
