@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from causalvae import models, objectives
+from causalvae import models, objectives, vector_quantisation
 from causalvae.sites import Tap, no_tap
 
 PyTree = Any
+ACTIVE_THRESHOLD = 0.01  # of `Architecture.activity`, from which a latent is reported as active
 
 
 class Posterior(NamedTuple):
-    """q(z|x) = N(mean, exp(log_variance)); both [B, d]."""
+    """q(z|x) = N(mean, exp(log_variance)); both [B, d], or [B, h, w, d] for a map of codes, whose log-variance
+    is -inf: a point mass."""
 
     mean: jax.Array
     log_variance: jax.Array
@@ -40,8 +43,19 @@ class Outputs(NamedTuple):
 class LossInfo(NamedTuple):
     """What a loss reports beside its value."""
 
-    metrics: dict[str, jax.Array]  # scalars in nats unless the name says otherwise, and kl_per_latent [d]
+    # Scalars in nats unless the name says otherwise; kl_per_latent [d] where latents have a KL each.
+    metrics: dict[str, jax.Array]
     updates: dict[str, PyTree]  # top-level parameters that are set, not descended (moving averages)
+
+
+class Codebook(NamedTuple):
+    """What a model of discrete codes offers besides. Codes are int32 [B, h, w], or [B, d] for one per latent."""
+
+    num_codes: int
+    quantise: Callable  # (params, z) -> codes
+    embed: Callable  # (params, codes) -> embeddings, shaped as z
+    decode: Callable  # (params, codes, tap=no_tap) -> logits
+    usage: Callable  # (params, x) -> share of each code [1, 1, num_codes], or [d, num_codes] for one per latent
 
 
 class Architecture(NamedTuple):
@@ -56,9 +70,11 @@ class Architecture(NamedTuple):
     encode: Callable  # (params, x, tap=no_tap) -> Posterior
     decode: Callable  # (params, z, tap=no_tap) -> logits; z as at site latent/z
     represent: Callable  # (params, x) -> [B, d] the vector that disentanglement metrics score
-    loss: Callable  # (params, images, key, hyper, step) -> (scalar, LossInfo)
-    batches: int = 1  # how many batches of images one step of the loss takes
+    activity: Callable  # (params, x) -> [d] how much each latent carries: mean KL in nats, or what stands for it
+    loss: Callable  # (params, images, key, hyper, step) -> (scalar to descend, LossInfo)
+    batches: int = 1  # how many batches of images one step of the loss takes, end to end
     optimizers: Mapping[str, str] = {}  # top-level parameter -> optimiser label; others are "adam"
+    codebook: Codebook | None = None  # where codes are discrete
 
 
 def decode_image(model: Architecture, params: PyTree, z: jax.Array) -> jax.Array:
@@ -66,15 +82,26 @@ def decode_image(model: Architecture, params: PyTree, z: jax.Array) -> jax.Array
     return jax.nn.sigmoid(model.decode(params, z))
 
 
+def reconstruction_metrics(logits: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
+    """The metrics that every architecture reports in the same way, averaged over the batch."""
+    return {
+        "reconstruction": jnp.mean(objectives.bernoulli_negative_log_likelihood(logits, images)),
+        "mean_squared_error": jnp.mean(objectives.squared_error(jax.nn.sigmoid(logits), images)),
+    }
+
+
 # --- the Gaussian family ---------------------------------------------------------------------------------
 
 
 class GaussianFunctions(NamedTuple):
+    """What Gaussian architectures of one network share; fields of Architecture."""
+
     init: Callable
     forward: Callable
     encode: Callable
     decode: Callable
     represent: Callable
+    activity: Callable
 
 
 @functools.lru_cache(maxsize=None)
@@ -84,10 +111,9 @@ def gaussian_functions(image_shape: tuple[int, int, int], latents: int, network:
     encoder, decoder = models.networks(image_shape, latents, network)
 
     def init(key):
-        encoder_key, decoder_key = jax.random.split(key)
         return {
-            "encoder": encoder.init(encoder_key, jnp.zeros((1, *image_shape)))["params"],
-            "decoder": decoder.init(decoder_key, jnp.zeros((1, latents)))["params"],
+            "encoder": encoder.init(jax.random.fold_in(key, 0), jnp.zeros((1, *image_shape)))["params"],
+            "decoder": decoder.init(jax.random.fold_in(key, 1), jnp.zeros((1, latents)))["params"],
         }
 
     def encode(params, x, tap: Tap = no_tap):
@@ -105,14 +131,17 @@ def gaussian_functions(image_shape: tuple[int, int, int], latents: int, network:
     def represent(params, x):
         return encode(params, x).mean
 
-    return GaussianFunctions(init, forward, encode, decode, represent)
+    def activity(params, x):
+        return jnp.mean(objectives.kl_divergence(*encode(params, x)), axis=0)
+
+    return GaussianFunctions(init, forward, encode, decode, represent, activity)
 
 
 def sample_posterior(posterior: Posterior, key: jax.Array | None) -> jax.Array:
     """z = mean + sigma * noise, or the mean where key is None."""
     if key is None:
         return posterior.mean
-    noise = jax.random.normal(key, posterior.mean.shape)
+    noise = jax.random.normal(key, posterior.mean.shape, posterior.mean.dtype)
     return posterior.mean + jnp.exp(0.5 * posterior.log_variance) * noise
 
 
@@ -123,44 +152,101 @@ class Terms(NamedTuple):
     posterior: Posterior
     kl: jax.Array  # [B, d]
     step: jax.Array
+    params: PyTree
+    other_images: jax.Array  # [(batches - 1) B, H, W, C]: the batches after the first
+    key: jax.Array  # for randomness beside the posterior's noise
 
 
-def gaussian_loss(forward: Callable, regulariser: Callable) -> Callable:
-    """E_x[-log p(x|z)] + regulariser(terms, hyper) -> (scalar, metrics)."""
+class Penalty(NamedTuple):
+    """What a regulariser returns."""
+
+    value: jax.Array  # [] added to the reconstruction
+    metrics: dict[str, jax.Array] = {}
+    adversary: jax.Array | float = 0.0  # [] descended too, but no part of the objective: an opponent's loss
+
+
+def gaussian_loss(forward: Callable, regulariser: Callable, batches: int = 1) -> Callable:
+    """E_x[-log p(x|z)] + regulariser(terms, hyper). The posterior's noise depends on nothing but the key and the
+    first batch's shape, so that architectures can be compared step for step."""
 
     def loss(params, images, key, hyper, step):
-        outputs = forward(params, images, key, no_tap)
-        reconstruction = jnp.mean(objectives.bernoulli_negative_log_likelihood(outputs.logits, images))
+        batch_size = images.shape[0] // batches
+        images, other_images = images[:batch_size], images[batch_size:]
+        outputs = forward(params, images, jax.random.fold_in(key, 0), no_tap)
         kl = objectives.kl_divergence(*outputs.posterior)
-        penalty, extra = regulariser(Terms(outputs.z, outputs.posterior, kl, step), hyper)
-        return reconstruction + penalty, LossInfo(
-            {
-                "loss": reconstruction + penalty,
-                "reconstruction": reconstruction,
-                "mean_squared_error": jnp.mean(objectives.squared_error(outputs.image, images)),
-                "kl": jnp.mean(jnp.sum(kl, axis=1)),
-                "kl_per_latent": jnp.mean(kl, axis=0),
-                **extra,
-            },
-            {},
-        )
+        kl_per_latent = jnp.mean(kl, axis=0)
+        terms = Terms(outputs.z, outputs.posterior, kl, step, params, other_images, jax.random.fold_in(key, 1))
+        penalty = regulariser(terms, hyper)
+        metrics = reconstruction_metrics(outputs.logits, images)
+        value = metrics["reconstruction"] + penalty.value
+        metrics |= {"loss": value, "kl": jnp.sum(kl_per_latent), "kl_per_latent": kl_per_latent}
+        metrics["active_latents"] = jnp.sum(kl_per_latent > ACTIVE_THRESHOLD).astype(jnp.float32)
+        return value + penalty.adversary, LossInfo(metrics | penalty.metrics, {})
 
     return loss
 
 
-def beta_regulariser(terms: Terms, hyper) -> tuple[jax.Array, dict]:
+def beta_regulariser(terms: Terms, hyper) -> Penalty:
     """beta * KL(q(z|x) || p(z)). Higgins et al. 2017, eq. 4. beta = 1 is the VAE of Kingma & Welling 2014."""
-    return hyper["beta"] * jnp.mean(jnp.sum(terms.kl, axis=1)), {}
+    return Penalty(hyper["beta"] * mean_kl(terms))
 
 
-def beta_tc_regulariser(terms: Terms, hyper, estimator: str) -> tuple[jax.Array, dict]:
+def beta_tc_regulariser(terms: Terms, hyper, estimator: str) -> Penalty:
     """KL + (beta - 1) TC. Chen et al. 2018, eq. 2 with alpha = gamma = 1, in disentanglement_lib's arrangement:
     the whole KL once, and its total-correlation part beta - 1 times more."""
     total_correlation = jnp.mean(
         objectives.minibatch_total_correlation(terms.z, *terms.posterior, hyper["dataset_size"], estimator)
     )
-    penalty = jnp.mean(jnp.sum(terms.kl, axis=1)) + (hyper["beta"] - 1) * total_correlation
-    return penalty, {"minibatch_total_correlation": total_correlation}
+    value = mean_kl(terms) + (hyper["beta"] - 1) * total_correlation
+    return Penalty(value, {"minibatch_total_correlation": total_correlation})
+
+
+def dip_regulariser(terms: Terms, hyper, aggregate: bool) -> Penalty:
+    """KL + the covariance penalty of Kumar et al. 2018: eq. 7 on Cov(z) if `aggregate`, eq. 6 on Cov(mean) if not."""
+    if aggregate:
+        matrix = objectives.aggregate_covariance(*terms.posterior)
+    else:
+        matrix = objectives.covariance(terms.posterior.mean)
+    penalty = objectives.dip_penalty(matrix, hyper["lambda_offdiagonal"], hyper["lambda_diagonal"])
+    return Penalty(mean_kl(terms) + penalty, {"covariance_penalty": penalty})
+
+
+def annealed_regulariser(terms: Terms, hyper) -> Penalty:
+    """gamma |KL - C|, the capacity C rising with the step. Burgess et al. 2018, eq. 8."""
+    capacity = objectives.capacity(terms.step, hyper["final_capacity"], hyper["capacity_steps"])
+    return Penalty(hyper["gamma"] * jnp.abs(mean_kl(terms) - capacity), {"capacity": capacity})
+
+
+def factor_regulariser(terms: Terms, hyper, encode: Callable, discriminate: Callable) -> Penalty:
+    """KL + gamma TC, the latter from a discriminator that learns beside it. Kim & Mnih 2018, eq. 2, alg. 1 and 2.
+
+    Permuted codes come from the second batch, or from the first where there is no other. The autoencoder sees
+    the discriminator's parameters as constants, and the discriminator the codes.
+    """
+    noise_key, permutation_key = jax.random.split(terms.key)
+    z = jax.lax.stop_gradient(terms.z)
+    others = z
+    if terms.other_images.shape[0]:
+        others = sample_posterior(encode(jax.lax.stop_gradient(terms.params), terms.other_images), noise_key)
+    permuted = objectives.permute_latents(permutation_key, others)
+
+    discriminator = terms.params["discriminator"]
+    fixed_logits = discriminate({"params": jax.lax.stop_gradient(discriminator)}, terms.z)
+    total_correlation = jnp.mean(objectives.density_ratio(fixed_logits))
+    joint_logits = discriminate({"params": discriminator}, z)
+    product_logits = discriminate({"params": discriminator}, permuted)
+    adversary = jnp.mean(objectives.discriminator_loss(joint_logits, product_logits))
+    metrics = {
+        "discriminator_total_correlation": total_correlation,
+        "discriminator_loss": adversary,
+        "discriminator_accuracy": objectives.discriminator_accuracy(joint_logits, product_logits),
+    }
+    return Penalty(mean_kl(terms) + hyper["gamma"] * total_correlation, metrics, adversary)
+
+
+def mean_kl(terms: Terms) -> jax.Array:
+    """E_x KL(q(z|x) || p(z)) [] in nats."""
+    return jnp.mean(jnp.sum(terms.kl, axis=1))
 
 
 def gaussian(
@@ -178,17 +264,285 @@ def vae(image_shape, latents=10, network="standard") -> Architecture:
 
 
 def beta_vae(image_shape, latents=10, network="standard", beta=4.0) -> Architecture:
-    """Higgins et al. 2017; beta weighs the whole KL."""
+    """Higgins et al. 2017; beta weighs the whole KL. Published sweep: 1 to 16."""
     return gaussian("beta", beta_regulariser, {"beta": beta}, image_shape, latents, network)
+
+
+def factor_vae(image_shape, latents=10, network="standard", gamma=30.0, second_batch=True) -> Architecture:
+    """Kim & Mnih 2018; gamma weighs the total correlation on top of the full KL. Published sweep: 10 to 100.
+
+    second_batch: permuted codes come from images of their own, as in the paper; False takes them from the same
+    batch, as disentanglement_lib does.
+    """
+    functions = gaussian_functions(tuple(image_shape), latents, network)
+    discriminator = models.Discriminator()
+
+    def init(key):
+        params = discriminator.init(jax.random.fold_in(key, 2), jnp.zeros((1, latents)))["params"]
+        return {**functions.init(key), "discriminator": params}
+
+    regulariser = functools.partial(
+        factor_regulariser, encode=functions.encode, discriminate=discriminator.apply
+    )
+    batches = 2 if second_batch else 1
+    model = gaussian("factor", regulariser, {"gamma": gamma}, image_shape, latents, network)
+    return model._replace(
+        init=init,
+        loss=gaussian_loss(functions.forward, regulariser, batches),
+        batches=batches,
+        optimizers={"discriminator": "discriminator"},
+    )
 
 
 def beta_tc_vae(
     image_shape, latents=10, network="standard", beta=6.0, estimator="mws", dataset_size=480_000
 ) -> Architecture:
-    """Chen et al. 2018; beta - 1 weighs the total correlation on top of the full KL."""
+    """Chen et al. 2018; beta - 1 weighs the total correlation on top of the full KL. Published sweep: 1 to 10.
+
+    estimator: of the aggregate posterior's density, see objectives.log_importance_weights.
+    """
+    objectives.log_importance_weights(2, float(dataset_size), estimator)  # an unknown estimator raises here
     regulariser = functools.partial(beta_tc_regulariser, estimator=estimator)
     hyper = {"beta": beta, "dataset_size": float(dataset_size)}
     return gaussian("betatc", regulariser, hyper, image_shape, latents, network)
+
+
+def dip_vae_1(
+    image_shape, latents=10, network="standard", lambda_offdiagonal=10.0, lambda_diagonal=100.0
+) -> Architecture:
+    """DIP-VAE-I, Kumar et al. 2018, with lambda_d = 10 lambda_od as they and disentanglement_lib have it."""
+    hyper = {"lambda_offdiagonal": lambda_offdiagonal, "lambda_diagonal": lambda_diagonal}
+    regulariser = functools.partial(dip_regulariser, aggregate=False)
+    return gaussian("dip1", regulariser, hyper, image_shape, latents, network)
+
+
+def dip_vae_2(
+    image_shape, latents=10, network="standard", lambda_offdiagonal=10.0, lambda_diagonal=10.0
+) -> Architecture:
+    """DIP-VAE-II, Kumar et al. 2018, with lambda_d = lambda_od. Published sweep: 1 to 50."""
+    hyper = {"lambda_offdiagonal": lambda_offdiagonal, "lambda_diagonal": lambda_diagonal}
+    regulariser = functools.partial(dip_regulariser, aggregate=True)
+    return gaussian("dip2", regulariser, hyper, image_shape, latents, network)
+
+
+def annealed_vae(
+    image_shape, latents=10, network="standard", gamma=1000.0, final_capacity=25.0, capacity_steps=100_000
+) -> Architecture:
+    """Burgess et al. 2018. Published sweep of the final capacity: 5 to 100 nats, at gamma 1000."""
+    hyper = {"gamma": gamma, "final_capacity": final_capacity, "capacity_steps": float(capacity_steps)}
+    return gaussian("annealed", annealed_regulariser, hyper, image_shape, latents, network)
+
+
+# --- vector quantisation ---------------------------------------------------------------------------------
+
+
+class VQFunctions(NamedTuple):
+    """What VQ-VAEs of one network and codebook size share; fields of Architecture."""
+
+    init: Callable
+    forward: Callable
+    encode: Callable
+    decode: Callable
+    represent: Callable
+    activity: Callable
+    codebook: Codebook
+
+
+@functools.lru_cache(maxsize=None)
+def vq_functions(
+    image_shape: tuple[int, int, int], latents: int, network: str, spatial: bool, num_codes: int
+) -> VQFunctions:
+    """Sites after the encoder: latent/z (continuous, before quantisation), latent/codes (int32; setting it sets
+    codes), latent/quantised (embeddings), then the decoder's. z is [B, h, w, d] or, one code per latent, [B, d].
+
+    Parameters: "codebook" [G, num_codes, D] and "usage" [G, num_codes], the moving average of a batch's counts.
+    """
+    encoder, decoder = models.networks(image_shape, latents, network, "map" if spatial else "vector")
+    groups, size = (1, latents) if spatial else (latents, 1)
+
+    def init(key):
+        encoder_key, decoder_key, codebook_key = (jax.random.fold_in(key, i) for i in range(3))
+        z, variables = encoder.init_with_output(encoder_key, jnp.zeros((1, *image_shape)))
+        shape, limit = (groups, num_codes, size), 1 / num_codes
+        return {
+            "encoder": variables["params"],
+            "decoder": decoder.init(decoder_key, z)["params"],
+            "codebook": jax.random.uniform(codebook_key, shape, minval=-limit, maxval=limit),
+            "usage": jnp.zeros(shape[:2]),
+        }
+
+    def quantise(params, z):
+        codes = vector_quantisation.nearest_codes(z.reshape(-1, groups, size), params["codebook"])
+        return codes.reshape(z.shape[:-1] if spatial else z.shape)
+
+    def embed(params, codes):
+        embeddings = vector_quantisation.embed(codes.reshape(-1, groups), params["codebook"])
+        return embeddings.reshape(*codes.shape, latents) if spatial else embeddings.reshape(codes.shape)
+
+    def encode(params, x, tap: Tap = no_tap):
+        z = encoder.apply({"params": params["encoder"]}, x, tap)
+        return Posterior(z, jnp.full_like(z, -jnp.inf))
+
+    def decode(params, z, tap: Tap = no_tap):
+        codes = tap("latent/codes", quantise(params, z))
+        # The gradient passes to z before the tap, so that of an edit at latent/quantised reaches the edit.
+        quantised = tap("latent/quantised", vector_quantisation.straight_through(z, embed(params, codes)))
+        return decoder.apply({"params": params["decoder"]}, quantised, tap)
+
+    def decode_codes(params, codes, tap: Tap = no_tap):
+        quantised = tap("latent/quantised", embed(params, tap("latent/codes", codes)))
+        return decoder.apply({"params": params["decoder"]}, quantised, tap)
+
+    def forward(params, x, key=None, tap: Tap = no_tap):
+        posterior = encode(params, x, tap)
+        z = tap("latent/z", posterior.mean)
+        logits = decode(params, z, tap)
+        return Outputs(jax.nn.sigmoid(logits), logits, z, posterior)
+
+    def represent(params, x):
+        return pool(embed(params, quantise(params, encode(params, x).mean)))
+
+    def activity(params, x):
+        codes = quantise(params, encode(params, x).mean)
+        return code_activity(codes, embed(params, codes), num_codes)
+
+    def usage(params, x):
+        codes = quantise(params, encode(params, x).mean)
+        share = vector_quantisation.count_codes(codes.reshape(-1, groups), num_codes)
+        share = share / jnp.sum(share, axis=-1, keepdims=True)
+        return share[None] if spatial else share
+
+    codebook = Codebook(num_codes, quantise, embed, decode_codes, usage)
+    return VQFunctions(init, forward, encode, decode, represent, activity, codebook)
+
+
+def pool(quantised: jax.Array) -> jax.Array:
+    """The representation [B, d]: a map of embeddings [B, h, w, d] averaged over its positions, or itself."""
+    return jnp.mean(quantised, axis=(1, 2)) if quantised.ndim == 4 else quantised
+
+
+def code_activity(codes: jax.Array, quantised: jax.Array, num_codes: int) -> jax.Array:
+    """What stands for a latent's KL [d]: with one code per latent the entropy of its usage in nats; for a map,
+    whose embedding entries have no KL each, the variance of the pooled entry relative to the entries' mean."""
+    if quantised.ndim == 2:
+        return vector_quantisation.usage_entropy(vector_quantisation.count_codes(codes, num_codes))
+    variance = jnp.var(pool(quantised), axis=0)
+    total = jnp.mean(variance)
+    return jnp.where(total > 0, variance / jnp.where(total > 0, total, 1), 0)
+
+
+class Learning(NamedTuple):
+    """What a batch teaches the codebook."""
+
+    updates: dict[str, jax.Array]
+    dead_codes: jax.Array  # [G, K] bool
+    loss: jax.Array | float = 0.0  # [] summed over the batch, a part of the objective
+    revival: jax.Array | float = 0.0  # [] descended too, but no part of it
+
+
+def learn_by_average(params, vectors, codes, hyper, key) -> Learning:
+    """Moving averages of the vectors of each code; dead codes are put on vectors drawn from the batch."""
+    codebook, usage = vector_quantisation.moving_average(
+        params["codebook"], params["usage"], vectors, codes, hyper["decay"]
+    )
+    threshold = hyper["revival_threshold"]
+    revived, revived_usage = vector_quantisation.revive(codebook, usage, vectors, threshold, key)
+    dead = vector_quantisation.dead_codes(usage, threshold)
+    return Learning({"codebook": revived, "usage": revived_usage}, dead)
+
+
+def learn_by_gradient(params, vectors, codes, hyper, key) -> Learning:
+    """||sg(z) - e||^2, van den Oord et al. 2017, eq. 3; dead codes are pulled to the batch's nearest vectors."""
+    codebook, threshold = params["codebook"], hyper["revival_threshold"]
+    counts = vector_quantisation.count_codes(codes, codebook.shape[1])
+    usage = hyper["decay"] * params["usage"] + (1 - hyper["decay"]) * counts
+    dead = vector_quantisation.dead_codes(usage, threshold)
+    loss = jnp.sum((vectors - vector_quantisation.embed(codes, codebook)) ** 2)
+    pull = vector_quantisation.pull_of_dead_codes(codebook, usage, vectors, threshold)
+    return Learning({"usage": usage}, dead, loss, pull)
+
+
+CODEBOOKS = {"ema": learn_by_average, "gradient": learn_by_gradient}
+
+
+def vq_loss(functions: VQFunctions, learn: Callable) -> Callable:
+    """-log p(x|z) + commitment ||z - sg(e)||^2, and the codebook's own. van den Oord et al. 2017, eq. 3.
+
+    Squared distances are summed over positions and embedding entries, as the reconstruction is over pixels.
+    `kl` is the entropy of the batch's usage, summed over positions: the KL to the usage as prior. (To a uniform
+    prior it would be the constant log num_codes for each position.)
+    """
+
+    def loss(params, images, key, hyper, step):
+        outputs = functions.forward(params, images, None, no_tap)
+        codes = functions.codebook.quantise(params, outputs.z)
+        quantised = functions.codebook.embed(params, codes)
+        commitment = jnp.sum((outputs.z - jax.lax.stop_gradient(quantised)) ** 2) / images.shape[0]
+
+        groups, num_codes, size = params["codebook"].shape
+        vectors = jax.lax.stop_gradient(outputs.z).reshape(-1, groups, size)
+        learned = learn(params, vectors, codes.reshape(-1, groups), hyper, key)
+        metrics = reconstruction_metrics(outputs.logits, images) | code_metrics(codes, quantised, params)
+        value = metrics["reconstruction"] + hyper["commitment"] * commitment + learned.loss / images.shape[0]
+        dead = jnp.sum(learned.dead_codes).astype(jnp.float32)
+        metrics |= {"loss": value, "commitment": commitment, "dead_codes": dead}
+        return value + learned.revival, LossInfo(metrics, learned.updates)
+
+    return loss
+
+
+def code_metrics(codes: jax.Array, quantised: jax.Array, params: PyTree) -> dict[str, jax.Array]:
+    """What a batch's codes say of themselves: kl and entropies in nats, perplexity and used codes per codebook."""
+    groups, num_codes, _ = params["codebook"].shape
+    counts = vector_quantisation.count_codes(codes.reshape(-1, groups), num_codes)
+    entropy = vector_quantisation.usage_entropy(counts)
+    activity = code_activity(codes, quantised, num_codes)
+    metrics = {
+        "kl": jnp.sum(entropy) * (codes.size / groups / codes.shape[0]),
+        "active_latents": jnp.sum(activity > ACTIVE_THRESHOLD).astype(jnp.float32),
+        "perplexity": jnp.mean(jnp.exp(entropy)),
+        "codes_used": jnp.mean(counts > 0),
+    }
+    return metrics | ({"kl_per_latent": entropy} if quantised.ndim == 2 else {})
+
+
+def vq_vae(
+    image_shape,
+    latents=64,
+    network="standard",
+    codes="spatial",
+    num_codes=None,
+    codebook="ema",
+    commitment=0.25,
+    decay=0.99,
+    revival_threshold=0.05,
+) -> Architecture:
+    """van den Oord et al. 2017.
+
+    codes: "spatial", one for each position of the encoder's last feature map, 512 x `latents` (the size of an
+    embedding, 64 as published) shared by all positions; or "latent", one for each of `latents` numbers, each
+    with a codebook of 16 numbers of its own (as Hsu et al. 2023 quantise). num_codes: another size.
+    codebook: "ema", moving averages with `decay`, or "gradient". commitment: 0.25 as published.
+    revival_threshold: share of the mean usage below which a code is dead and revived; 0 revives none.
+    """
+    if codes not in ("spatial", "latent"):
+        raise ValueError(f"no codes {codes!r}; there are: spatial, latent")
+    if codebook not in CODEBOOKS:
+        raise ValueError(f"no codebook {codebook!r}; there are: {', '.join(CODEBOOKS)}")
+    spatial = codes == "spatial"
+    num_codes = num_codes or (512 if spatial else 16)
+    functions = vq_functions(tuple(image_shape), latents, network, spatial, num_codes)
+    hyper = {"commitment": commitment, "decay": decay, "revival_threshold": revival_threshold}
+    return Architecture(
+        "vq",
+        tuple(image_shape),
+        latents,
+        hyper,
+        *functions[:-1],
+        vq_loss(functions, CODEBOOKS[codebook]),
+        optimizers={"usage": "frozen"} | ({"codebook": "frozen"} if codebook == "ema" else {}),
+        codebook=functions.codebook,
+    )
 
 
 # --- the table -------------------------------------------------------------------------------------------
@@ -196,7 +550,12 @@ def beta_tc_vae(
 ARCHITECTURES: dict[str, Callable[..., Architecture]] = {
     "vae": vae,
     "beta": beta_vae,
+    "factor": factor_vae,
     "betatc": beta_tc_vae,
+    "dip1": dip_vae_1,
+    "dip2": dip_vae_2,
+    "annealed": annealed_vae,
+    "vq": vq_vae,
 }
 
 
@@ -210,12 +569,15 @@ def create(name: str, image_shape: tuple[int, int, int] = (64, 64, 3), **options
         near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no architecture {name!r}; there are: {', '.join(ARCHITECTURES)}.{hint}")
+    known = list(inspect.signature(ARCHITECTURES[name]).parameters)[1:]
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"architecture {name!r} has no option {option!r}; it has: {', '.join(known)}.{hint}")
     return _create(name, tuple(image_shape), **options)
 
 
 @functools.lru_cache(maxsize=256)
 def _create(name, image_shape, **options):
-    try:
-        return ARCHITECTURES[name](image_shape, **options)
-    except TypeError as error:
-        raise ValueError(f"architecture {name!r}: {error}") from error
+    return ARCHITECTURES[name](image_shape, **options)

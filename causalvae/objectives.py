@@ -1,9 +1,12 @@
-"""Losses per example, each in the shape of its equation. The caller reduces.
+"""Losses, each in the shape of its equation, per example where they are sums over examples.
 
 Units are nats throughout. z, mean, log_variance are [B, d]; logits and images [B, H, W, C].
 """
 
 from __future__ import annotations
+
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,3 +77,103 @@ def minibatch_total_correlation(
     log_joint = jax.nn.logsumexp(jnp.sum(log_density, axis=-1) + log_weights, axis=1)
     log_marginals = jax.nn.logsumexp(log_density + log_weights[:, :, None], axis=1)
     return log_joint - jnp.sum(log_marginals, axis=-1)
+
+
+# --- FactorVAE -------------------------------------------------------------------------------------------
+
+
+def permute_latents(key: jax.Array, z: jax.Array) -> jax.Array:
+    """Each latent permuted over the batch by itself: samples [B, d] of prod_i q(z_i). Kim & Mnih 2018, alg. 1."""
+    return jax.random.permutation(key, z, axis=0, independent=True)
+
+
+def density_ratio(discriminator_logits: jax.Array) -> jax.Array:
+    """log D(z) / (1 - D(z)) [B] from logits [B, 2]: its mean under q(z) estimates the total correlation.
+    Kim & Mnih 2018, eq. 3."""
+    return discriminator_logits[:, 0] - discriminator_logits[:, 1]
+
+
+def discriminator_loss(joint_logits: jax.Array, product_logits: jax.Array) -> jax.Array:
+    """Cross-entropy [B] of telling samples of q(z) (class 0) from samples of prod_i q(z_i) (class 1), half each.
+    Kim & Mnih 2018, alg. 2."""
+    joint = jax.nn.log_softmax(joint_logits)[:, 0]
+    return -0.5 * (joint + jax.nn.log_softmax(product_logits)[:, 1])
+
+
+def discriminator_accuracy(joint_logits: jax.Array, product_logits: jax.Array) -> jax.Array:
+    """The share [] of both classes that is told right; 0.5 where q(z) equals the product of its marginals."""
+    joint, product = density_ratio(joint_logits) > 0, density_ratio(product_logits) < 0
+    return 0.5 * (jnp.mean(joint) + jnp.mean(product))
+
+
+# --- DIP-VAE ---------------------------------------------------------------------------------------------
+
+
+def covariance(values: jax.Array) -> jax.Array:
+    """Covariance [d, d] over the batch of values [B, d], normalised by B as in disentanglement_lib."""
+    centred = values - jnp.mean(values, axis=0, keepdims=True)
+    return centred.T @ centred / values.shape[0]
+
+
+def aggregate_covariance(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """Cov_q(z)[z] = Cov_x(mean) + E_x diag(exp(log_variance)), [d, d]. Kumar et al. 2018, eq. 5."""
+    return covariance(mean) + jnp.diag(jnp.mean(jnp.exp(log_variance), axis=0))
+
+
+def dip_penalty(matrix: jax.Array, lambda_offdiagonal: jax.Array, lambda_diagonal: jax.Array) -> jax.Array:
+    """lambda_od sum_{i != j} C_ij^2 + lambda_d sum_i (C_ii - 1)^2 of a covariance [d, d]. Kumar et al. 2018:
+    eq. 6 with C = Cov(mean) is DIP-VAE-I, eq. 7 with the aggregate covariance DIP-VAE-II."""
+    diagonal = jnp.diag(matrix)
+    off_diagonal = matrix - jnp.diag(diagonal)
+    return lambda_offdiagonal * jnp.sum(off_diagonal**2) + lambda_diagonal * jnp.sum((diagonal - 1) ** 2)
+
+
+# --- AnnealedVAE -----------------------------------------------------------------------------------------
+
+
+def capacity(step: jax.Array, final: jax.Array, steps: jax.Array) -> jax.Array:
+    """The nats of KL asked for at a step: from 0 linearly to `final` at `steps`. Burgess et al. 2018, eq. 8."""
+    return final * jnp.minimum(1.0, step / steps)
+
+
+# --- total correlation, measured -------------------------------------------------------------------------
+
+
+class TotalCorrelation(NamedTuple):
+    """Estimates of KL(q(z) || prod_i q(z_i)) in nats, with the sign of their bias."""
+
+    gaussian: jax.Array  # exact where q(z) is Gaussian; otherwise the part that second moments show
+    lower: jax.Array  # each sample's own posterior left out of the densities: biased downwards
+    upper: jax.Array  # each sample's own posterior among them: biased upwards
+
+
+def gaussian_total_correlation(matrix: jax.Array) -> jax.Array:
+    """Total correlation of a Gaussian with covariance [d, d]: (sum_i log C_ii - log det C) / 2."""
+    return 0.5 * (jnp.sum(jnp.log(jnp.diag(matrix))) - jnp.linalg.slogdet(matrix)[1])
+
+
+@functools.partial(jax.jit, static_argnames="chunk")
+def total_correlation(
+    z: jax.Array, mean: jax.Array, log_variance: jax.Array, chunk: int = 64
+) -> TotalCorrelation:
+    """Total correlation of the aggregate posterior from N data points, z[n] drawn from q(z|x_n). This library.
+
+    The densities q(z) and q(z_i) are mixtures of the N posteriors, so time is O(N^2 d) (10,000 points: seconds)
+    and memory O(chunk N d). Where N points are all the data, `upper` is exact but for sampling. Otherwise the
+    truth lies between `lower` and `upper` up to sampling noise; they close in as N grows past exp(I(x; z)).
+    """
+    points = jnp.arange(z.shape[0])
+
+    def log_ratio(sample, log_weights):
+        log_density = gaussian_log_density(sample[None, :], mean, log_variance)
+        joint = jax.nn.logsumexp(jnp.sum(log_density, axis=1) + log_weights)
+        return joint - jnp.sum(jax.nn.logsumexp(log_density + log_weights[:, None], axis=0))
+
+    def both(n):
+        own = points == n
+        left_out = jnp.where(own, -jnp.inf, -jnp.log(z.shape[0] - 1.0))
+        return log_ratio(z[n], left_out), log_ratio(z[n], jnp.full(own.shape, -jnp.log(float(z.shape[0]))))
+
+    lower, upper = jax.lax.map(both, points, batch_size=chunk)
+    gaussian = gaussian_total_correlation(aggregate_covariance(mean, log_variance))
+    return TotalCorrelation(gaussian, jnp.mean(lower), jnp.mean(upper))

@@ -1,0 +1,105 @@
+"""Codebooks as pure functions: nearest codes, moving averages, revival of dead codes, usage.
+
+A codebook is [G, K, D]: G groups of K embeddings of size D. Vectors to be quantised are [N, G, D] and codes
+[N, G]: N vectors for each group. A codebook that all positions of a feature map share is one group, with the
+positions among the N; one codebook for each latent is one group per latent, with D = 1.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def squared_distances(vectors: jax.Array, codebook: jax.Array) -> jax.Array:
+    """||v - e||^2 of each vector [N, G, D] to each embedding [G, K, D] of its group -> [N, G, K]."""
+    products = jnp.einsum("ngd,gkd->ngk", vectors, codebook)
+    lengths = jnp.sum(vectors**2, axis=-1)[:, :, None] + jnp.sum(codebook**2, axis=-1)[None]
+    return lengths - 2 * products
+
+
+def nearest_codes(vectors: jax.Array, codebook: jax.Array) -> jax.Array:
+    """The index [N, G] int32 of the nearest embedding; the lower index of two equally near ones."""
+    return jnp.argmin(squared_distances(vectors, codebook), axis=-1).astype(jnp.int32)
+
+
+def embed(codes: jax.Array, codebook: jax.Array) -> jax.Array:
+    """The embeddings [N, G, D] of codes [N, G]. Indices outside the codebook are clipped to it."""
+    codes = jnp.clip(codes, 0, codebook.shape[1] - 1)
+    return codebook[jnp.arange(codebook.shape[0])[None], codes]
+
+
+def straight_through(vectors: jax.Array, quantised: jax.Array) -> jax.Array:
+    """The value of `quantised` with the gradient of `vectors`; none reaches the codebook."""
+    return jax.lax.stop_gradient(quantised) + (vectors - jax.lax.stop_gradient(vectors))
+
+
+# --- usage -----------------------------------------------------------------------------------------------
+
+
+def count_codes(codes: jax.Array, num_codes: int) -> jax.Array:
+    """How often each code occurs: codes [N, G] -> [G, K] float."""
+    return jnp.sum(jax.nn.one_hot(codes, num_codes), axis=0)
+
+
+def usage_entropy(counts: jax.Array) -> jax.Array:
+    """Entropy of the usage [G, K] -> [G] in nats. From n codes it is low by about (K - 1) / 2n nats.
+
+    It is also E_x KL(q(c|x) || p(c)) of a code that x determines, with the usage as prior p.
+    """
+    probabilities = counts / jnp.sum(counts, axis=-1, keepdims=True)
+    return jnp.sum(jax.scipy.special.entr(probabilities), axis=-1)
+
+
+# --- learning the codebook -------------------------------------------------------------------------------
+
+
+def moving_average(
+    codebook: jax.Array, cluster_size: jax.Array, vectors: jax.Array, codes: jax.Array, decay: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """One step of the moving-average codebook: (codebook [G, K, D], cluster_size [G, K]).
+
+    van den Oord et al. 2017, appendix A.1: N <- decay N + (1 - decay) n, m <- decay m + (1 - decay) sum of the
+    code's vectors, e = m / N. The sum m is kept as e N. A code that was never used keeps its embedding.
+    """
+    members = jax.nn.one_hot(codes, codebook.shape[1])
+    sums = jnp.einsum("ngk,ngd->gkd", members, vectors)
+    size = decay * cluster_size + (1 - decay) * jnp.sum(members, axis=0)
+    total = decay * codebook * cluster_size[:, :, None] + (1 - decay) * sums
+    used = (size > 0)[:, :, None]
+    return jnp.where(used, total / jnp.where(used, size[:, :, None], 1), codebook), size
+
+
+def dead_codes(cluster_size: jax.Array, threshold: jax.Array) -> jax.Array:
+    """Codes [G, K] bool whose share of the usage is below `threshold` times the mean share. This library."""
+    return cluster_size < threshold * jnp.mean(cluster_size, axis=-1, keepdims=True)
+
+
+def revive(
+    codebook: jax.Array, cluster_size: jax.Array, vectors: jax.Array, threshold: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Dead codes put on vectors drawn from the batch, with the mean cluster size: (codebook, cluster_size).
+
+    A fresh codebook has cluster size zero, so the first call also initialises it from data. Drawn without
+    replacement where there are enough vectors: of two equal embeddings one would stay dead.
+    """
+    groups, num_codes, _ = codebook.shape
+    num_vectors = vectors.shape[0]
+    dead = dead_codes(cluster_size, threshold)
+
+    def draw(key):
+        return jax.random.choice(key, num_vectors, (num_codes,), replace=num_vectors < num_codes)
+
+    rows = jax.vmap(draw)(jax.random.split(key, groups))
+    drawn = vectors[rows, jnp.arange(groups)[:, None]]
+    mean_size = jnp.mean(cluster_size, axis=-1, keepdims=True)
+    return jnp.where(dead[:, :, None], drawn, codebook), jnp.where(dead, mean_size, cluster_size)
+
+
+def pull_of_dead_codes(
+    codebook: jax.Array, cluster_size: jax.Array, vectors: jax.Array, threshold: jax.Array
+) -> jax.Array:
+    """Squared distance of each dead code to the batch's nearest vector, summed: the revival of a codebook that
+    learns by gradient. This library."""
+    distances = jnp.min(squared_distances(jax.lax.stop_gradient(vectors), codebook), axis=0)
+    return jnp.sum(jnp.where(dead_codes(cluster_size, threshold), distances, 0))
