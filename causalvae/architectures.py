@@ -1,8 +1,8 @@
 """The architectures: each one NamedTuple of pure functions over a parameter pytree, in the table at the end.
 
-They differ in their objective and in nothing else. Hyper-parameters are arguments of the loss (arrays, so that
-members of one ensemble can differ in them); functions are shared wherever they are the same, so that models
-with the same network share their compiled interventions.
+They differ in their objective and in nothing else. Hyper-parameters are arguments of the loss (arrays, so
+that members of one ensemble can differ in them); functions are shared wherever they are the same, so that
+models with the same network share their compiled interventions.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ ACTIVE_THRESHOLD = 0.01  # of `Architecture.activity`, from which a latent is re
 
 
 class Posterior(NamedTuple):
-    """q(z|x) = N(mean, exp(log_variance)); both [B, d], or [B, h, w, d] for a map of codes, whose log-variance
-    is -inf: a point mass."""
+    """q(z|x) = N(mean, exp(log_variance)); both [B, d]. Of a VQ-VAE a point mass: log-variance -inf, and
+    [B, h, w, d] for a map of codes."""
 
     mean: jax.Array
     log_variance: jax.Array
@@ -49,13 +49,13 @@ class LossInfo(NamedTuple):
 
 
 class Codebook(NamedTuple):
-    """What a model of discrete codes offers besides. Codes are int32 [B, h, w], or [B, d] for one per latent."""
+    """What a model of discrete codes offers besides. Codes: int32 [B, h, w], or [B, d] if one per latent."""
 
     num_codes: int
     quantise: Callable  # (params, z) -> codes
     embed: Callable  # (params, codes) -> embeddings, shaped as z
     decode: Callable  # (params, codes, tap=no_tap) -> logits
-    usage: Callable  # (params, x) -> share of each code [1, 1, num_codes], or [d, num_codes] for one per latent
+    usage: Callable  # (params, x) -> share of each code [1, 1, num_codes]; [d, num_codes] if one per latent
 
 
 class Architecture(NamedTuple):
@@ -70,7 +70,7 @@ class Architecture(NamedTuple):
     encode: Callable  # (params, x, tap=no_tap) -> Posterior
     decode: Callable  # (params, z, tap=no_tap) -> logits; z as at site latent/z
     represent: Callable  # (params, x) -> [B, d] the vector that disentanglement metrics score
-    activity: Callable  # (params, x) -> [d] how much each latent carries: mean KL in nats, or what stands for it
+    activity: Callable  # (params, x) -> [d] how much each latent carries: mean KL in nats, or what stands in
     loss: Callable  # (params, images, key, hyper, step) -> (scalar to descend, LossInfo)
     batches: int = 1  # how many batches of images one step of the loss takes, end to end
     optimizers: Mapping[str, str] = {}  # top-level parameter -> optimiser label; others are "adam"
@@ -104,7 +104,7 @@ class GaussianFunctions(NamedTuple):
     activity: Callable
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def gaussian_functions(image_shape: tuple[int, int, int], latents: int, network: str) -> GaussianFunctions:
     """The functions that all Gaussian architectures with one network share (the same objects, so jit's caches
     are shared too)."""
@@ -166,8 +166,8 @@ class Penalty(NamedTuple):
 
 
 def gaussian_loss(forward: Callable, regulariser: Callable, batches: int = 1) -> Callable:
-    """E_x[-log p(x|z)] + regulariser(terms, hyper). The posterior's noise depends on nothing but the key and the
-    first batch's shape, so that architectures can be compared step for step."""
+    """E_x[-log p(x|z)] + regulariser(terms, hyper). The posterior's noise depends on nothing but the key
+    and the first batch's shape, so that architectures can be compared step for step."""
 
     def loss(params, images, key, hyper, step):
         batch_size = images.shape[0] // batches
@@ -175,7 +175,8 @@ def gaussian_loss(forward: Callable, regulariser: Callable, batches: int = 1) ->
         outputs = forward(params, images, jax.random.fold_in(key, 0), no_tap)
         kl = objectives.kl_divergence(*outputs.posterior)
         kl_per_latent = jnp.mean(kl, axis=0)
-        terms = Terms(outputs.z, outputs.posterior, kl, step, params, other_images, jax.random.fold_in(key, 1))
+        rest_key = jax.random.fold_in(key, 1)
+        terms = Terms(outputs.z, outputs.posterior, kl, step, params, other_images, rest_key)
         penalty = regulariser(terms, hyper)
         metrics = reconstruction_metrics(outputs.logits, images)
         value = metrics["reconstruction"] + penalty.value
@@ -192,7 +193,7 @@ def beta_regulariser(terms: Terms, hyper) -> Penalty:
 
 
 def beta_tc_regulariser(terms: Terms, hyper, estimator: str) -> Penalty:
-    """KL + (beta - 1) TC. Chen et al. 2018, eq. 2 with alpha = gamma = 1, in disentanglement_lib's arrangement:
+    """KL + (beta - 1) TC. Chen et al. 2018 with alpha = gamma = 1, in disentanglement_lib's arrangement:
     the whole KL once, and its total-correlation part beta - 1 times more."""
     total_correlation = jnp.mean(
         objectives.minibatch_total_correlation(terms.z, *terms.posterior, hyper["dataset_size"], estimator)
@@ -202,7 +203,7 @@ def beta_tc_regulariser(terms: Terms, hyper, estimator: str) -> Penalty:
 
 
 def dip_regulariser(terms: Terms, hyper, aggregate: bool) -> Penalty:
-    """KL + the covariance penalty of Kumar et al. 2018: eq. 7 on Cov(z) if `aggregate`, eq. 6 on Cov(mean) if not."""
+    """KL + the covariance penalty of Kumar et al. 2018: of Cov(z), eq. 7, or of Cov(mean), eq. 6."""
     if aggregate:
         matrix = objectives.aggregate_covariance(*terms.posterior)
     else:
@@ -218,7 +219,7 @@ def annealed_regulariser(terms: Terms, hyper) -> Penalty:
 
 
 def factor_regulariser(terms: Terms, hyper, encode: Callable, discriminate: Callable) -> Penalty:
-    """KL + gamma TC, the latter from a discriminator that learns beside it. Kim & Mnih 2018, eq. 2, alg. 1 and 2.
+    """KL + gamma TC, the latter from a discriminator that learns beside it. Kim & Mnih 2018, eq. 2, alg. 2.
 
     Permuted codes come from the second batch, or from the first where there is no other. The autoencoder sees
     the discriminator's parameters as constants, and the discriminator the codes.
@@ -271,8 +272,8 @@ def beta_vae(image_shape, latents=10, network="standard", beta=4.0) -> Architect
 def factor_vae(image_shape, latents=10, network="standard", gamma=30.0, second_batch=True) -> Architecture:
     """Kim & Mnih 2018; gamma weighs the total correlation on top of the full KL. Published sweep: 10 to 100.
 
-    second_batch: permuted codes come from images of their own, as in the paper; False takes them from the same
-    batch, as disentanglement_lib does.
+    second_batch: permuted codes come from images of their own, as in the paper; False takes them from the
+    same batch, as disentanglement_lib does.
     """
     functions = gaussian_functions(tuple(image_shape), latents, network)
     discriminator = models.Discriminator()
@@ -297,7 +298,7 @@ def factor_vae(image_shape, latents=10, network="standard", gamma=30.0, second_b
 def beta_tc_vae(
     image_shape, latents=10, network="standard", beta=6.0, estimator="mws", dataset_size=480_000
 ) -> Architecture:
-    """Chen et al. 2018; beta - 1 weighs the total correlation on top of the full KL. Published sweep: 1 to 10.
+    """Chen et al. 2018; beta - 1 weighs the total correlation on top of the full KL. Published sweep: 1-10.
 
     estimator: of the aggregate posterior's density, see objectives.log_importance_weights.
     """
@@ -348,14 +349,15 @@ class VQFunctions(NamedTuple):
     codebook: Codebook
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def vq_functions(
     image_shape: tuple[int, int, int], latents: int, network: str, spatial: bool, num_codes: int
 ) -> VQFunctions:
-    """Sites after the encoder: latent/z (continuous, before quantisation), latent/codes (int32; setting it sets
-    codes), latent/quantised (embeddings), then the decoder's. z is [B, h, w, d] or, one code per latent, [B, d].
+    """Sites after the encoder: latent/z (continuous, before quantisation), latent/codes (int32; an edit sets
+    codes), latent/quantised (embeddings), then the decoder's. z is [B, h, w, d], or [B, d] if one code per
+    latent. `decode` quantises, so that a change of z acts through the codes or not at all.
 
-    Parameters: "codebook" [G, num_codes, D] and "usage" [G, num_codes], the moving average of a batch's counts.
+    Parameters: "codebook" [G, num_codes, D] and "usage" [G, num_codes], a moving average of batches' counts.
     """
     encoder, decoder = models.networks(image_shape, latents, network, "map" if spatial else "vector")
     groups, size = (1, latents) if spatial else (latents, 1)
@@ -422,8 +424,8 @@ def pool(quantised: jax.Array) -> jax.Array:
 
 
 def code_activity(codes: jax.Array, quantised: jax.Array, num_codes: int) -> jax.Array:
-    """What stands for a latent's KL [d]: with one code per latent the entropy of its usage in nats; for a map,
-    whose embedding entries have no KL each, the variance of the pooled entry relative to the entries' mean."""
+    """What stands in for a latent's KL [d]: with one code per latent the entropy of its usage in nats; for a
+    map, whose embedding entries have no KL each, the pooled entry's variance relative to their mean."""
     if quantised.ndim == 2:
         return vector_quantisation.usage_entropy(vector_quantisation.count_codes(codes, num_codes))
     variance = jnp.var(pool(quantised), axis=0)
@@ -452,7 +454,7 @@ def learn_by_average(params, vectors, codes, hyper, key) -> Learning:
 
 
 def learn_by_gradient(params, vectors, codes, hyper, key) -> Learning:
-    """||sg(z) - e||^2, van den Oord et al. 2017, eq. 3; dead codes are pulled to the batch's nearest vectors."""
+    """||sg(z) - e||^2, van den Oord et al. 2017, eq. 3; dead codes are pulled to the nearest vectors."""
     codebook, threshold = params["codebook"], hyper["revival_threshold"]
     counts = vector_quantisation.count_codes(codes, codebook.shape[1])
     usage = hyper["decay"] * params["usage"] + (1 - hyper["decay"]) * counts
@@ -469,8 +471,8 @@ def vq_loss(functions: VQFunctions, learn: Callable) -> Callable:
     """-log p(x|z) + commitment ||z - sg(e)||^2, and the codebook's own. van den Oord et al. 2017, eq. 3.
 
     Squared distances are summed over positions and embedding entries, as the reconstruction is over pixels.
-    `kl` is the entropy of the batch's usage, summed over positions: the KL to the usage as prior. (To a uniform
-    prior it would be the constant log num_codes for each position.)
+    `kl` is the entropy of the batch's usage, summed over positions: the KL to the usage as prior. (To a
+    uniform prior it would be the constant log num_codes for each position.)
     """
 
     def loss(params, images, key, hyper, step):
@@ -492,7 +494,7 @@ def vq_loss(functions: VQFunctions, learn: Callable) -> Callable:
 
 
 def code_metrics(codes: jax.Array, quantised: jax.Array, params: PyTree) -> dict[str, jax.Array]:
-    """What a batch's codes say of themselves: kl and entropies in nats, perplexity and used codes per codebook."""
+    """The rate of a batch's codes in nats, and how much of each codebook they use."""
     groups, num_codes, _ = params["codebook"].shape
     counts = vector_quantisation.count_codes(codes.reshape(-1, groups), num_codes)
     entropy = vector_quantisation.usage_entropy(counts)
@@ -574,7 +576,8 @@ def create(name: str, image_shape: tuple[int, int, int] = (64, 64, 3), **options
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"architecture {name!r} has no option {option!r}; it has: {', '.join(known)}.{hint}")
+            has = ", ".join(known)
+            raise ValueError(f"architecture {name!r} has no option {option!r}; it has: {has}.{hint}")
     return _create(name, tuple(image_shape), **options)
 
 

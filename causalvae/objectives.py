@@ -29,7 +29,7 @@ def squared_error(reconstruction: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def kl_divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """KL(N(mean, exp(log_variance)) || N(0, 1)) per latent [B, d] in nats. Kingma & Welling 2014, appendix B."""
+    """KL(N(mean, exp(log_variance)) || N(0, 1)) per latent [B, d]. Kingma & Welling 2014, appendix B."""
     return 0.5 * (mean**2 + jnp.exp(log_variance) - log_variance - 1)
 
 
@@ -46,9 +46,9 @@ def pairwise_log_density(z: jax.Array, mean: jax.Array, log_variance: jax.Array)
 def log_importance_weights(batch_size: int, dataset_size: jax.Array, estimator: str) -> jax.Array:
     """log weight [B, B] of data point j in estimating log q(z_i) from a minibatch. Chen et al. 2018, app. C.
 
-    "mws": minibatch weighted sampling, 1 / (N M) everywhere. "mss": minibatch stratified sampling, which makes
-    the density inside the logarithm unbiased. "none": 1 / M, as disentanglement_lib does (it differs from mws
-    by a constant without gradient).
+    "mws": minibatch weighted sampling, 1 / (N M) everywhere. "mss": minibatch stratified sampling, which
+    makes the density inside the logarithm unbiased. "none": 1 / M, as disentanglement_lib does (it differs
+    from mws by a constant without gradient).
     """
     if estimator == "none":
         return jnp.full((batch_size, batch_size), -jnp.log(float(batch_size)))
@@ -68,7 +68,7 @@ def log_importance_weights(batch_size: int, dataset_size: jax.Array, estimator: 
 def minibatch_total_correlation(
     z: jax.Array, mean: jax.Array, log_variance: jax.Array, dataset_size: jax.Array, estimator: str = "mws"
 ) -> jax.Array:
-    """KL(q(z) || prod_i q(z_i)) per example [B], estimated on the minibatch. Chen et al. 2018, eq. 5 and app. C.
+    """KL(q(z) || prod_i q(z_i)) per example [B], estimated on the minibatch. Chen et al. 2018, app. C.
 
     Biased: at batch 64 a true value of 0 reads about 40 (mws). It is a training signal, never a measurement.
     """
@@ -83,7 +83,7 @@ def minibatch_total_correlation(
 
 
 def permute_latents(key: jax.Array, z: jax.Array) -> jax.Array:
-    """Each latent permuted over the batch by itself: samples [B, d] of prod_i q(z_i). Kim & Mnih 2018, alg. 1."""
+    """Each latent permuted over the batch by itself: samples of prod_i q(z_i). Kim & Mnih 2018, alg. 1."""
     return jax.random.permutation(key, z, axis=0, independent=True)
 
 
@@ -94,8 +94,8 @@ def density_ratio(discriminator_logits: jax.Array) -> jax.Array:
 
 
 def discriminator_loss(joint_logits: jax.Array, product_logits: jax.Array) -> jax.Array:
-    """Cross-entropy [B] of telling samples of q(z) (class 0) from samples of prod_i q(z_i) (class 1), half each.
-    Kim & Mnih 2018, alg. 2."""
+    """Cross-entropy [B] of telling samples of q(z) (class 0) from samples of prod_i q(z_i) (class 1), half
+    each. Kim & Mnih 2018, alg. 2."""
     joint = jax.nn.log_softmax(joint_logits)[:, 0]
     return -0.5 * (joint + jax.nn.log_softmax(product_logits)[:, 1])
 
@@ -116,7 +116,7 @@ def covariance(values: jax.Array) -> jax.Array:
 
 
 def aggregate_covariance(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """Cov_q(z)[z] = Cov_x(mean) + E_x diag(exp(log_variance)), [d, d]. Kumar et al. 2018, eq. 5."""
+    """Cov_q(z)[z] = Cov_x(mean) + E_x diag(exp(log_variance)), [d, d]. Kumar et al. 2018."""
     return covariance(mean) + jnp.diag(jnp.mean(jnp.exp(log_variance), axis=0))
 
 
@@ -132,7 +132,7 @@ def dip_penalty(matrix: jax.Array, lambda_offdiagonal: jax.Array, lambda_diagona
 
 
 def capacity(step: jax.Array, final: jax.Array, steps: jax.Array) -> jax.Array:
-    """The nats of KL asked for at a step: from 0 linearly to `final` at `steps`. Burgess et al. 2018, eq. 8."""
+    """The KL asked for at a step: linearly from 0 to `final` at `steps`. Burgess et al. 2018, eq. 8."""
     return final * jnp.minimum(1.0, step / steps)
 
 
@@ -156,11 +156,11 @@ def gaussian_total_correlation(matrix: jax.Array) -> jax.Array:
 def total_correlation(
     z: jax.Array, mean: jax.Array, log_variance: jax.Array, chunk: int = 64
 ) -> TotalCorrelation:
-    """Total correlation of the aggregate posterior from N data points, z[n] drawn from q(z|x_n). This library.
+    """Total correlation of the aggregate posterior of N data points, z[n] drawn from q(z|x_n). This library.
 
-    The densities q(z) and q(z_i) are mixtures of the N posteriors, so time is O(N^2 d) (10,000 points: seconds)
-    and memory O(chunk N d). Where N points are all the data, `upper` is exact but for sampling. Otherwise the
-    truth lies between `lower` and `upper` up to sampling noise; they close in as N grows past exp(I(x; z)).
+    The densities q(z) and q(z_i) are mixtures of the N posteriors, so time is O(N^2 d), memory O(chunk N d).
+    Where N points are all the data, `upper` is exact but for sampling. Otherwise the truth lies between `lower`
+    and `upper` up to sampling noise, and they close in as N grows past exp(I(x; z)).
     """
     points = jnp.arange(z.shape[0])
 

@@ -59,8 +59,8 @@ def moving_average(
 ) -> tuple[jax.Array, jax.Array]:
     """One step of the moving-average codebook: (codebook [G, K, D], cluster_size [G, K]).
 
-    van den Oord et al. 2017, appendix A.1: N <- decay N + (1 - decay) n, m <- decay m + (1 - decay) sum of the
-    code's vectors, e = m / N. The sum m is kept as e N. A code that was never used keeps its embedding.
+    van den Oord et al. 2017, appendix A.1: N <- decay N + (1 - decay) n, m <- decay m + (1 - decay) times the
+    sum of the code's vectors, e = m / N. The sum m is kept as e N. A code never used keeps its embedding.
     """
     members = jax.nn.one_hot(codes, codebook.shape[1])
     sums = jnp.einsum("ngk,ngd->gkd", members, vectors)
@@ -99,7 +99,7 @@ def revive(
 def pull_of_dead_codes(
     codebook: jax.Array, cluster_size: jax.Array, vectors: jax.Array, threshold: jax.Array
 ) -> jax.Array:
-    """Squared distance of each dead code to the batch's nearest vector, summed: the revival of a codebook that
-    learns by gradient. This library."""
+    """Squared distance of each dead code to the batch's nearest vector, summed: the revival of a codebook
+    that learns by gradient. This library."""
     distances = jnp.min(squared_distances(jax.lax.stop_gradient(vectors), codebook), axis=0)
     return jnp.sum(jnp.where(dead_codes(cluster_size, threshold), distances, 0))
