@@ -1,0 +1,442 @@
+"""Statistics of a study: runs are seeds within architectures, and the architectures cross the data sets.
+
+Two runs of one architecture resemble each other, so runs are not independent draws. Everything here respects
+that: the bootstrap draws architectures first and seeds within them, the permutation test exchanges whole
+architectures (and seeds within them), and the smallest detectable effect counts how far seeds agree. Where
+the seeds of an architecture agree no more than strangers, all three give what the usual formulas for
+independent runs give.
+
+Arrays in, numbers out; nothing of the library is imported. In every signature `clusters` [n] names each run's
+architecture and `strata` [n] its data set. Undefined values are NaN and their rows are left out.
+Source: this library, except where a function names scipy or statsmodels.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import NormalIndPower, TTestIndPower
+
+METHODS = ("pearson", "spearman")
+POOLED = "pooled"  # the stratum that stands for all strata together
+
+
+# --- cells -----------------------------------------------------------------------------------------------
+
+
+class Cell(NamedTuple):
+    """One score of one architecture on one data set."""
+
+    cluster: str
+    stratum: str
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]  # one for each seed, NaN where undefined
+    mean: float  # over the defined values; NaN where there are none
+    deviation: float  # standard deviation with ddof 1; NaN below two values
+
+
+def cells(values: np.ndarray, clusters: np.ndarray, strata: np.ndarray, seeds: np.ndarray) -> list[Cell]:
+    """One Cell for each (stratum, cluster) in order of first appearance, runs ordered by seed."""
+    found = []
+    for stratum, cluster in dict.fromkeys(zip(strata.tolist(), clusters.tolist(), strict=True)):
+        rows = np.flatnonzero((clusters == cluster) & (strata == stratum))
+        rows = rows[np.argsort(seeds[rows], kind="stable")]
+        defined = values[rows][np.isfinite(values[rows])]
+        mean = float(np.mean(defined)) if defined.size else math.nan
+        deviation = float(np.std(defined, ddof=1)) if defined.size > 1 else math.nan
+        found.append(
+            Cell(cluster, stratum, tuple(seeds[rows].tolist()), tuple(values[rows].tolist()), mean, deviation)
+        )
+    return found
+
+
+# --- correlation, weighted and partial -------------------------------------------------------------------
+
+
+def weighted_ranks(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mid-ranks [..., n] of x [n] in the sample that holds entry i `weights[..., i]` times.
+
+    Weights of one give scipy.stats.rankdata.
+    """
+    below = (x[None, :] < x[:, None]).astype(float)
+    same = (x[None, :] == x[:, None]).astype(float)
+    return weights @ below.T + 0.5 * (weights @ same.T + 1)
+
+
+def correlation(
+    x: np.ndarray,
+    y: np.ndarray,
+    given: Sequence[np.ndarray] = (),
+    method: str = "pearson",
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
+    """Correlation [...] of x and y [n], partial where `given` lists covariates [n], for weights [..., n].
+
+    method: "pearson", or "spearman": the same of the mid-ranks (covariates too). weights: how often each run
+    counts, e.g. bootstrap counts; None counts each once. NaN where x or y does not vary, or where the
+    covariates explain it entirely. A covariate that does not vary explains nothing.
+    """
+    if method not in METHODS:
+        raise ValueError(f"no correlation {method!r}; there are: {', '.join(METHODS)}")
+    weights = np.ones(len(x)) if weights is None else np.asarray(weights, float)
+    variables = [np.asarray(v, float) for v in (x, y, *given)]
+    if method == "spearman":
+        stacked = np.stack([weighted_ranks(v, weights) for v in variables], axis=-2)
+    else:
+        stacked = np.broadcast_to(np.stack(variables), (*weights.shape[:-1], len(variables), len(x)))
+    return _partial(_correlation_matrix(stacked, weights))
+
+
+def _correlation_matrix(variables: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """[..., v, v] of variables [..., v, n]; rows and columns of what does not vary are NaN."""
+    share = (weights / np.sum(weights, axis=-1, keepdims=True))[..., None, :]
+    centred = variables - np.sum(share * variables, axis=-1, keepdims=True)
+    deviation = np.sqrt(np.sum(share * centred**2, axis=-1, keepdims=True))
+    size = np.sqrt(np.sum(share * variables**2, axis=-1, keepdims=True))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # A constant centres to rounding error, not to zero.
+        unit = np.where(deviation > 1e-9 * size, centred / deviation, np.nan) * np.sqrt(share)
+    return unit @ np.swapaxes(unit, -1, -2)
+
+
+def _partial(matrix: np.ndarray) -> np.ndarray:
+    """Partial correlation [...] of the first two variables given the others, from [..., v, v]."""
+    if matrix.shape[-1] == 2:
+        return np.clip(matrix[..., 0, 1], -1, 1)
+    undefined = np.isnan(matrix[..., :2, :2]).any(axis=(-1, -2))
+    matrix = np.nan_to_num(matrix)
+    cross, inner = matrix[..., :2, 2:], matrix[..., 2:, 2:]
+    residual = matrix[..., :2, :2] - cross @ np.linalg.pinv(inner, rcond=1e-9, hermitian=True) @ np.swapaxes(
+        cross, -1, -2
+    )
+    variance = np.stack([residual[..., 0, 0], residual[..., 1, 1]])
+    undefined |= (variance < 1e-9).any(axis=0)
+    scale = np.sqrt(np.prod(np.where(undefined, np.nan, variance), axis=0))
+    return np.clip(residual[..., 0, 1] / scale, -1, 1)
+
+
+# --- resampling that respects architectures --------------------------------------------------------------
+
+
+def bootstrap_weights(
+    rng: np.random.Generator, clusters: np.ndarray, strata: np.ndarray, num: int
+) -> np.ndarray:
+    """[num, n]: how often each run is drawn when clusters are drawn first and runs within them.
+
+    The same clusters are drawn in every stratum (an architecture is one thing on all data sets); within each,
+    a stratum's runs are drawn independently. With one run for each cluster this is the bootstrap of runs.
+    """
+    names = np.unique(clusters)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=num)  # [num, clusters]
+    weights = np.zeros((num, len(clusters)))
+    for times, name in zip(drawn.T, names, strict=True):
+        for stratum in np.unique(strata):
+            rows = np.flatnonzero((clusters == name) & (strata == stratum))
+            if rows.size:
+                weights[:, rows] = rng.multinomial(times * rows.size, np.full(rows.size, 1 / rows.size))
+    return weights
+
+
+def cluster_permutations(
+    rng: np.random.Generator, clusters: np.ndarray, strata: np.ndarray, num: int
+) -> tuple[np.ndarray, int]:
+    """([num, n] row indices, how many different arrangements there are).
+
+    Each permutation exchanges whole clusters, the same way in every stratum, and shuffles the runs within. It
+    stays within strata. Clusters are exchanged only with clusters that have as many runs in every stratum
+    (where runs have failed, that leaves fewer arrangements, never a biased test).
+    """
+    names, levels = np.unique(clusters), np.unique(strata)
+    rows = {(c, s): np.flatnonzero((clusters == c) & (strata == s)) for c in names for s in levels}
+    alike: dict[tuple[int, ...], list] = {}
+    for name in names:
+        alike.setdefault(tuple(rows[name, level].size for level in levels), []).append(name)
+    permuted = np.tile(np.arange(len(clusters)), (num, 1))
+    arrangements = 1
+    for sizes, members in alike.items():
+        arrangements *= math.factorial(len(members))
+        order = np.argsort(rng.random((num, len(members))), axis=1)
+        for level, size in zip(levels, sizes, strict=True):
+            if size == 0:
+                continue
+            arrangements *= math.factorial(size) ** len(members)
+            table = np.stack([rows[name, level] for name in members])  # [members, size]
+            shuffled = np.take_along_axis(
+                table[order], np.argsort(rng.random((num, *table.shape)), axis=2), axis=2
+            )
+            permuted[:, table.ravel()] = shuffled.reshape(num, -1)
+    return permuted, arrangements
+
+
+def interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of bootstrap draws [num]; NaN where fewer than nine tenths of them are defined."""
+    defined = draws[np.isfinite(draws)]
+    if defined.size < 0.9 * draws.size or not defined.size:
+        return math.nan, math.nan
+    tail = 50 * (1 - level)
+    low, high = np.percentile(defined, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def permutation_p_value(observed: float, draws: np.ndarray) -> float:
+    """Two-sided p-value of `observed` among `draws` [num] under the null, counting the observed arrangement.
+
+    Never below 1 / (num + 1). NaN where the observed value or every draw is undefined.
+    """
+    draws = draws[np.isfinite(draws)]
+    if not (math.isfinite(observed) and draws.size):
+        return math.nan
+    extreme = np.sum(np.abs(draws) >= abs(observed) - 1e-12)
+    return float((1 + extreme) / (1 + draws.size))
+
+
+# --- correlations within data sets -----------------------------------------------------------------------
+
+
+class Correlation(NamedTuple):
+    """A correlation over runs within one stratum, or the run-weighted mean of all strata's ("pooled")."""
+
+    stratum: str
+    method: str
+    runs: int
+    clusters: int
+    value: float
+    low: float  # bootstrap interval that draws clusters first
+    high: float
+    p_value: float  # cluster permutation; NaN for partial correlations, which have only the interval
+    effective_runs: float  # how many independent runs these are worth
+
+
+def within_strata_correlations(
+    x: np.ndarray,
+    y: np.ndarray,
+    clusters: np.ndarray,
+    strata: np.ndarray,
+    given: Sequence[np.ndarray] = (),
+    method: str = "pearson",
+    seed: int = 0,
+    bootstraps: int = 2000,
+    permutations: int = 4999,
+    level: float = 0.95,
+) -> list[Correlation]:
+    """The correlation of x and y [n] in each stratum, in order of appearance, then the pooled one.
+
+    given: covariates [n] of partial correlations. Rows with an undefined value anywhere are left out; a
+    stratum that keeps fewer than three runs gives NaN and does not enter the pooled value.
+    """
+    keep = np.isfinite(np.stack([x, y, *given])).all(axis=0)
+    order = list(dict.fromkeys(strata.tolist()))
+    x, y, clusters, strata = x[keep], y[keep], clusters[keep], strata[keep]
+    given = [covariate[keep] for covariate in given]
+    if not keep.any():
+        return [Correlation(s, method, 0, 0, *[math.nan] * 5) for s in (*order, POOLED)]
+    rng = np.random.default_rng(seed)
+    weights = bootstrap_weights(rng, clusters, strata, bootstraps)
+    permuted = None if given else cluster_permutations(rng, clusters, strata, permutations)[0]
+    observed, drawn, null = [], [], []
+    for stratum in order:
+        rows = np.flatnonzero(strata == stratum)
+        observed.append(_one_stratum(x, y, given, method, rows))
+        drawn.append(_drawn(x, y, given, method, rows, weights))
+        null.append(_permuted(x, y, method, rows, permuted))
+    runs = np.array([np.sum(strata == s) for s in order])
+    members = [strata == s for s in order]
+    effective = [effective_runs(x[m], y[m], clusters[m]) for m in members]
+    found = [
+        _summary(order[s], method, clusters[members[s]], observed[s], drawn[s], null[s], effective[s], level)
+        for s in range(len(order))
+    ]
+    counted = np.isfinite(observed)
+    pooled = [_pool(np.asarray(values), np.where(counted, runs, 0)) for values in (observed, drawn, null)]
+    # Runs agree within a cell, and an architecture's runs may agree across data sets: the stricter count.
+    across = effective_runs(_standardise(x, strata), _standardise(y, strata), clusters)
+    worth = min(across, sum(e for e, c in zip(effective, counted) if c)) if counted.any() else math.nan
+    pooled_runs = clusters[np.isin(strata, np.asarray(order)[counted])]
+    return [*found, _summary(POOLED, method, pooled_runs, float(pooled[0]), *pooled[1:], worth, level)]
+
+
+def _summary(stratum, method, clusters, observed, drawn, null, effective, level) -> Correlation:
+    low, high = interval(drawn, level)
+    p_value = permutation_p_value(observed, null)
+    runs, names = len(clusters), len(np.unique(clusters))
+    return Correlation(stratum, method, runs, names, observed, low, high, p_value, effective)
+
+
+def _one_stratum(x, y, given, method, rows) -> float:
+    if len(rows) < 3:
+        return math.nan
+    return float(correlation(x[rows], y[rows], [g[rows] for g in given], method))
+
+
+def _drawn(x, y, given, method, rows, weights) -> np.ndarray:
+    if len(rows) < 3:
+        return np.full(len(weights), math.nan)
+    weights = weights[:, rows]
+    empty = weights.sum(axis=1) == 0  # no drawn architecture has a run here
+    weights = np.where(empty[:, None], 1.0, weights)
+    values = correlation(x[rows], y[rows], [g[rows] for g in given], method, weights)
+    return np.where(empty, math.nan, values)
+
+
+def _permuted(x, y, method, rows, permuted) -> np.ndarray:
+    if permuted is None or len(rows) < 3:
+        return np.full(1 if permuted is None else len(permuted), math.nan)
+    rank = scipy.stats.rankdata if method == "spearman" else np.asarray
+    place = np.full(len(x), -1)
+    place[rows] = np.arange(len(rows))
+    unit_x, unit_y = (_unit(rank(v[rows])) for v in (x, y))
+    return unit_x[place[permuted[:, rows]]] @ unit_y
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    """Centred and of length one; NaN where constant."""
+    centred = values - values.mean()
+    length = np.linalg.norm(centred)
+    return centred / length if length > 1e-9 * np.linalg.norm(values) else np.full(len(values), math.nan)
+
+
+def _standardise(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Values with mean 0 and deviation 1 within each stratum (0 where constant)."""
+    result = np.zeros(len(values))
+    for stratum in np.unique(strata):
+        here = strata == stratum
+        result[here] = np.nan_to_num(_unit(values[here])) * math.sqrt(here.sum())
+    return result
+
+
+def _pool(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Mean [...] over strata [S, ...] weighted by `shares` [S], of what is defined."""
+    weights = np.where(np.isfinite(values), shares.reshape(-1, *[1] * (values.ndim - 1)), 0.0)
+    total = weights.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.sum(weights * np.nan_to_num(values), axis=0) / np.where(total > 0, total, math.nan)
+
+
+# --- families and power ----------------------------------------------------------------------------------
+
+
+def holm_sidak(p_values: Sequence[float]) -> np.ndarray:
+    """Holm-Šidák adjusted p-values of one family (statsmodels); NaN stays NaN and is no member."""
+    p_values = np.asarray(p_values, float)
+    adjusted = np.full(p_values.shape, math.nan)
+    defined = np.isfinite(p_values)
+    if defined.any():
+        adjusted[defined] = multipletests(p_values[defined], method="holm-sidak")[1]
+    return adjusted
+
+
+def intraclass_correlation(values: np.ndarray, clusters: np.ndarray) -> float:
+    """How far runs of one cluster agree, in [0, 1]: ICC(1) from one-way analysis of variance.
+
+    1 where no cluster has two runs (they cannot be told from one another). 0 where nothing varies.
+    """
+    names, sizes = np.unique(clusters, return_counts=True)
+    total, groups = sizes.sum(), len(names)
+    if total == groups or groups < 2:
+        return 1.0
+    means = np.array([values[clusters == name].mean() for name in names])
+    between = np.sum(sizes * (means - values.mean()) ** 2) / (groups - 1)
+    within = sum(np.sum((values[clusters == n] - m) ** 2) for n, m in zip(names, means)) / (total - groups)
+    size = (total - np.sum(sizes**2) / total) / (groups - 1)
+    denominator = between + (size - 1) * within
+    return float(np.clip((between - within) / denominator, 0, 1)) if denominator > 0 else 0.0
+
+
+def effective_runs(x: np.ndarray, y: np.ndarray, clusters: np.ndarray) -> float:
+    """How many independent runs n clustered ones are worth for the correlation of x and y.
+
+    n / (1 + (m - 1) ICC_x ICC_y), m runs for each cluster: the variance of a correlation of unrelated
+    clustered variables is 1/n times that denominator. Between the number of clusters and n.
+    """
+    if len(x) == 0:
+        return math.nan
+    _, sizes = np.unique(clusters, return_counts=True)
+    size = np.sum(sizes**2) / len(x)  # of the cluster that a run finds itself in, on average
+    agreement = intraclass_correlation(x, clusters) * intraclass_correlation(y, clusters)
+    return float(len(x) / (1 + (size - 1) * agreement))
+
+
+def detectable_correlation(runs: float, tests: int = 1, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The smallest true |correlation| that `runs` independent runs find with probability `power`.
+
+    Fisher's z (statsmodels' NormalIndPower), two-sided at the level that the first of `tests` Holm-Šidák
+    steps has. NaN where no correlation could be found (runs <= 3).
+    """
+    if not runs > 3:
+        return math.nan
+    level = sidak_level(alpha, tests)
+    z = NormalIndPower().solve_power(nobs1=runs - 3, alpha=level, power=power, ratio=0)
+    return float(np.tanh(z))
+
+
+def detectable_difference(
+    seeds: int, architectures: int = 2, tests: int = 1, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    """The smallest true difference of two architectures' means that `seeds` runs each find, in standard
+    deviations over seeds (statsmodels' TTestIndPower, two-sided; the deviation is estimated from all
+    `architectures`). NaN below two seeds."""
+    if seeds < 2:
+        return math.nan
+    solver = _PooledTTestPower(architectures * (seeds - 1))
+    return float(solver.solve_power(nobs1=seeds, alpha=sidak_level(alpha, tests), power=power))
+
+
+class _PooledTTestPower(TTestIndPower):
+    """Two-sample t-test whose deviation comes from more groups than the two compared."""
+
+    def __init__(self, df: int):
+        super().__init__()
+        self.pooled_df = df
+
+    def power(self, effect_size, nobs1, alpha, ratio=1, df=None, alternative="two-sided"):
+        return super().power(effect_size, nobs1, alpha, ratio, self.pooled_df, alternative)
+
+
+def sidak_level(alpha: float, tests: int) -> float:
+    """The level of each of `tests` tests that keeps the family's at `alpha`."""
+    return 1 - (1 - alpha) ** (1 / tests)
+
+
+# --- winners ---------------------------------------------------------------------------------------------
+
+
+def single_seed_winners(groups: Sequence[np.ndarray]) -> np.ndarray:
+    """[groups]: the chance that each group has the highest value when one value of each is drawn.
+
+    Exact: every combination of seeds is counted, ties are shared. Says how stable a ranking from single runs
+    would be.
+    """
+    groups = [np.asarray(group, float) for group in groups]
+    values = np.unique(np.concatenate(groups))
+    below = np.stack([np.mean(group[:, None] < values, axis=0) for group in groups])
+    equal = np.stack([np.mean(group[:, None] == values, axis=0) for group in groups])
+    chances = np.zeros(len(groups))
+    for tied in itertools.product((False, True), repeat=len(groups)):
+        if any(tied):  # the groups that share the highest value; the others are below it
+            chance = np.prod(np.where(np.asarray(tied)[:, None], equal, below), axis=0).sum()
+            chances += np.asarray(tied) * chance / sum(tied)
+    return chances
+
+
+def pairwise_p_values(groups: Sequence[np.ndarray]) -> np.ndarray:
+    """[groups, groups]: entry (a, b) is the one-sided p-value of "a's mean exceeds b's".
+
+    t-test with the deviation over seeds pooled over all groups (three seeds alone estimate none). NaN on the
+    diagonal, and everywhere where no group has two values or nothing varies.
+    """
+    sizes = np.array([len(g) for g in groups])
+    means = np.array([np.mean(g) for g in groups])
+    freedom = int(np.sum(sizes - 1))
+    squares = sum(np.sum((np.asarray(g) - m) ** 2) for g, m in zip(groups, means))
+    if freedom < 1 or squares <= 0:
+        return np.full((len(groups), len(groups)), math.nan)
+    error = np.sqrt(squares / freedom * (1 / sizes[:, None] + 1 / sizes[None, :]))
+    p_values = scipy.stats.t.sf((means[:, None] - means[None, :]) / error, freedom)
+    np.fill_diagonal(p_values, math.nan)
+    return p_values
