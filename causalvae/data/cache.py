@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -54,6 +55,7 @@ class Store:
     def __init__(self, folder: Path, title: str):
         self.folder = folder
         self.progress = Progress(title)
+        self._maps: list[np.memmap] = []
 
     def create(self, name: str, shape: Sequence[int], dtype: Any = np.uint8) -> np.memmap:
         """A new array on disk, writable, filled with zeros; OSError where the disk cannot hold it."""
@@ -64,7 +66,17 @@ class Store:
                 f"{self.folder.parent} has {free / 2**30:.1f} GiB free and {name} needs "
                 f"{needed / 2**30:.1f} GiB; make room, or pass cache_dir=… on another disk"
             )
-        return np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", dtype, tuple(shape))
+        self._maps.append(np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", dtype, tuple(shape)))
+        return self._maps[-1]
+
+    def save(self, name: str, array: np.ndarray) -> None:
+        """Write a small array."""
+        np.save(self.folder / f"{name}.npy", array, allow_pickle=False)
+
+    def flush(self) -> None:
+        """Put everything on disk, so that sizes and times are final."""
+        for array in self._maps:
+            array.flush()
 
 
 Build = Callable[[Store], dict[str, Any]]  # writes arrays into the store; returns facts for the record
@@ -113,9 +125,27 @@ def location(name: str, source: Path, cache_dir: str | os.PathLike | None = None
     beside = source / FOLDER / name
     if (beside / PROVENANCE).is_file() or writable(beside.parent if beside.parent.is_dir() else source):
         return beside
-    default = os.environ.get("CAUSALVAE_CACHE") or Path.home() / ".cache" / "causalvae"
-    mark = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]
-    return Path(default).expanduser() / f"{name}-{mark}"
+    return _default_folder() / f"{name}-{_mark(source)}"
+
+
+def entries(source: Path, cache_dir: str | os.PathLike | None = None) -> list[Path]:
+    """Entries that were made from files in the folder `source` (any, in a `cache_dir`)."""
+    if cache_dir is not None:
+        found = Path(cache_dir).expanduser().glob(f"*/{PROVENANCE}")
+    else:
+        found = itertools.chain(
+            (source / FOLDER).glob(f"*/{PROVENANCE}"),
+            _default_folder().glob(f"*-{_mark(source)}/{PROVENANCE}"),
+        )
+    return sorted(path.parent for path in found)
+
+
+def _default_folder() -> Path:
+    return Path(os.environ.get("CAUSALVAE_CACHE") or "~/.cache/causalvae").expanduser()
+
+
+def _mark(source: Path) -> str:
+    return hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]
 
 
 def writable(folder: Path) -> bool:
@@ -156,7 +186,9 @@ def _build(entry: Path, files: Sequence[Path], build: Build) -> None:
     folder = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", suffix=".partial", dir=entry.parent))
     try:
         folder.chmod(0o755)  # mkdtemp's 0700 would keep a shared cache from everyone else
-        facts = build(Store(folder, f"preparing {entry.name}"))
+        store = Store(folder, f"preparing {entry.name}")
+        facts = build(store)
+        store.flush()
         facts["files"] = [_file_record(path) for path in files]
         facts["arrays"] = {path.stem: _array_record(path) for path in sorted(folder.glob("*.npy"))}
         (folder / PROVENANCE).write_text(json.dumps(facts, indent=1) + "\n")

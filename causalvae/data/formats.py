@@ -1,23 +1,218 @@
 """File formats of the genuine sets, read in chunks: nothing here holds a whole set in memory.
 
-Every function names the file in what it raises: ValueError for content that is cut short or not what the
+Every function names the file in what it raises: ValueError for content that is cut short or is not what the
 format says.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import gzip
+import io
 import math
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import h5py
 import numpy as np
+from PIL import Image
 
 CHUNK_BYTES = 16 * 2**20
 FETCH_AGAIN = "it was probably cut short in download or copy; fetch it again"
+RESAMPLING = {filter.name.lower(): filter for filter in Image.Resampling}
+
+
+class Arrays(Protocol):
+    """Named arrays of one file."""
+
+    def array(self, key: str) -> np.ndarray:
+        """A whole array, for labels."""
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """An array's shape, read from its header alone."""
+
+    def rows(self, key: str) -> Iterator[np.ndarray]:
+        """Consecutive rows of an array, about 16 MiB at a time."""
+
+
+def open_arrays(path: Path) -> contextlib.AbstractContextManager[Arrays]:
+    """The arrays of an .npz archive or an HDF5 file."""
+    return _open_npz(path) if path.suffix == ".npz" else _open_hdf5(path)
+
+
+@contextlib.contextmanager
+def _open_npz(path: Path) -> Iterator[Arrays]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield NpzArrays(path, archive)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path} is not a readable npz archive ({error}): {FETCH_AGAIN}") from error
+
+
+class NpzArrays:
+    """Members of an .npz archive, decompressed as they are read; pickled ones are never loaded."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile):
+        self.path = path
+        self.archive = archive
+
+    def array(self, key: str) -> np.ndarray:
+        return np.concatenate(list(self.rows(key)))
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        with self._member(key) as stream:
+            return self._header(stream, key)[0]
+
+    def rows(self, key: str) -> Iterator[np.ndarray]:
+        with self._member(key) as stream:
+            shape, dtype = self._header(stream, key)
+            yield from _read_rows(stream, dtype, shape, f"{self.path}: {key}")
+
+    def _member(self, key: str) -> Any:
+        names = [name.removesuffix(".npy") for name in self.archive.namelist()]
+        if key not in names:
+            raise ValueError(f"{self.path} has no array {key!r}; it has: {', '.join(names) or 'none'}")
+        return self.archive.open(f"{key}.npy")
+
+    def _header(self, stream: Any, key: str) -> tuple[tuple[int, ...], np.dtype]:
+        try:
+            version = np.lib.format.read_magic(stream)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, fortran_order, dtype = read[version](stream)
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{self.path}: the header of {key} cannot be read ({error})") from error
+        if dtype.hasobject or not shape or (fortran_order and len(shape) > 1):
+            raise ValueError(f"{self.path}: {key} is no plain array in C order, but {dtype} {list(shape)}")
+        return shape, dtype
+
+
+@contextlib.contextmanager
+def _open_hdf5(path: Path) -> Iterator[Arrays]:
+    try:
+        with h5py.File(path, "r") as file:
+            yield Hdf5Arrays(path, file)
+    except PermissionError:
+        raise
+    except OSError as error:  # h5py's one word for a missing signature, a short file and a broken chunk
+        raise ValueError(f"{path} is not a readable HDF5 file ({error}): {FETCH_AGAIN}") from error
+
+
+class Hdf5Arrays:
+    """Data sets of an HDF5 file."""
+
+    def __init__(self, path: Path, file: h5py.File):
+        self.path = path
+        self.file = file
+
+    def array(self, key: str) -> np.ndarray:
+        return self._dataset(key)[...]
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return self._dataset(key).shape
+
+    def rows(self, key: str) -> Iterator[np.ndarray]:
+        dataset = self._dataset(key)
+        stored = (dataset.chunks or (1,))[0]  # reading across stored chunks would decompress them again
+        row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+        step = stored * max(1, CHUNK_BYTES // max(stored * row, 1))
+        for start in range(0, len(dataset), step):
+            yield dataset[start : start + step]
+
+    def _dataset(self, key: str) -> h5py.Dataset:
+        found: list[str] = []
+        self.file.visititems(
+            lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None
+        )
+        if key not in found:
+            raise ValueError(f"{self.path} has no array {key!r}; it has: {', '.join(found) or 'none'}")
+        return self.file[key]
+
+
+NORB_TYPES = {0x1E3D4C55: np.dtype("uint8"), 0x1E3D4C54: np.dtype("<i4")}
+
+
+@contextlib.contextmanager
+def open_norb(path: Path) -> Iterator[tuple[tuple[int, ...], Iterator[np.ndarray]]]:
+    """(shape, rows in chunks) of a SmallNORB matrix, .mat or .mat.gz.
+
+    Layout, little-endian int32: a number for the element type, the number of dimensions n, max(3, n) sizes
+    of which the first n count; then the elements (cs.nyu.edu/~ylclab/data/norb-v1.0-small).
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+            magic, ndim = _read_int32(stream, 2, path)
+            if magic not in NORB_TYPES or not 1 <= ndim <= 8:
+                raise ValueError(f"{path} is no SmallNORB matrix: it begins with {magic:#010x} and {ndim}")
+            shape = tuple(int(size) for size in _read_int32(stream, max(3, ndim), path)[:ndim])
+            yield shape, _read_rows(stream, NORB_TYPES[magic], shape, str(path))
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path} is not readable gzip ({error}): {FETCH_AGAIN}") from error
+
+
+def read_norb(path: Path) -> np.ndarray:
+    """A whole SmallNORB matrix, for labels."""
+    with open_norb(path) as (_, rows):
+        return np.concatenate(list(rows))
+
+
+def read_table(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
+    """(columns, file names [N], values [N, columns] int64) of one of CelebA's lists.
+
+    Read as they were released (blanks between columns; a line with the number of images and one with the
+    columns' names, both absent from the partition) and as CSV with a header, the form of common mirrors.
+    """
+    text = path.read_text()
+    lines = csv.reader(io.StringIO(text)) if path.suffix == ".csv" else map(str.split, text.splitlines())
+    rows = [row for row in lines if row]
+    expected = int(rows.pop(0)[0]) if rows and len(rows[0]) == 1 and rows[0][0].isdigit() else None
+    width = max((len(row) for row in rows), default=0)
+    header = rows.pop(0) if rows and not rows[0][-1].lstrip("-").isdigit() else []
+    columns = tuple(header[-(width - 1) :])
+    try:
+        values = np.array([[int(value) for value in row[1:]] for row in rows], np.int64)
+        values = values.reshape(len(rows), width - 1)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: its rows are not all a file name and {width - 1} integers ({error})"
+        ) from error
+    if not rows or expected not in (None, len(rows)):
+        raise ValueError(f"{path} lists {len(rows):,} images; its first line says {expected}: {FETCH_AGAIN}")
+    return columns, tuple(row[0] for row in rows), values
+
+
+def decode_image(data: bytes, name: str) -> Image.Image:
+    """A JPEG or PNG; ValueError with `name` where it does not decode."""
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        return image
+    except (OSError, SyntaxError, ValueError) as error:  # all three are Pillow's words for broken files
+        raise ValueError(f"{name} does not decode ({error}): {FETCH_AGAIN}") from error
+
+
+def crop_and_resize(image: Image.Image, crop: int | None, size: int, resample: str) -> np.ndarray:
+    """[size, size] or [size, size, C] uint8: the central `crop` square (None: all of it), resized.
+
+    Pillow's filters, which are antialiased.
+    """
+    box = None
+    if crop is not None:
+        left, top = crop_corner(image.size, crop)
+        box = (left, top, left + crop, top + crop)
+    return np.asarray(image.resize((size, size), RESAMPLING[resample], box))
+
+
+def crop_corner(size: tuple[int, int], crop: int | None) -> tuple[int, int]:
+    """(left, top) of the central square of `crop` px in an image of `size` (width, height), px."""
+    if crop is None:
+        return 0, 0
+    if crop > min(size):
+        raise ValueError(f"crop={crop} does not fit into images of {size[0]} × {size[1]} px")
+    return (size[0] - crop) // 2, (size[1] - crop) // 2
 
 
 class Grid(NamedTuple):
@@ -25,82 +220,19 @@ class Grid(NamedTuple):
 
     sizes: tuple[int, ...]
     positions: np.ndarray  # [N] int64: row-major index of image n
-    values: tuple[np.ndarray, ...]  # per factor, the labels in the order of its classes
-
-
-@contextlib.contextmanager
-def npz(path: Path) -> Iterator[Npz]:
-    """An .npz archive, read member by member."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield Npz(path, archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path} is not a readable npz archive ({error}): {FETCH_AGAIN}") from error
-
-
-class Npz:
-    """Members of an .npz archive; pickled ones (dSprites' metadata) are never loaded."""
-
-    def __init__(self, path: Path, archive: zipfile.ZipFile):
-        self.path = path
-        self.archive = archive
-
-    def array(self, key: str) -> np.ndarray:
-        """A whole member."""
-        with self._member(key) as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        """A member's shape, from its header alone."""
-        with self._member(key) as stream:
-            return self._header(stream, key)[0]
-
-    def rows(self, key: str) -> Iterator[tuple[int, np.ndarray]]:
-        """(first index, rows) of a member, about 16 MiB at a time."""
-        with self._member(key) as stream:
-            shape, dtype = self._header(stream, key)
-            row = math.prod(shape[1:]) * dtype.itemsize
-            step = max(1, CHUNK_BYTES // max(row, 1))
-            for start in range(0, shape[0], step):
-                count = min(step, shape[0] - start)
-                data = stream.read(count * row)
-                if len(data) < count * row:
-                    raise ValueError(f"{self.path}: {key} ends in row {start:,} or later: {FETCH_AGAIN}")
-                yield start, np.frombuffer(data, dtype).reshape(count, *shape[1:])
-
-    def _member(self, key: str) -> Any:
-        names = [name.removesuffix(".npy") for name in self.archive.namelist()]
-        if key not in names:
-            raise ValueError(f"{self.path} has no array {key!r}; it has: {', '.join(names) or 'nothing'}")
-        return self.archive.open(f"{key}.npy")
-
-    def _header(self, stream: Any, key: str) -> tuple[tuple[int, ...], np.dtype]:
-        version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran_order, dtype = read[version](stream)
-        if fortran_order and len(shape) > 1:
-            raise ValueError(f"{self.path}: {key} is stored in Fortran order; store it in C order")
-        return shape, dtype
-
-
-def check_images(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    """ValueError unless `shape` is [N, *expected]."""
-    if tuple(shape[1:]) != expected or not shape[0]:
-        wanted = ", ".join(map(str, expected))
-        raise ValueError(f"{path} holds images of shape {list(shape)}; expected [N, {wanted}], N at least 1")
 
 
 def complete_grid(path: Path, labels: np.ndarray, names: tuple[str, ...]) -> Grid:
     """Positions of images whose labels [N, K] form a complete grid, each combination once.
 
     Classes are the distinct labels of a column in rising order, so that a sub-grid (every second position)
-    has consecutive classes. Labels are compared at 6 decimals: files store some of them as rounded floats.
+    has consecutive classes. Labels are compared at 6 decimals: some files hold rounded floats.
     """
     columns = [np.unique(np.round(column, 6), return_inverse=True) for column in labels.T]
     sizes = tuple(len(values) for values, _ in columns)
     total = math.prod(sizes)
-    described = " × ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True))
     if len(labels) != total:
+        described = " × ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True))
         raise ValueError(
             f"{path} has {len(labels):,} images, but its labels ({described}) make {total:,} combinations: "
             "the file is incomplete, or not a grid of all combinations"
@@ -110,4 +242,33 @@ def complete_grid(path: Path, labels: np.ndarray, names: tuple[str, ...]) -> Gri
     if len(missing):
         first = dict(zip(names, (int(i) for i in np.unravel_index(missing[0], sizes)), strict=True))
         raise ValueError(f"{path}: {len(missing):,} of {total:,} combinations are missing, such as {first}")
-    return Grid(sizes, positions, tuple(values for values, _ in columns))
+    return Grid(sizes, positions)
+
+
+def check_images(
+    path: Path, shape: tuple[int, ...], expected: tuple[int, ...], num_labels: int | None = None
+) -> None:
+    """ValueError unless `shape` is [N, *expected], with one label for each image."""
+    if tuple(shape[1:]) != expected or not shape[0]:
+        wanted = ", ".join(map(str, expected))
+        raise ValueError(f"{path} holds images of shape {list(shape)}; expected [N, {wanted}], N at least 1")
+    if num_labels not in (None, shape[0]):
+        raise ValueError(f"{path} has {shape[0]:,} images but {num_labels:,} labels")
+
+
+def _read_rows(stream: Any, dtype: np.dtype, shape: tuple[int, ...], what: str) -> Iterator[np.ndarray]:
+    row = math.prod(shape[1:]) * dtype.itemsize
+    step = max(1, CHUNK_BYTES // max(row, 1))
+    for start in range(0, shape[0], step):
+        count = min(step, shape[0] - start)
+        data = stream.read(count * row)
+        if len(data) < count * row:
+            raise ValueError(f"{what} ends before row {start + count:,} of {shape[0]:,}: {FETCH_AGAIN}")
+        yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
+
+
+def _read_int32(stream: Any, count: int, path: Path) -> list[int]:
+    data = stream.read(4 * count)
+    if len(data) < 4 * count:
+        raise ValueError(f"{path} ends within its header: {FETCH_AGAIN}")
+    return np.frombuffer(data, "<u4").tolist()

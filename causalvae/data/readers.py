@@ -1,9 +1,10 @@
 """Readers of genuine files: `(data_dir, **options) -> Dataset`. None needs TensorFlow.
 
-Each set is converted once into the cache (see cache.py) and opened from there ever after; the original files
-may then be deleted. Options that all readers take:
+Each set is converted once, in chunks, into the cache (see cache.py) and opened from there ever after; the
+original files may then be deleted. What all readers take:
 
-    file: the file to read, where data_dir holds several.
+    data_dir: the folder of the files (see `originals.locate`), or the file itself.
+    file: the name of the file to read, where data_dir holds several.
     cache_dir: where the prepared array goes; by default beside the files, or in $CAUSALVAE_CACHE or
         ~/.cache/causalvae where that folder is read-only.
     residency: "device" (one uint8 array there), "stream" (rows are read from disk as they are needed), or
@@ -18,39 +19,30 @@ and ValueError for files that are cut short, of another format, or not the compl
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
-from causalvae.data import cache, formats
-from causalvae.data import factors as factor_tables
+from causalvae.data import cache, conversion, formats, originals
 from causalvae.data.base import Dataset
-from causalvae.data.streaming import StoredImages, choose_residency
+from causalvae.data.originals import DataDir, Location, locate, prepared
+from causalvae.data.streaming import StoredImages, StoredPairs, choose_residency, draw_attributes
 
-DataDir = str | os.PathLike | None
+__all__ = ["celeba", "dsprites", "mpi3d", "prepared", "shapes3d", "smallnorb"]
 
-
-class Origin(NamedTuple):
-    """Which files a data set is known by, and where they come from."""
-
-    patterns: tuple[str, ...]  # file names, the usual one first; a later one is tried where no earlier one is
-    url: str
+CELEBA_SPLITS = {"train": 0, "valid": 1, "test": 2}
 
 
-ORIGINS: dict[str, Origin] = {
-    "dsprites": Origin(
-        (
-            "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz",
-            "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.hdf5",
-            "dsprites*.npz",
-            "dsprites*.hdf5",
-        ),
-        "https://github.com/google-deepmind/dsprites-dataset",
-    ),
-}
+class Storage(NamedTuple):
+    """The options that all readers share."""
+
+    cache_dir: str | None
+    residency: str
+    rebuild: bool
+    verify: bool
 
 
 def dsprites(
@@ -61,123 +53,220 @@ def dsprites(
     rebuild: bool = False,
     verify: bool = False,
 ) -> Dataset:
-    """dSprites from its .npz or .hdf5 file, or from a file of the same format that holds a complete sub-grid.
+    """dSprites from its .npz or .hdf5 file, or from a file of the same format with a complete sub-grid.
 
-    Factor sizes come from the file's labels; factors that are constant in it (colour, in the genuine set) are
-    dropped and recorded as such.
+    Factor sizes come from the file's labels; factors that are constant there (colour, in the genuine set) are
+    dropped and recorded as dropped.
     """
-    source = find("dsprites", data_dir, file)
-    build = functools.partial(_build_dsprites, source)
-    return _stored("dsprites", source, build, cache_dir, residency, rebuild, verify)
+    storage = Storage(cache_dir, residency, rebuild, verify)
+    location = locate("dsprites", data_dir, file, cache_dir)
+    return _factorial_set("dsprites", location, conversion.build_dsprites, storage)
 
 
-def _build_dsprites(path: Path, store: cache.Store) -> dict[str, Any]:
-    with formats.npz(path) as archive:
-        labels = archive.array("latents_classes")
-        names = factor_tables.names(factor_tables.DSPRITES)
-        if labels.ndim == 2 and labels.shape[1] == len(names) + 1:
-            names = ("color", *names)
-        if labels.ndim != 2 or labels.shape[1] != len(names):
-            raise ValueError(f"{path}: latents_classes is {list(labels.shape)}; expected [N, 5] or [N, 6]")
-        shape = archive.shape("imgs")
-        formats.check_images(path, shape, (64, 64))
-        return _write_grid(store, path, labels, names, shape, archive.rows("imgs"), scale=255)
+def shapes3d(
+    data_dir: DataDir = None,
+    file: str | None = None,
+    cache_dir: str | None = None,
+    residency: str = "auto",
+    rebuild: bool = False,
+    verify: bool = False,
+) -> Dataset:
+    """3DShapes from 3dshapes.h5, or from a file of the same format with a complete sub-grid."""
+    storage = Storage(cache_dir, residency, rebuild, verify)
+    location = locate("3dshapes", data_dir, file, cache_dir)
+    return _factorial_set("3dshapes", location, conversion.build_shapes3d, storage)
 
 
-def _write_grid(store, path, labels, names, shape, rows, scale=1) -> dict[str, Any]:
-    """Write images into row-major factor order; the facts that the record keeps of them."""
-    if len(labels) != shape[0]:
-        raise ValueError(f"{path} has {shape[0]:,} images but {len(labels):,} labels")
-    grid = formats.complete_grid(path, labels, names)
-    kept = [i for i, size in enumerate(grid.sizes) if size > 1]
-    image_shape = tuple(shape[1:]) if len(shape) == 4 else (*shape[1:], 1)
-    images = store.create("images", (*(grid.sizes[i] for i in kept), *image_shape))
-    flat = images.reshape(-1, *image_shape)
-    for start, chunk in rows:
-        flat[grid.positions[start : start + len(chunk)]] = chunk.reshape(-1, *image_shape) * scale
-        store.progress(start + len(chunk), shape[0])
-    images.flush()
-    return {
-        "factor_names": [names[i] for i in kept],
-        "dropped_factors": [name for i, name in enumerate(names) if i not in kept],
-        "reordered": bool((grid.positions != range(len(labels))).any()),
+def mpi3d(
+    data_dir: DataDir = None,
+    variant: str = "toy",
+    factor_sizes: Sequence[int] | None = None,
+    file: str | None = None,
+    cache_dir: str | None = None,
+    residency: str = "auto",
+    rebuild: bool = False,
+    verify: bool = False,
+) -> Dataset:
+    """MPI3D from its .npz file. variant: "toy", "realistic", "real" or "complex".
+
+    The files have no labels: images lie in row-major factor order. Factor sizes follow from their number
+    (1,036,800: 6·6·2·3·3·40·40; 460,800: 4·4·2·3·3·40·40); for a file with another number of images, a part
+    of the grid of your own, give `factor_sizes`.
+    """
+    if variant not in originals.MPI3D_FILES:
+        raise ValueError(f"mpi3d has no variant {variant!r}; it has: {', '.join(originals.MPI3D_FILES)}")
+    storage = Storage(cache_dir, residency, rebuild, verify)
+    options = {"factor_sizes": "x".join(map(str, factor_sizes))} if factor_sizes else {}
+    location = locate("mpi3d", data_dir, file, cache_dir, variant=variant, options=options)
+    build = functools.partial(conversion.build_mpi3d, factor_sizes=factor_sizes)
+    return _factorial_set("mpi3d", location, build, storage, options, {"variant": variant})
+
+
+def smallnorb(
+    data_dir: DataDir = None,
+    split: str = "both",
+    size: int = 64,
+    resample: str = "lanczos",
+    cache_dir: str | None = None,
+    residency: str = "auto",
+    rebuild: bool = False,
+    verify: bool = False,
+) -> Dataset:
+    """SmallNORB from its six .mat.gz (or .mat) files: the left camera's images, resized.
+
+    The instance, which of a category's objects is seen, is no factor: it is drawn from the key, and
+    counterfactuals keep it (same key, same instance). split: "train" and "test" have five instances of each
+    category, "both" all ten. size: px; resample: a filter of Pillow's ("lanczos": disentanglement_lib's).
+    """
+    _check_choice("smallnorb", "split", split, ("both", *originals.NORB_SPLITS))
+    _check_resize("smallnorb", size, resample)
+    storage = Storage(cache_dir, residency, rebuild, verify)
+    options = {"split": split, "size": size, "resample": resample}
+    location = locate("smallnorb", data_dir, None, cache_dir, split=split, options=options, stem="smallnorb")
+    build = functools.partial(conversion.build_smallnorb, **options)
+    return _factorial_set("smallnorb", location, build, storage, options)
+
+
+def celeba(
+    data_dir: DataDir = None,
+    crop: int | None = None,
+    size: int = 64,
+    resample: str = "bicubic",
+    split: str = "all",
+    file: str | None = None,
+    cache_dir: str | None = None,
+    residency: str = "auto",
+    rebuild: bool = False,
+    verify: bool = False,
+) -> Dataset:
+    """CelebA, aligned and cropped, from img_align_celeba (zip or folder) and its lists of attributes,
+    landmarks and partition (as released, or CSV).
+
+    It has attributes, not generative factors: `sample` gives pairs as they were observed, `observe` raises.
+    crop: side of the central square that is kept (148 in many papers; None: all of 178×218); size: px after
+    resizing; resample: a filter of Pillow's; split: "all", "train", "valid" or "test". The landmarks
+    (arrays["landmarks"] [N, 5, 2], x and y in px of the prepared image) are optional; the partition is needed
+    for a split.
+    """
+    _check_choice("celeba", "split", split, ("all", *CELEBA_SPLITS))
+    _check_resize("celeba", size, resample)
+    storage = Storage(cache_dir, residency, rebuild, verify)
+    options = {"crop": crop, "size": size, "resample": resample}
+    location = locate("celeba", data_dir, file, cache_dir, options=options, stem="celeba")
+    entry = _prepare(
+        "celeba", location, functools.partial(conversion.build_celeba, **options), storage, options
+    )
+    images, where = _images(entry, storage.residency)
+    partition = entry.arrays.get("partition")
+    if split != "all" and partition is None:
+        raise ValueError(f"split={split!r} needs list_eval_partition.txt, which was not beside the images")
+    rows = np.arange(images.shape[0]) if split == "all" else np.flatnonzero(partition == CELEBA_SPLITS[split])
+    names = tuple(entry.facts["attribute_names"])
+    arrays = {
+        key: jnp.asarray(entry.arrays[key]) for key in ("attributes", "landmarks") if key in entry.arrays
     }
-
-
-def prepared(name: str, data_dir: DataDir = None) -> bool:
-    """Whether genuine files of `name` lie in data_dir, prepared or in a form that needs no download."""
-    try:
-        find(name, data_dir)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def find(name: str, data_dir: DataDir = None, file: str | None = None) -> Path:
-    """The file (or prepared folder) of `name` in data_dir or data_dir/<name>.
-
-    Raises FileNotFoundError, which says what was looked for and where to get it; ValueError where several
-    files match; PermissionError.
-    """
-    root = default_data_dir(name) if data_dir is None else Path(data_dir).expanduser()
-    if root.is_file():
-        return root
-    origin = ORIGINS[name]
-    for folder in (root, root / name):
-        for pattern in (file,) if file else origin.patterns:
-            matches = sorted(_listing(folder, pattern))
-            if len(matches) > 1:
-                listed = ", ".join(path.name for path in matches)
-                raise ValueError(f"{folder} holds several files of {name}: {listed}; say which with file=…")
-            if matches:
-                return matches[0]
-    missing = "does not exist" if not root.is_dir() else "holds no file of it"
-    wanted = file or " or ".join(origin.patterns)
-    raise FileNotFoundError(
-        f"no genuine {name}: {root} {missing} (looked there, and in {root / name}, for {wanted}). Get it "
-        f"from {origin.url} and put it there, or let TensorFlow Datasets download it: "
-        f"`python -m experiments.prepare --dataset={name} --data_dir={root}`"
+    arrays["rows"] = jnp.asarray(rows, jnp.int32)
+    return Dataset(
+        name="celeba",
+        source="real",
+        factor_names=names,
+        factor_sizes=(2,) * len(names),
+        image_shape=images.shape[1:],
+        arrays=arrays | where,
+        deterministic=False,
+        factor_kind="attributes",
+        draw=draw_attributes,
+        pair=StoredPairs(images),
+        provenance=(*_provenance(entry, images), ("split", split), ("num_images", len(rows))),
     )
 
 
-def default_data_dir(name: str) -> Path:
-    """Where genuine files are looked for when no folder is given: $CAUSALVAE_DATA, else ./data/<name>."""
-    given = os.environ.get("CAUSALVAE_DATA")
-    return Path(given).expanduser() if given else Path("data") / name
-
-
-def _listing(folder: Path, pattern: str) -> Sequence[Path]:
-    """Files in `folder` that match; PermissionError where it cannot be read."""
-    try:
-        names = os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except PermissionError as error:
-        raise PermissionError(f"no permission to read the data folder {folder}") from error
-    return [folder / name for name in names if Path(name).match(pattern)]
-
-
-def _stored(name, source, build, cache_dir, residency, rebuild, verify) -> Dataset:
-    """Prepare `source` if needed, and make the data set whose images are the prepared array."""
-    entry = cache.prepare(
-        cache.location(source.stem, source.parent, cache_dir), [source], build, rebuild=rebuild, verify=verify
-    )
-    facts, images = entry.facts, entry.arrays["images"]
-    where = choose_residency(residency, images.nbytes)
-    names = tuple(facts["factor_names"])
+def _factorial_set(
+    name: str,
+    location: Location,
+    build: Callable[[Location, cache.Store], dict[str, Any]],
+    storage: Storage,
+    options: dict[str, Any] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> Dataset:
+    entry = _prepare(name, location, build, storage, options or {}, extra or {})
+    images, where = _images(entry, storage.residency)
+    names = tuple(entry.facts["factor_names"])
+    num_grid_axes = len(images.shape) - 3
     return Dataset(
         name=name,
         source="real",
         factor_names=names,
         factor_sizes=images.shape[: len(names)],
         image_shape=images.shape[-3:],
-        render=StoredImages(images.shape, None if where == "device" else str(entry.path / "images.npy")),
-        arrays={"images": jnp.asarray(images)} if where == "device" else {},
-        provenance=(
-            ("files", tuple(record["name"] for record in facts["files"])),
-            ("file_sha256", tuple(record["sha256"] for record in facts["files"])),
-            ("sha256", facts["arrays"]["images"]["sha256"]),
-            ("dropped_factors", tuple(facts["dropped_factors"])),
-            ("residency", where),
-        ),
+        render=images,
+        arrays=where,
+        deterministic=num_grid_axes == len(names),
+        provenance=_provenance(entry, images),
     )
+
+
+def _prepare(name, location, build, storage, options, extra=None) -> cache.Entry:
+    """Open the prepared data of `location`, building it first if needed."""
+    files = [] if location.path is None else _source_files(location)
+
+    def build_with_record(store: cache.Store) -> dict[str, Any]:
+        if location.path is None:
+            raise FileNotFoundError(
+                f"the files that {location.entry} was made from are gone: it cannot be rebuilt"
+            )
+        facts = {"dataset": name, "options": options, **(extra or {}), **build(location, store)}
+        return facts | {"checksums": {path.name: originals.compare_published(path) for path in files}}
+
+    return cache.prepare(
+        location.entry, files, build_with_record, rebuild=storage.rebuild, verify=storage.verify
+    )
+
+
+def _source_files(location: Location) -> list[Path]:
+    """The files whose change makes what was prepared out of date."""
+    if location.is_tfds:
+        return [location.path / "dataset_info.json", location.path / "features.json"]
+    if location.path.is_dir():
+        return [originals.beside(location.path, ("list_attr_celeba.txt", "list_attr_celeba.csv"))]
+    return [location.path]
+
+
+def _images(entry: cache.Entry, residency: str) -> tuple[StoredImages, dict[str, Any]]:
+    """The renderer of the prepared images, and the arrays that it needs on the device."""
+    images = entry.arrays["images"]
+    if choose_residency(residency, images.nbytes) == "device":
+        return StoredImages(images.shape), {"images": jnp.asarray(images)}
+    return StoredImages(
+        images.shape, str(entry.path / "images.npy"), entry.facts["arrays"]["images"]["sha256"]
+    ), {}
+
+
+def _provenance(entry: cache.Entry, images: StoredImages) -> tuple[tuple[str, Any], ...]:
+    """What describe() tells of a prepared set: hashable, JSON-able."""
+    facts = entry.facts
+    plain = {key: value for key, value in facts.items() if isinstance(value, str) and key != "dataset"}
+    return (
+        *plain.items(),
+        *facts["options"].items(),
+        (
+            "files",
+            tuple(
+                (file["name"], file["sha256"], facts["checksums"][file["name"]]) for file in facts["files"]
+            ),
+        ),
+        ("sha256", facts["arrays"]["images"]["sha256"]),
+        ("dropped_factors", tuple(facts.get("dropped_factors", ()))),
+        ("residency", "device" if images.path is None else "stream"),
+    )
+
+
+def _check_choice(name: str, option: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} has no {option} {value!r}; it has: {', '.join(choices)}")
+
+
+def _check_resize(name: str, size: int, resample: str) -> None:
+    _check_choice(name, "resample", resample, tuple(formats.RESAMPLING))
+    if size < 1:
+        raise ValueError(f"{name}: size must be at least 1 px, not {size}")
