@@ -58,7 +58,7 @@ def tile(images: np.ndarray, gap: int = 2, fill: float = 1.0) -> np.ndarray:
     padded = np.full((rows, columns, height + gap, width + gap, 3), fill, np.float32)
     padded[:, :, :height, :width] = images
     picture = padded.transpose(0, 2, 1, 3, 4).reshape(rows * (height + gap), columns * (width + gap), 3)
-    return picture[:-gap or None, :-gap or None]
+    return picture[: -gap or None, : -gap or None]
 
 
 def show_picture(axes, picture: np.ndarray) -> None:
@@ -87,7 +87,16 @@ def traversals(grid: np.ndarray, labels: Sequence[str], values: Sequence[float],
     axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
     for i in range(rows):
         show_picture(axes[i], tile(grid[i : i + 1]))
-        axes[i].text(-0.015, 0.5, labels[i], transform=axes[i].transAxes, ha="right", va="center", fontsize=8, color=INK)
+        axes[i].text(
+            -0.015,
+            0.5,
+            labels[i],
+            transform=axes[i].transAxes,
+            ha="right",
+            va="center",
+            fontsize=8,
+            color=INK,
+        )
     height, step = grid.shape[2], grid.shape[3] + 2
     for j, value in enumerate(values):
         centre = j * step + grid.shape[3] / 2

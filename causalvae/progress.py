@@ -29,7 +29,12 @@ class Progress:
     intervals in a log file."""
 
     def __init__(
-        self, total: int, done: int = 0, unit: str = "", rate: tuple[str, float] | None = None, stream: TextIO | None = None
+        self,
+        total: int,
+        done: int = 0,
+        unit: str = "",
+        rate: tuple[str, float] | None = None,
+        stream: TextIO | None = None,
     ):
         self.total, self.start_done, self.unit = total, done, unit
         self.rate_name, self.rate_factor = rate or (f"{unit}/s", 1)

@@ -190,7 +190,9 @@ def check_units(site: str, units: Any, shapes: Mapping[str, Any]) -> None:
     if not np.issubdtype(units.dtype, np.integer):
         raise ValueError(f"units of site {site!r} must be integers, not {units.dtype}")
     if units.size and (units.max() >= size or units.min() < -1):
-        raise ValueError(f"no unit {units[(units >= size) | (units < -1)][0]} at {site!r}: it has units 0 to {size - 1}")
+        raise ValueError(
+            f"no unit {units[(units >= size) | (units < -1)][0]} at {site!r}: it has units 0 to {size - 1}"
+        )
 
 
 def check_edits(edits: Mapping[str, Sequence[Edit]], capture: Sequence[str], shapes: Mapping[str, Any]) -> None:

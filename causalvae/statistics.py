@@ -143,6 +143,14 @@ def bootstrap_weights(
     return weights
 
 
+def bootstrap_means(rng: np.random.Generator, values: np.ndarray, num: int) -> np.ndarray:
+    """[num] means of the defined ones of `values`, drawn again with replacement; NaN where there are none."""
+    defined = values[np.isfinite(values)]
+    if not defined.size:
+        return np.full(num, math.nan)
+    return defined[rng.integers(0, defined.size, (num, defined.size))].mean(axis=1)
+
+
 def cluster_permutations(
     rng: np.random.Generator, clusters: np.ndarray, strata: np.ndarray, num: int
 ) -> tuple[np.ndarray, int]:

@@ -40,7 +40,13 @@ PRESETS = {
     },
     "smoke": {
         "architecture": {"network": "small"},
-        "training": {"steps": 4, "batch_size": 16, "learning_rate": 1e-3, "log_every": 2, "checkpoint_every": 2},
+        "training": {
+            "steps": 4,
+            "batch_size": 16,
+            "learning_rate": 1e-3,
+            "log_every": 2,
+            "checkpoint_every": 2,
+        },
         "evaluation": {
             "codes": 200,
             "test_codes": 100,

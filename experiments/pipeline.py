@@ -46,12 +46,14 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
 
 def prepare(config: ConfigDict) -> tuple[Architecture, Dataset, evaluation.Settings]:
     """The model, data set and evaluation settings of a config, checked before anything is computed."""
-    training.check_positive(seeds=config.seeds, **{f"training.{k}": v for k, v in config.training.items() if k != "learning_rate"})
+    training.check_positive(
+        seeds=config.seeds, **{f"training.{k}": v for k, v in config.training.items() if k != "learning_rate"}
+    )
     if not config.training.learning_rate > 0:
         raise ValueError(f"training.learning_rate must be positive, not {config.training.learning_rate}")
-    dataset = data.load(
-        config.data.name, source=config.data.source, data_dir=config.data.dir or None, residency=config.data.residency
-    )
+    # Where images live is a question for stored sets only; left to their reader unless it is asked for.
+    options = {} if config.data.residency == "auto" else {"residency": config.data.residency}
+    dataset = data.load(config.data.name, source=config.data.source, data_dir=config.data.dir or None, **options)
     model = create_model(config, dataset)
     settings = evaluation.Settings(**config.evaluation)
     evaluation.check_settings(settings, model, dataset)
@@ -92,7 +94,10 @@ def evaluate(config, model, dataset, settings, state: training.TrainState, workd
         figures.draw(found, model, dataset, workdir / "figures", suffix)
         members.append({"seed": seed, **evaluation.record(found)})
     results = {
-        "architecture": {"parameters": int(models.parameter_count(training.member(state.params, 0))), **dict(config.architecture)},
+        "architecture": {
+            "parameters": int(models.parameter_count(training.member(state.params, 0))),
+            **dict(config.architecture),
+        },
         "data": dataset.describe(),
         "training": {**dict(config.training), "seeds": [m["seed"] for m in members]},
         "evaluation": dict(config.evaluation),
@@ -137,7 +142,9 @@ def claim_workdir(workdir: str | pathlib.Path, config: ConfigDict, dataset: Data
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(path, wanted)
     except OSError as error:
-        raise OSError(f"workdir {workdir} cannot be written ({error.strerror}); choose another with --workdir") from error
+        raise OSError(
+            f"workdir {workdir} cannot be written ({error.strerror}); choose another with --workdir"
+        ) from error
     return workdir
 
 

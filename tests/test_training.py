@@ -103,9 +103,7 @@ def test_members_train_as_if_alone_and_may_differ_in_hyper_parameters(tmp_path):
         model, dataset, tmp_path / "all", steps=4, seeds=[0, 1], hyper={"beta": [1.0, 8.0]}, **settings
     )
     for m, beta in enumerate((1.0, 8.0)):
-        alone = training.train(
-            model, dataset, tmp_path / str(m), steps=4, seeds=[m], hyper={"beta": beta}, **settings
-        )
+        alone = training.train(model, dataset, tmp_path / str(m), steps=4, seeds=[m], hyper={"beta": beta}, **settings)
         for a, b in zip(jax.tree.leaves(together.params), jax.tree.leaves(alone.params), strict=True):
             np.testing.assert_allclose(a[m], b[0], atol=1e-5)
 

@@ -97,7 +97,7 @@ def hue_to_rgb(hue: jax.Array) -> jax.Array:
 
 
 def _paint(hue: jax.Array, coverage: jax.Array, shade: jax.Array, highlight: Any = 0.0) -> jax.Array:
-    """Light [H, W, 3] from a surface; a channel saturates at the surface's coverage [H, W, 1] of the pixel."""
+    """Light [H, W, 3] from a surface; a channel saturates at the coverage [H, W, 1] of its pixel."""
     return jnp.minimum(hue_to_rgb(hue)[None, None, :] * shade + highlight, coverage)
 
 
@@ -124,7 +124,7 @@ def layers(scene: Scene, scale: jax.Array, shape: jax.Array, orientation: Any) -
 
 
 def camera(scene: Scene, orientation: Any, right: jax.Array, down: jax.Array) -> tuple[Ray, jax.Array]:
-    """The ray through a point of the canvas (in focal lengths from its centre), and the object's place [3]."""
+    """The ray through a point of the canvas, in focal lengths from its centre, and the object's place [3]."""
     yaw, zero = scene.max_yaw * (orientation / 7 - 1), jnp.zeros(())
     ahead = jnp.stack([-jnp.sin(yaw), jnp.cos(yaw), zero])
     rightwards = jnp.stack([jnp.cos(yaw), jnp.sin(yaw), zero])
