@@ -70,8 +70,8 @@ def minibatch_total_correlation(
 ) -> jax.Array:
     """KL(q(z) || prod_i q(z_i)) per example [B], estimated on the minibatch. Chen et al. 2018, app. C.
 
-    Biased: "mws" reads about (d - 1) log N too much, and all grow with the KL: at batch 64, N = 737,280 and d = 4
-    a true value of 0 reads about 41 (mws). It is a training signal, never a measurement.
+    Biased: "mws" reads about (d - 1) log N too much, and the rest depends on the KL. At batch 64, N = 737,280 and
+    d = 4 a true value of 0 reads about 41 (mws). It is a training signal, never a measurement.
     """
     log_density = pairwise_log_density(z, mean, log_variance)
     log_weights = log_importance_weights(z.shape[0], dataset_size, estimator)
