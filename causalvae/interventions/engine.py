@@ -1,0 +1,342 @@
+"""The machinery that patching, mediation and perturbation share: many interventions in one compiled program.
+
+A sweep is a list of (group of units, pair) items. Pairs are taken in blocks and items in chunks, so memory is
+bounded by `chunk` whatever the number of pairs and units. Three facts make a sweep cheap:
+- activations before the patched site are those of the base run, so every run restarts from the patched site;
+- an item whose replacement equals what it replaces changes nothing, and is not run at all (units that ReLU
+  silences in both runs of a pair are many);
+- noise belongs to a pair, not to a batch: pair n has the n-th key split from `key`, in every run and any
+  chunk.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from causalvae.sites import Activations, check_site, patch, site_shapes, tapped
+
+PyTree = Any
+
+GRANULARITIES = ("unit", "channel", "position", "element", "site")
+
+
+class Run(NamedTuple):
+    """One forward pass of a batch: what an outcome sees."""
+
+    outputs: Any  # what the model's forward returned
+    activations: Activations  # of the sites that were captured
+
+
+# --- which units are replaced together -------------------------------------------------------------------
+
+
+@struct.dataclass
+class Groups:
+    """G groups of units, each replaced together. A pytree; `granularity` says how `selectors` are read."""
+
+    selectors: dict[str, jax.Array]  # site -> [G] int32 indices, or [G, units] or [G, ...shape] bool masks
+    granularity: str = struct.field(pytree_node=False, default="mask")
+
+    @property
+    def size(self) -> int:
+        return next(iter(self.selectors.values())).shape[0]
+
+    def select(self, site: str, groups: jax.Array, activation: jax.Array) -> jax.Array:
+        """Where [C, ...] the groups [C] lie in activations [C, ...]: a mask broadcastable to them."""
+        chosen, ndim = self.selectors[site][groups], activation.ndim
+        if self.granularity == "mask":
+            return chosen.reshape(chosen.shape[0], *(1,) * (ndim - chosen.ndim), *chosen.shape[1:])
+        return (
+            chosen.reshape(-1, *(1,) * (ndim - 1)) == _index_of(activation.shape[1:], self.granularity)[None]
+        )
+
+    def differ(self, site: str, difference: jax.Array) -> jax.Array:
+        """[G, P]: whether any value of group g differs, of `difference` [P, ...] bool."""
+        selector, pairs = self.selectors[site], difference.shape[0]
+        shape = difference.shape[1:]
+        if self.granularity != "mask":
+            index = jnp.broadcast_to(_index_of(shape, self.granularity), shape).reshape(-1)
+            bins = _group_count(shape, self.granularity)
+            flat = jnp.zeros((bins, pairs), bool).at[index].max(difference.reshape(pairs, -1).T)
+            return flat[selector]
+        if selector.ndim - 1 < len(shape):  # masks of units: over all positions
+            difference = difference.any(axis=tuple(range(1, len(shape))))
+        flat = difference.reshape(pairs, -1).astype(jnp.float32)
+        return selector.reshape(selector.shape[0], -1).astype(jnp.float32) @ flat.T > 0
+
+
+def _index_of(shape: tuple[int, ...], granularity: str) -> jax.Array:
+    """The group's number of every value of an activation [...shape], broadcastable to it."""
+    if granularity in ("unit", "channel"):
+        return jnp.arange(shape[-1]).reshape(*(1,) * (len(shape) - 1), -1)
+    if granularity == "position":
+        return jnp.arange(math.prod(shape[:-1])).reshape(*shape[:-1], 1)
+    if granularity == "element":
+        return jnp.arange(math.prod(shape)).reshape(shape)
+    return jnp.zeros((1,) * len(shape), jnp.int32)
+
+
+def _group_count(shape: tuple[int, ...], granularity: str) -> int:
+    if granularity in ("unit", "channel"):
+        return shape[-1]
+    return {"position": math.prod(shape[:-1]), "element": math.prod(shape), "site": 1}[granularity]
+
+
+def make_groups(
+    shapes: Mapping[str, Any],
+    sites: str | Sequence[str],
+    granularity: str | Mapping[str, Any],
+    units: Sequence[int] | None = None,
+) -> Groups:
+    """The groups that a granularity names at a site, or the ones given as masks.
+
+    sites: one site, or several that are replaced together (granularity "site" only).
+    granularity: "unit" (an index of the last axis, at all positions; "channel" is the same word for sites
+        that have positions), "position" (all channels of one), "element" (one number), "site" (all of it), or
+        masks: site -> bool [G, units] or [G, ...], which may name several sites.
+    units: the groups to take, by number; None takes all.
+    Raises ValueError naming what exists.
+    """
+    if isinstance(granularity, Mapping):
+        return _groups_of_masks(shapes, granularity)
+    sites = (sites,) if isinstance(sites, str) else tuple(sites)
+    for site in sites:
+        check_site(site, shapes)
+    if granularity not in GRANULARITIES:
+        raise ValueError(f"no granularity {granularity!r}; there are: {', '.join(GRANULARITIES)}, or masks")
+    if len(sites) != 1 and granularity != "site":
+        raise ValueError(f"{len(sites)} sites together need granularity='site' or masks, not {granularity!r}")
+    shape = shapes[sites[0]].shape[1:]
+    if granularity in ("channel", "position") and len(shape) == 1:
+        raise ValueError(
+            f"site {sites[0]!r} has no positions; use granularity='unit' for its {shape[0]} units"
+        )
+    count = _group_count(shape, granularity)
+    chosen = np.arange(count, dtype=np.int32) if units is None else np.atleast_1d(np.asarray(units, np.int32))
+    if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= count:
+        raise ValueError(f"no {granularity} {chosen.tolist()} at {sites[0]!r}: they are 0 to {count - 1}")
+    return Groups({site: jnp.asarray(chosen) for site in sites}, granularity)
+
+
+def _groups_of_masks(shapes: Mapping[str, Any], masks: Mapping[str, Any]) -> Groups:
+    sizes = set()
+    for site, mask in masks.items():
+        check_site(site, shapes)
+        shape = shapes[site].shape[1:]
+        if jnp.shape(mask)[1:] not in (shape, shape[-1:]):
+            raise ValueError(
+                f"masks for site {site!r} must be [groups, {shape[-1]}] or "
+                f"[groups, {', '.join(map(str, shape))}], not {list(jnp.shape(mask))}"
+            )
+        sizes.add(jnp.shape(mask)[0])
+    if len(sizes) != 1:
+        raise ValueError(
+            f"masks must name at least one site and have as many groups at each, not {sorted(sizes)}"
+        )
+    return Groups({site: jnp.asarray(mask, bool) for site, mask in masks.items()}, "mask")
+
+
+# --- the sweep -------------------------------------------------------------------------------------------
+
+
+def run_rows(
+    forward: Callable,
+    capture: tuple[str, ...],
+    params: PyTree,
+    x: jax.Array,
+    keys: jax.Array | None,
+    edits: Mapping,
+) -> Run:
+    """A run whose row n has its own noise, from keys[n]; without keys, the posterior mean.
+
+    Every array in `edits` has a row axis as long as x's.
+    """
+    if keys is None:
+        return Run(*tapped(forward, capture, params, x, None, edits))
+
+    def one(row):
+        x, key, edits = row
+        edits = jax.tree.map(lambda a: a[None], edits)
+        return jax.tree.map(lambda a: a[0], tapped(forward, capture, params, x[None], key, edits))
+
+    return Run(*jax.vmap(one)((x, keys, edits)))
+
+
+def sweep(
+    forward: Callable,
+    capture: tuple[str, ...],
+    params: PyTree,
+    x: jax.Array,
+    keys: jax.Array | None,
+    base: Run,
+    replacements: Mapping[str, jax.Array],
+    groups: Groups,
+    measure: Callable[[Run, PyTree], PyTree],
+    references: PyTree,
+    chunk: int,
+) -> PyTree:
+    """Every group of units replaced, in every pair: measure(run, references) -> pytree of [G, P, ...].
+
+    x [P, ...] and base: the runs that are patched, with the activations of every site up to the first patched
+    one. replacements: site -> [P, ...]. references: pytree of [P, ...] that `measure` sees row by row, beside
+    the patched run. measure: a run and references of C rows -> pytree of [C, ...].
+    """
+    pairs, num_groups = x.shape[0], groups.size
+    total = num_groups * pairs
+    start = _start(base.activations, replacements)
+    changed = [groups.differ(site, value != base.activations[site]) for site, value in replacements.items()]
+    changed = functools.reduce(jnp.logical_or, changed)
+    items = jnp.nonzero(changed.reshape(-1), size=total, fill_value=total)[0]
+    chunk = min(chunk, total)
+    items = jnp.concatenate([items, jnp.full((-total % chunk,), total, items.dtype)])
+
+    def step(i, results):
+        item = jax.lax.dynamic_slice(items, (i * chunk,), (chunk,))
+        group, pair = jnp.minimum(item // pairs, num_groups - 1), item % pairs
+        edits = {site: (patch(value[pair]),) for site, value in start.items()}
+        for site, value in replacements.items():
+            value = value[pair]
+            edits[site] = (*edits.get(site, ()), patch(value, groups.select(site, group, value)))
+        run = run_rows(forward, capture, params, x[pair], None if keys is None else keys[pair], edits)
+        measured = measure(run, _rows(references, pair))
+        return jax.tree.map(lambda r, m: r.at[item].set(m, mode="drop"), results, measured)
+
+    unchanged = measure(captured(base, capture), references)
+    results = jax.tree.map(lambda u: jnp.tile(u, (num_groups,) + (1,) * (u.ndim - 1)), unchanged)
+    steps = (jnp.sum(changed) + chunk - 1) // chunk
+    results = jax.lax.fori_loop(0, steps, step, results)
+    return jax.tree.map(lambda r: r.reshape(num_groups, pairs, *r.shape[1:]), results)
+
+
+def _start(activations: Activations, replacements: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The base run's activations that no patch can change: all up to and with the first patched site."""
+    start = {}
+    for site, value in activations.items():
+        start[site] = value
+        if site in replacements:
+            break
+    return start
+
+
+def _rows(tree: PyTree, rows: jax.Array) -> PyTree:
+    return jax.tree.map(lambda a: a[rows], tree)
+
+
+def captured(run: Run, sites: Sequence[str]) -> Run:
+    """The run with the activations of `sites` only."""
+    return Run(run.outputs, Activations((site, run.activations[site]) for site in sites))
+
+
+def in_blocks(function: Callable[[PyTree, jax.Array], PyTree], rows: PyTree, block: int) -> PyTree:
+    """function(rows [P, ...], valid [P]) of blocks of P = `block` rows, one after the other: [blocks, ...].
+
+    The last block is filled up with the first rows, whose `valid` is False.
+    """
+    num = jax.tree.leaves(rows)[0].shape[0]
+    block = min(block, num)
+    blocks = -(-num // block)
+    index = jnp.arange(blocks * block)
+    valid = (index < num).reshape(blocks, block)
+    index = (index % num).reshape(blocks, block)
+    if blocks == 1:
+        return jax.tree.map(lambda a: a[None], function(rows, valid[0]))
+    return jax.lax.map(lambda b: function(_rows(rows, b[0]), b[1]), (index, valid))
+
+
+# --- small things that all share -------------------------------------------------------------------------
+
+
+def default_chunk() -> int:
+    """Runs at once when no chunk is given: few enough to stay in cache on a CPU, many on an accelerator."""
+    return 128 if jax.default_backend() == "cpu" else 4096
+
+
+def check_chunk(chunk: int | None) -> int:
+    """The chunk, or the default; ValueError unless it is a positive integer."""
+    chunk = default_chunk() if chunk is None else chunk
+    if int(chunk) != chunk or chunk < 1:
+        raise ValueError(f"chunk must be a positive integer (how many runs at once), not {chunk!r}")
+    return int(chunk)
+
+
+def check_pair(x: jax.Array, x_source: jax.Array) -> None:
+    """ValueError unless x and x_source can be pairs: the same shape, at least one row, all finite."""
+    if jnp.shape(x) != jnp.shape(x_source):
+        raise ValueError(
+            f"x {list(jnp.shape(x))} and x_source {list(jnp.shape(x_source))} are not pairs: their shapes "
+            "differ. Both must come from the same data set, row n of one belonging to row n of the other"
+        )
+    if len(jnp.shape(x)) < 2 or jnp.shape(x)[0] < 1:
+        raise ValueError(f"x must be a batch [N, ...] of at least one row, not {list(jnp.shape(x))}")
+
+
+def row_keys(key: jax.Array | None, num: int) -> jax.Array | None:
+    """One key per pair, or None."""
+    return None if key is None else jax.random.split(key, num)
+
+
+def sites_until(shapes: Mapping[str, Any], sites: Sequence[str]) -> tuple[str, ...]:
+    """All sites of the forward pass up to the last of `sites`."""
+    order = list(shapes)
+    return tuple(order[: max(order.index(site) for site in sites) + 1])
+
+
+def model_sites(model: Any, params: PyTree, x: jax.Array) -> Activations:
+    """site -> shape of one pair's activation, in forward order; ValueError if the model has no sites."""
+    shapes = site_shapes(model, params, x)
+    if not shapes:
+        raise ValueError("this model passes no activation through its tap: it has no site to intervene on")
+    return shapes
+
+
+def all_finite(activations: Activations) -> Activations:
+    """site -> whether all its activations are finite."""
+    return Activations((site, jnp.all(jnp.isfinite(value))) for site, value in activations.items())
+
+
+def check_finite(finite: Mapping[str, Any]) -> None:
+    """ValueError naming the first site with NaN or infinite activations (nothing is said of traced
+    values).
+    """
+    for site, flags in finite.items():
+        if not isinstance(flags, jax.core.Tracer) and not np.all(np.asarray(flags)):
+            raise ValueError(
+                f"activations are NaN or infinite at site {site!r} (the first one in the forward pass): "
+                "look at the parameters and the images before intervening"
+            )
+
+
+def image_of(outputs: Any) -> jax.Array:
+    """The image [B, ...] that changes are measured on: `outputs.image`, or the outputs where they are an
+    array.
+    """
+    image = getattr(outputs, "image", outputs)
+    if not hasattr(image, "shape"):
+        raise ValueError(
+            f"the model's forward returned {type(outputs).__name__}, which is no array and has no `.image`: "
+            "wrap it with causalvae.adapters, or return a NamedTuple with `image` (and `z`)"
+        )
+    return image
+
+
+def latent_of(outputs: Any) -> jax.Array:
+    """The latents [B, d]: `outputs.z`, averaged over positions if it has any; [B, 0] where there are none."""
+    z = getattr(outputs, "z", None)
+    return jnp.zeros((image_of(outputs).shape[0], 0)) if z is None else z
+
+
+def as_pytree(function: Callable) -> Callable:
+    """A callable as a pytree: arrays bound by `partial` become arguments of the compiled program."""
+    if isinstance(function, jax.tree_util.Partial) or not jax.tree_util.all_leaves([function]):
+        return function
+    if isinstance(function, functools.partial):
+        return jax.tree_util.Partial(function.func, *function.args, **function.keywords)
+    return jax.tree_util.Partial(function)

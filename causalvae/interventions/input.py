@@ -1,0 +1,255 @@
+"""Input manipulation: do(factor := value), and what it does to latents and to units of any site."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from causalvae.data.base import Dataset
+from causalvae.interventions import engine
+from causalvae.sites import Activations, tapped
+
+PyTree = Any
+POOL = 8  # how many candidates are drawn for each observational pair
+
+
+# --- pairs -----------------------------------------------------------------------------------------------
+
+
+@struct.dataclass
+class Pairs:
+    """Pairs of images that differ in one factor (and in what that factor causes). A pytree; N pairs."""
+
+    x: jax.Array  # [N, H, W, C]
+    x_source: jax.Array  # [N, H, W, C]: the same instances under do(factor := another value)
+    factors: jax.Array  # [N, K] int32
+    factors_source: jax.Array  # [N, K] int32
+    factor: int = struct.field(pytree_node=False, default=0)
+    observational: bool = struct.field(
+        pytree_node=False, default=False
+    )  # True: matched on attributes, not causal
+    dataset: str = struct.field(pytree_node=False, default="")  # "name (source)"
+
+
+def counterfactuals(dataset: Dataset, key: jax.Array, factor: int | str, num: int) -> Pairs:
+    """`num` pairs (x, x') with x' the same instance under do(f_k := v), v uniform over the other values.
+
+    Source: the paper for the idea, this library for the form. Noise is shared within a pair, so nothing else
+    differs; in a set with a causal graph the factor's descendants follow. Where factors are attributes that
+    did not make the image, pairs are two images matched on all other attributes as well as can be:
+    `observational` is True, and their effects are not causal effects.
+    Raises ValueError for a factor that does not exist or has one value, or attributes that admit no pair.
+    """
+    index = dataset.factor_index(factor)
+    if num < 1:
+        raise ValueError(f"num must be at least 1, not {num}")
+    if dataset.factor_sizes[index] < 2:
+        raise ValueError(f"{dataset.name}: factor {dataset.factor_names[index]!r} has only one value")
+    label = f"{dataset.name} ({dataset.source})"
+    if dataset.factor_kind == "attributes":
+        return Pairs(*_matched(dataset, key, index, num), index, True, label)
+    factor_key, value_key, image_key = jax.random.split(key, 3)
+    factors, changed = _changed_factors(dataset, index, num, factor_key, value_key)
+    return Pairs(
+        observe(dataset, factors, image_key),
+        observe(dataset, changed, image_key),
+        factors,
+        changed,
+        index,
+        False,
+        label,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _changed_factors(dataset, factor, num, factor_key, value_key):
+    """Factors [num, K], and the same with one factor set to another of its values, uniformly."""
+    factors = dataset.sample_factors(factor_key, num)
+    size = dataset.factor_sizes[factor]
+    values = (factors[:, factor] + jax.random.randint(value_key, (num,), 1, size)) % size
+    # A graph's exogenous noise comes from the key that the factors were drawn with.
+    return factors, dataset.intervene(factors, factor, values, factor_key)
+
+
+@jax.jit
+def observe(dataset: Dataset, factors: jax.Array, key: jax.Array) -> jax.Array:
+    """`dataset.observe`, compiled once for all factors."""
+    return dataset.observe(factors, key)
+
+
+def _matched(dataset: Dataset, key: jax.Array, factor: int, num: int):
+    """Observational pairs: (x, x', factors, factors'), matched by the number of other attributes that
+    agree.
+    """
+    base_key, pool_key = jax.random.split(key)
+    factors, x = _sample(dataset, base_key, num)
+    pool_factors, pool = _sample(dataset, pool_key, max(POOL * num, 64))
+    match, exists = _nearest(factors, pool_factors, factor)
+    if not bool(jnp.all(exists)):
+        raise ValueError(
+            f"{dataset.name}: attribute {dataset.factor_names[factor]!r} takes one value only in a sample of "
+            f"{pool.shape[0]} images, so no pair differs in it; ask for more pairs or for another attribute"
+        )
+    return x, pool[match], factors, pool_factors[match]
+
+
+@functools.partial(jax.jit, static_argnames="num")
+def _sample(dataset, key, num):
+    return dataset.sample(key, num)
+
+
+@jax.jit
+def _nearest(factors, pool_factors, factor):
+    differs = factors[:, None, :] != pool_factors[None, :, :]  # [N, pool, K]
+    distance = jnp.sum(differs, axis=2)
+    usable = jnp.take(differs, factor, axis=2)
+    distance = jnp.where(usable, distance, jnp.iinfo(jnp.int32).max)
+    return jnp.argmin(distance, axis=1), jnp.any(usable, axis=1)
+
+
+class AllValues(NamedTuple):
+    """The same instances at every value of one factor."""
+
+    x: jax.Array  # [N, H, W, C]
+    x_values: jax.Array  # [V, N, H, W, C]: under do(factor := v), v = 0 .. V - 1
+    factors: jax.Array  # [N, K]
+    factors_values: jax.Array  # [V, N, K]
+
+
+def counterfactuals_all_values(dataset: Dataset, key: jax.Array, factor: int | str, num: int) -> AllValues:
+    """`num` instances, each under do(f_k := v) for every value v of the factor, its own value included.
+
+    Raises ValueError for a factor that does not exist, or a set whose images are not a function of its
+    factors.
+    """
+    index = dataset.factor_index(factor)
+    _check_generative(dataset)
+    factor_key, image_key = jax.random.split(key)
+    factors = dataset.sample_factors(factor_key, num)
+    changed = all_values(dataset, factors, index, factor_key)
+    images = jax.lax.map(lambda f: observe(dataset, f, image_key), changed)
+    return AllValues(observe(dataset, factors, image_key), images, factors, changed)
+
+
+def all_values(dataset: Dataset, factors: jax.Array, factor: int, key: jax.Array) -> jax.Array:
+    """Factors [V, N, K] under do(factor := v) for every v; `key` is what `factors` were drawn with."""
+    return jnp.stack(
+        [
+            dataset.intervene(factors, factor, jnp.full((factors.shape[0],), value), key)
+            for value in range(dataset.factor_sizes[factor])
+        ]
+    )
+
+
+def _check_generative(dataset: Dataset) -> None:
+    if dataset.factor_kind == "attributes":
+        raise ValueError(
+            f"{dataset.name} ({dataset.source}) has attributes, not generative factors: do(factor := value) "
+            "is not defined on it. Use `counterfactuals` for pairs matched on attributes, or source='procedural'"
+        )
+
+
+# --- effects of factors ----------------------------------------------------------------------------------
+
+
+def factor_latent_effects(
+    encode: Callable[[jax.Array], jax.Array] | tuple[Any, PyTree],
+    dataset: Dataset,
+    key: jax.Array,
+    num: int,
+    scale: jax.Array | None = None,
+) -> jax.Array:
+    """R [K, d]: R[k, i] = E_x E_{v != f_k} |mu_i(x') - mu_i(x)| / s_i, over every other value v of the
+    factor.
+
+    Source: this library. encode: x [N, H, W, C] -> codes [N, d], or (model, params), or what `encoder`
+    gives.
+    num: how many x; each is encoded at all values of all factors. scale: s_i [d], the aggregate posterior's
+    standard deviation; None takes that of the codes over the x drawn. 0/0 (a latent that never moves) is 0.
+    A factor with one value has no effect to speak of: NaN. Raises ValueError for sets without generative
+    factors.
+    """
+    encode = encoder(*encode) if isinstance(encode, tuple) else engine.as_pytree(encode)
+    return _factor_effects(encode, *_effect_inputs(dataset, key, num), scale)
+
+
+def factor_unit_effects(
+    model: Any,
+    params: PyTree,
+    dataset: Dataset,
+    key: jax.Array,
+    num: int,
+    capture: str | tuple[str, ...] = "*",
+) -> Activations:
+    """site -> [K, units]: E_x E_{v != f_k} |a_u(x') - a_u(x)| / s_u at every site, or those that `capture`
+    names.
+
+    Source: this library. At sites with positions the mean is over positions too, and s_u is the unit's
+    standard deviation over images and positions. Posterior mean, no noise. 0/0 (a dead unit) is 0.
+    """
+    capture = (capture,) if isinstance(capture, str) else tuple(capture)
+    activations = jax.tree_util.Partial(_activations_of(getattr(model, "forward", model), capture), params)
+    return _factor_effects(activations, *_effect_inputs(dataset, key, num), None)
+
+
+def _effect_inputs(dataset: Dataset, key: jax.Array, num: int):
+    """The data set, factors [N, K], each value of each factor set in turn [E, N, K], which factor that was
+    [E],
+    and the key of the images."""
+    _check_generative(dataset)
+    factor_key, image_key = jax.random.split(key)
+    factors = dataset.sample_factors(factor_key, num)
+    changed = [all_values(dataset, factors, k, factor_key) for k in range(dataset.num_factors)]
+    owner = np.repeat(np.arange(dataset.num_factors), dataset.factor_sizes)
+    return dataset, factors, jnp.concatenate(changed), jnp.asarray(owner), image_key
+
+
+@jax.jit
+def _factor_effects(function, dataset, factors, changed, owner, key, scale):
+    """Mean absolute change of function(x) -> pytree of [N, ..., units], per factor and unit: [K, units]."""
+    base = function(dataset.observe(factors, key))
+    if scale is None:
+        scale = jax.tree.map(lambda a: jnp.std(a, axis=tuple(range(a.ndim - 1))), base)
+
+    def effect(entry):
+        factors_now, k = entry
+        moved = (jnp.take(factors_now, k, axis=1) != jnp.take(factors, k, axis=1)).astype(jnp.float32)
+        now = function(dataset.observe(factors_now, key))
+        return jax.tree.map(lambda a, b: _mean_change(a, b, moved), now, base), jnp.sum(moved)
+
+    totals, counts = jax.lax.map(effect, (changed, owner))
+    num_factors = dataset.num_factors
+    count = jax.ops.segment_sum(counts, owner, num_factors)[:, None]
+
+    def normalise(total, scale):
+        mean = jax.ops.segment_sum(total, owner, num_factors) / jnp.where(count > 0, count, jnp.nan)
+        return jnp.where(mean == 0, 0.0, mean / scale[None])
+
+    return jax.tree.map(normalise, totals, scale)
+
+
+def _mean_change(now: jax.Array, base: jax.Array, weight: jax.Array) -> jax.Array:
+    """Sum over rows of weight [N] times the change of [N, ..., units], averaged over positions: [units]."""
+    change = jnp.abs(now - base)
+    return jnp.tensordot(weight, jnp.mean(change, axis=tuple(range(1, change.ndim - 1))), 1)
+
+
+@functools.lru_cache(maxsize=256)
+def _activations_of(forward, capture):
+    """(params, x) -> the activations that `capture` names."""
+
+    def activations(params, x):
+        return tapped(forward, capture, params, x, None, {})[1]
+
+    return activations
+
+
+def encoder(model: Any, params: PyTree) -> jax.tree_util.Partial:
+    """x -> codes [N, d] of a model, with the parameters as an argument: other parameters do not recompile."""
+    return jax.tree_util.Partial(model.represent, params)

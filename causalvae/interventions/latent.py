@@ -1,0 +1,332 @@
+"""Latent perturbation: do(z_i := v) for all latents, all values and all rows in one compiled program.
+
+A perturbation is a small pure object, `values(key, z, scale) -> [V, *z.shape]`: entry [v, n, ..., i] replaces
+z[n, ..., i] when latent i is intervened on. Latents are the last axis; where z has positions [N, h, w, d],
+latent i is replaced at all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from causalvae.interventions import engine
+from causalvae.interventions.input import encoder
+from causalvae.sites import Activations, tapped
+
+PyTree = Any
+
+
+# --- perturbations ---------------------------------------------------------------------------------------
+
+
+class Perturbation(Protocol):
+    """What latents are set to."""
+
+    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+        """[V, *z.shape], for z [N, ..., d] and the aggregate posterior's standard deviation `scale` [d]."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """v over `num` equidistant values from `low` to `high`, whatever z is: the reported family."""
+
+    low: float = -3.0
+    high: float = 3.0
+    num: int = 7
+
+    def __post_init__(self):
+        _check_num(self, self.num)
+
+    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+        values = jnp.linspace(self.low, self.high, self.num, dtype=z.dtype)
+        return jnp.broadcast_to(values.reshape(-1, *(1,) * z.ndim), (self.num, *z.shape))
+
+
+@dataclass(frozen=True)
+class Shift:
+    """v = z_i + k s_i: `k` standard deviations of the aggregate posterior away. `Shift(0)` has no effect."""
+
+    k: float
+
+    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+        return (z + self.k * jnp.broadcast_to(scale, z.shape).astype(z.dtype))[None]
+
+
+@dataclass(frozen=True)
+class Resample:
+    """v = z_i of another data point, `num` times: values stay on the aggregate posterior's marginal."""
+
+    num: int = 7
+
+    def __post_init__(self):
+        _check_num(self, self.num)
+
+    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+        if z.shape[0] < 2:
+            raise ValueError("Resample takes values of other data points: z needs at least two rows")
+        others = jax.random.randint(key, (self.num, z.shape[0]), 1, z.shape[0])
+        return z[(jnp.arange(z.shape[0])[None, :] + others) % z.shape[0]]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """v drawn from N(0, 1), `num` times."""
+
+    num: int = 7
+
+    def __post_init__(self):
+        _check_num(self, self.num)
+
+    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+        return jax.random.normal(key, (self.num, *z.shape), z.dtype)
+
+
+@dataclass(frozen=True)
+class CodeSwap:
+    """For integer codes: another code, drawn from the usage of codes in z, `num` times.
+
+    Usage is pooled over rows and positions, the code itself left out: exact, whatever the codebook's size. A
+    z in which only one code is in use has no other to offer, and keeps it.
+    """
+
+    num: int = 7
+
+    def __post_init__(self):
+        _check_num(self, self.num)
+
+    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(z.dtype, jnp.integer):
+            raise ValueError(
+                f"CodeSwap swaps integer codes, not {z.dtype}: give the codes, not their embeddings"
+            )
+        pool = jnp.sort(z.reshape(-1))
+        first, last = jnp.searchsorted(pool, z), jnp.searchsorted(pool, z, side="right")
+        others = pool.size - (last - first)
+        uniform = jax.random.uniform(key, (self.num, *z.shape))
+        rank = jnp.minimum((uniform * others[None]).astype(jnp.int32), others[None] - 1)
+        rank = jnp.where(rank < first[None], rank, rank + (last - first)[None])
+        return jnp.where(others[None] > 0, pool[jnp.clip(rank, 0, pool.size - 1)], z[None])
+
+
+def _check_num(perturbation: Any, num: int) -> None:
+    if int(num) != num or num < 1:
+        raise ValueError(f"{type(perturbation).__name__}: num must be a positive integer, not {num!r}")
+
+
+# --- the sweep over latents ------------------------------------------------------------------------------
+
+
+class Decoded(NamedTuple):
+    """What a decoder of the library gives: D(z), and the activations of its sites."""
+
+    image: jax.Array  # [N, H, W, C] in [0, 1]
+    activations: Activations
+
+
+RESPONSES = ("l2", "rms", "bernoulli_kl", "outputs", "latents", "sites")
+
+
+def perturb_latents(
+    decode: Callable[[jax.Array], Any] | tuple[Any, PyTree],
+    z: jax.Array,
+    perturbation: Perturbation,
+    key: jax.Array,
+    response: str | Callable | Sequence[str | Callable] = "l2",
+    chunk: int | None = None,
+    scale: jax.Array | None = None,
+    encode: Callable[[jax.Array], jax.Array] | None = None,
+    latents: Sequence[int] | None = None,
+) -> Any:
+    """What the decoder does when one latent is set: all latents, all values, all rows, in one program.
+
+    Source: the paper for the idea, this library for the form. decode: z -> image [N, ...], or (model,
+    params), or what `decoder` gives; parameters bound by `jax.tree_util.Partial` are arguments, so that
+    other parameters do not recompile.
+    z: [N, ..., d]. perturbation: what to set; see `Sweep`, `Shift`, `Resample`, `Prior`, `CodeSwap`.
+    response: one of these, or several (one sweep, a dict by name comes back):
+        "l2", "rms", "bernoulli_kl": distance of the images, [d, V, N];
+        "outputs": mean squared change of each output value, [d, H, W, C];
+        "latents": mean absolute change of every latent, in units of `scale`, after decoding and encoding
+            again, [d, d'] (needs `encode`, or decode=(model, params));
+        "sites": site -> mean absolute change of each unit of the decoder, [d, units];
+        or a function (base, changed) of decoded batches [N, ...] -> [N, ...], kept: [d, V, N, ...].
+    scale: s_i [d]; None takes the standard deviation of z over rows and positions.
+    chunk: images decoded at once; bounds memory, not results. latents: the ones to set; None sets all.
+
+    Raises ValueError for a response or a latent that does not exist, or values of a wrong shape.
+    """
+    if isinstance(decode, tuple):
+        encode = encoder(*decode) if encode is None else encode
+        decode = decoder(*decode)
+    responses = (response,) if isinstance(response, str) or callable(response) else tuple(response)
+    _check_responses(responses, encode)
+    z = jnp.asarray(z)
+    if z.ndim < 2:
+        raise ValueError(f"z must be [N, ..., d] (rows, positions if any, latents), not {list(z.shape)}")
+    chosen = _latent_indices(latents, z.shape[-1])
+    if scale is None:
+        scale = jnp.std(z.astype(jnp.float32), axis=tuple(range(z.ndim - 1)))
+    values = perturbation.values(key, z, scale)
+    if values.shape[1:] != z.shape:
+        raise ValueError(
+            f"{type(perturbation).__name__}.values must be [V, {', '.join(map(str, z.shape))}], "
+            f"not {list(values.shape)}"
+        )
+    encode = None if encode is None else engine.as_pytree(encode)
+    result = _perturb(
+        responses,
+        engine.check_chunk(chunk),
+        engine.as_pytree(decode),
+        encode,
+        z,
+        values.astype(z.dtype),
+        scale,
+        chosen,
+    )
+    return result[0] if response is responses[0] else dict(zip(map(_name, responses), result, strict=True))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _perturb(responses, chunk, decode, encode, z, values, scale, chosen):
+    num_values, num, num_latents = values.shape[0], z.shape[0], z.shape[-1]
+    latent = jnp.repeat(chosen, num_values)
+    value = jnp.tile(jnp.arange(num_values), chosen.shape[0])
+    prepares, compare = zip(*(_measure(name, encode, scale) for name in responses), strict=True)
+
+    def block(rows, valid):
+        z, values = rows  # [P, ..., d], [P, V, ..., d]
+        base = decode(z)
+        at_once = max(1, min(chunk // z.shape[0], latent.shape[0]))
+        before = [prepare(base) for prepare in prepares]
+
+        def responses_to(changed):
+            return [measure(b, c, valid) for measure, b, c in zip(compare, before, changed, strict=True)]
+
+        def pairs(index):  # [U] (latent, value) pairs
+            is_set = jnp.arange(num_latents)[None, :] == latent[index][:, None]
+            is_set = is_set.reshape(-1, *(1,) * (z.ndim - 1), num_latents)
+            points = jnp.where(is_set, jnp.moveaxis(values[:, value[index]], 1, 0), z[None])
+            changed = decode(points.reshape(-1, *z.shape[1:]))
+            changed = [prepare(changed) for prepare in prepares]
+            changed = jax.tree.map(lambda a: a.reshape(-1, z.shape[0], *a.shape[1:]), changed)
+            return jax.vmap(responses_to)(changed)
+
+        padded = jnp.arange(latent.shape[0] + (-latent.shape[0]) % at_once) % latent.shape[0]
+        stacked = jax.lax.map(pairs, padded.reshape(-1, at_once))
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: latent.shape[0]], stacked)
+
+    blocks = engine.in_blocks(block, (z, jnp.moveaxis(values, 0, 1)), chunk)
+    shape = (chosen.shape[0], num_values)
+    return [_collect(name, result, shape, num) for name, result in zip(responses, blocks, strict=True)]
+
+
+# --- responses -------------------------------------------------------------------------------------------
+
+
+def _measure(name: str | Callable, encode: Callable | None, scale: jax.Array) -> tuple[Callable, Callable]:
+    """(prepare, measure): prepare(decoded [B]) -> pytree [B, ...] to compare; measure(base, changed, valid)
+    -> the
+    response of rows [P], kept per row, or summed over the valid ones."""
+    if callable(name):
+        return lambda decoded: decoded, lambda base, changed, valid: name(base, changed)
+    if name in ("l2", "rms", "bernoulli_kl"):
+        return _image, lambda base, changed, valid: image_distance(base, changed, name)
+    if name == "outputs":
+        return _image, lambda base, changed, valid: _sum_rows(jnp.square(changed - base), valid)
+    if name == "latents":
+        return (
+            lambda decoded: encode(_image(decoded)),
+            lambda base, changed, valid: _sum_rows(_over_positions(jnp.abs(changed - base)), valid) / scale,
+        )
+    return _activations, lambda base, changed, valid: jax.tree.map(
+        lambda b, c: _sum_rows(_over_positions(jnp.abs(c - b)), valid), base, changed
+    )
+
+
+def _collect(name: str | Callable, blocks: PyTree, shape: tuple[int, int], num: int) -> PyTree:
+    """Blocks [blocks, d * V, ...] of a response -> [d, V, N, ...] where rows are kept, else means [d,
+    ...].
+    """
+    if callable(name) or name in ("l2", "rms", "bernoulli_kl"):
+        kept = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), blocks)  # [d * V, blocks, P, ...]
+        return jax.tree.map(lambda a: a.reshape(*shape, -1, *a.shape[3:])[:, :, :num], kept)
+    total = jax.tree.map(lambda a: jnp.sum(a, axis=0), blocks)
+    return jax.tree.map(lambda a: jnp.sum(a.reshape(*shape, *a.shape[1:]), axis=1) / (shape[1] * num), total)
+
+
+def image_distance(a: jax.Array, b: jax.Array, kind: str) -> jax.Array:
+    """Distance [N] of images [N, ...]: "l2" the Euclidean norm, "rms" l2 / sqrt(values), "bernoulli_kl"
+    nats.
+    """
+    a, b = a.reshape(a.shape[0], -1), b.reshape(b.shape[0], -1)
+    if kind == "bernoulli_kl":
+        a, b = jnp.clip(a, 1e-6, 1 - 1e-6), jnp.clip(b, 1e-6, 1 - 1e-6)
+        return jnp.sum(a * jnp.log(a / b) + (1 - a) * jnp.log((1 - a) / (1 - b)), axis=1)
+    squared = jnp.sum(jnp.square(a - b), axis=1)
+    return jnp.sqrt(squared / a.shape[1] if kind == "rms" else squared)
+
+
+def _image(decoded: Any) -> jax.Array:
+    return engine.image_of(decoded)
+
+
+def _activations(decoded: Any) -> Activations:
+    if not isinstance(decoded, Decoded):
+        raise ValueError("response 'sites' needs the decoder's activations: give decode=(model, params)")
+    return decoded.activations
+
+
+def _over_positions(change: jax.Array) -> jax.Array:
+    """[N, ..., units] -> mean over positions [N, units]."""
+    return jnp.mean(change, axis=tuple(range(1, change.ndim - 1)))
+
+
+def _sum_rows(change: jax.Array, valid: jax.Array) -> jax.Array:
+    return jnp.tensordot(valid.astype(change.dtype), change, 1)
+
+
+def _check_responses(responses: tuple, encode: Any) -> None:
+    for name in responses:
+        if not callable(name) and name not in RESPONSES:
+            raise ValueError(
+                f"no response {name!r}; there are: {', '.join(RESPONSES)}, or a function (base, changed)"
+            )
+    if "latents" in responses and encode is None:
+        raise ValueError("response 'latents' encodes again: give encode=, or decode=(model, params)")
+
+
+def _name(response: str | Callable) -> str:
+    return response if isinstance(response, str) else getattr(response, "__name__", repr(response))
+
+
+def _latent_indices(latents: Sequence[int] | None, num_latents: int) -> jax.Array:
+    chosen = np.arange(num_latents) if latents is None else np.atleast_1d(np.asarray(latents))
+    if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= num_latents:
+        raise ValueError(f"no latents {chosen.tolist()}: z has latents 0 to {num_latents - 1}")
+    return jnp.asarray(chosen, jnp.int32)
+
+
+# --- a model's decoder and encoder, parameters as arguments ----------------------------------------------
+
+
+def decoder(model: Any, params: PyTree) -> jax.tree_util.Partial:
+    """z -> Decoded(image, activations) of a model. Unused activations cost nothing inside jit."""
+    return jax.tree_util.Partial(_decoded(model.decode), params)
+
+
+@functools.lru_cache(maxsize=256)
+def _decoded(decode: Callable) -> Callable:
+    def decoded(params, z):
+        logits, activations = tapped(
+            lambda params, z, key, tap: decode(params, z, tap), ("*",), params, z, None, {}
+        )
+        return Decoded(jax.nn.sigmoid(logits), activations)
+
+    return decoded

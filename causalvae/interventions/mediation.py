@@ -1,0 +1,267 @@
+"""Causal mediation: how much of the effect of x -> x' on an outcome passes through given units."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from causalvae.interventions import engine, patching
+from causalvae.interventions.engine import Run
+from causalvae.interventions.input import Pairs
+from causalvae.sites import Activations, check_site
+
+PyTree = Any
+
+
+# --- outcomes: functions (run, base, source) of rows [C] -> [C] ------------------------------------------
+
+
+def projected_change(run: Run, base: Run, source: Run) -> jax.Array:
+    """<D(run) - D(x), D(x') - D(x)> / |D(x') - D(x)|^2: 0 in the run of x, 1 in that of x'.
+
+    Source: this library. NaN for a pair whose two images are decoded alike: there is no change to project on.
+    """
+    image, start, end = (engine.image_of(r.outputs) for r in (run, base, source))
+    axes = tuple(range(1, image.ndim))
+    squared = jnp.sum(jnp.square(end - start), axis=axes)
+    return jnp.sum((image - start) * (end - start), axis=axes) / jnp.where(squared > 0, squared, jnp.nan)
+
+
+@struct.dataclass
+class LatentOutcome:
+    """The value of one latent (its mean over positions, where it has any). The index is an argument of the
+    compiled program: another one does not recompile."""
+
+    index: int | jax.Array
+
+    def __call__(self, run: Run, base: Run, source: Run) -> jax.Array:
+        return jnp.take(_vector(run), self.index, axis=1)
+
+    def check(self, run: Run) -> None:
+        """ValueError if a concrete index is out of range."""
+        num = jax.eval_shape(_vector, run).shape[1]
+        if not isinstance(self.index, jax.core.Tracer) and not 0 <= int(self.index) < num:
+            raise ValueError(f"no latent {self.index}: the model has latents 0 to {num - 1}")
+
+
+@struct.dataclass
+class FactorReadout:
+    """A linear readout of the latents, <weights, z> + bias: a factor as a fitted linear probe reads it."""
+
+    weights: jax.Array  # [d]
+    bias: float | jax.Array = 0.0
+
+    def __call__(self, run: Run, base: Run, source: Run) -> jax.Array:
+        return _vector(run) @ jnp.asarray(self.weights) + self.bias
+
+    def check(self, run: Run) -> None:
+        """ValueError unless there is one weight for each latent."""
+        num = jax.eval_shape(_vector, run).shape[1]
+        if jnp.shape(self.weights) != (num,):
+            raise ValueError(
+                f"a readout needs one weight per latent [{num}], not {list(jnp.shape(self.weights))}"
+            )
+
+
+def _vector(run: Run) -> jax.Array:
+    """The latents [C, d] of a run, averaged over positions."""
+    z = engine.latent_of(run.outputs)
+    return jnp.mean(z, axis=tuple(range(1, z.ndim - 1)))
+
+
+# --- mediation -------------------------------------------------------------------------------------------
+
+
+class Mediation(NamedTuple):
+    """Effects of every pair: total = indirect + direct + interaction."""
+
+    total: jax.Array  # [N] Y(x') - Y(x)
+    direct: jax.Array  # [G, N] Y(x'; m <- m(x)) - Y(x)
+    indirect: jax.Array  # [G, N] Y(x; m <- m(x')) - Y(x)
+    interaction: jax.Array  # [G, N]
+
+
+def mediate(
+    model: Any,
+    params: PyTree,
+    pairs: Pairs | tuple[jax.Array, jax.Array],
+    site: str | Sequence[str],
+    outcome: Callable[[Run, Run, Run], jax.Array] = projected_change,
+    granularity: str | Mapping[str, Any] = "unit",
+    key: jax.Array | None = None,
+    chunk: int | None = None,
+    units: Sequence[int] | None = None,
+    capture: str | Sequence[str] = (),
+) -> Mediation:
+    """Total effect, natural direct and indirect effects and interaction, each group of units as the mediator.
+
+    Source: Pearl 2001. pairs: what `counterfactuals` gives, or (x, x').
+    site, granularity, units: one site's units one at a time (or its positions, or the whole of it); several
+        sites with "site" are one mediator together; masks, site -> bool [G, units], are any joint mediators.
+    outcome: (run, base, source) -> one number per row: `projected_change`, `LatentOutcome(i)`,
+        `FactorReadout(w)`, or any function that treats rows alike; run, base (x) and source (x') are
+        `Run(outputs, activations)`, with the activations that `capture` names. Give a module-level function:
+        a fresh lambda compiles afresh.
+    key: the posterior's noise, the same in all runs of a pair; None takes the posterior mean.
+    chunk: runs at once; bounds memory, not results.
+
+    Raises ValueError for an outcome that does not return one number per pair, and as `patch_effects` does.
+    """
+    x, x_source = (pairs.x, pairs.x_source) if isinstance(pairs, Pairs) else map(jnp.asarray, pairs)
+    engine.check_pair(x, x_source)
+    shapes = engine.model_sites(model, params, x)
+    groups = engine.make_groups(shapes, site, granularity, units)
+    capture = (capture,) if isinstance(capture, str) else tuple(capture)
+    for name in capture:
+        check_site(name, shapes)
+    forward, keys = getattr(model, "forward", model), engine.row_keys(key, x.shape[0])
+    outcome = engine.as_pytree(outcome)
+    _check_outcome(forward, capture, params, x, outcome)
+    mediation, finite = _mediate(
+        forward, capture, engine.check_chunk(chunk), params, x, x_source, keys, groups, outcome
+    )
+    engine.check_finite(finite)
+    return mediation
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _mediate(forward, capture, chunk, params, x, x_source, keys, groups, outcome):
+    sites = tuple(groups.selectors)
+    needed = engine.sites_until(engine.model_sites(forward, params, x), sites)
+    everything = (*needed, *(site for site in capture if site not in needed))
+
+    def block(rows, valid):
+        x, x_source, keys = rows
+        base, source = patching.run_both(forward, everything, params, x, x_source, keys)
+        ends = engine.captured(base, capture), engine.captured(source, capture)
+
+        def effects(x, run, other):  # outcomes [G, P] of `run` with each group taken from `other`
+            values = {site: other.activations[site] for site in sites}
+            return engine.sweep(
+                forward,
+                capture,
+                params,
+                x,
+                keys,
+                run,
+                values,
+                groups,
+                functools.partial(_outcome, outcome),
+                ends,
+                chunk,
+            )
+
+        at_base, at_source = outcome(ends[0], *ends), outcome(ends[1], *ends)
+        total = at_source - at_base
+        indirect = effects(x, base, source) - at_base[None]
+        direct = effects(x_source, source, base) - at_base[None]
+        finite = Activations(
+            (s, _finite(a) & _finite(source.activations[s])) for s, a in base.activations.items()
+        )
+        return Mediation(total[None], direct, indirect, total[None] - direct - indirect), finite
+
+    mediation, finite = engine.in_blocks(block, (x, x_source, keys), chunk)
+    mediation = jax.tree.map(lambda e: patching.merge_blocks(e, x.shape[0]), mediation)
+    return mediation._replace(total=mediation.total[0]), finite
+
+
+def _outcome(outcome: Callable, run: Run, ends: tuple[Run, Run]) -> jax.Array:
+    return outcome(run, *ends)
+
+
+def _finite(activation: jax.Array) -> jax.Array:
+    return jnp.all(jnp.isfinite(activation))
+
+
+def _check_outcome(forward, capture, params, x, outcome) -> None:
+    def shape_of(params, x):
+        run = engine.run_rows(forward, capture, params, x, None, {})
+        return run, outcome(run, run, run)
+
+    run, value = jax.eval_shape(shape_of, params, x)
+    if hasattr(outcome, "check"):
+        outcome.check(run)
+    if getattr(value, "shape", None) != (x.shape[0],):
+        shape = list(value.shape) if hasattr(value, "shape") else jax.tree.map(lambda v: list(v.shape), value)
+        raise ValueError(
+            f"an outcome must return one number per pair, [{x.shape[0]}] for {x.shape[0]} pairs, but this "
+            f"one returned {shape}: reduce over all axes but the first, or mediate one component at a time"
+        )
+
+
+# --- summaries -------------------------------------------------------------------------------------------
+
+
+class Estimate(NamedTuple):
+    """A mean over pairs with its bootstrap interval; all of one shape."""
+
+    mean: jax.Array
+    low: jax.Array
+    high: jax.Array
+
+
+class MediationSummary(NamedTuple):
+    """Mean effects with bootstrap intervals over pairs, per group of units."""
+
+    total: Estimate  # []
+    direct: Estimate  # [G]
+    indirect: Estimate  # [G]
+    interaction: Estimate  # [G]
+    proportion: Estimate  # [G] indirect / total; NaN where |total| is not above the tolerance
+    pairs: jax.Array  # [] how many pairs counted
+
+
+def summarise(
+    mediation: Mediation, key: jax.Array, num: int = 1000, level: float = 0.95, tolerance: float = 1e-6
+) -> MediationSummary:
+    """Means over pairs with percentile bootstrap intervals: pairs are drawn again `num` times, the same for
+    all groups.
+
+    Pairs whose total effect is NaN (no change to project on) are left out. tolerance: the proportion
+    mediated, mean indirect / mean total, is given only where the absolute mean total effect exceeds it;
+    bootstrap draws are held to the same. Source: this library. Raises ValueError for num < 2 or a level
+    outside (0, 1).
+    """
+    if num < 2 or not 0 < level < 1:
+        raise ValueError(f"num must be at least 2 and level between 0 and 1, not {num} and {level}")
+    return _summarise(num, mediation, key, level, tolerance)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _summarise(num, mediation, key, level, tolerance):
+    valid = ~jnp.isnan(mediation.total)
+    effects = jax.tree.map(lambda e: jnp.where(jnp.expand_dims(valid, range(e.ndim - 1)), e, 0.0), mediation)
+    counts = _bootstrap_counts(key, valid, num)  # [num + 1, N], the first row being the sample itself
+    weights = counts / jnp.sum(counts, axis=1, keepdims=True)
+    means = jax.tree.map(lambda e: jnp.matmul(weights, e.T, precision=jax.lax.Precision.HIGHEST), effects)
+    total = means.total[:, None]
+    proportion = means.indirect / jnp.where(jnp.abs(total) > tolerance, total, jnp.nan)
+    estimates = [_estimate(m, level) for m in (*means, proportion)]
+    return MediationSummary(*estimates, jnp.sum(valid))
+
+
+def _bootstrap_counts(key: jax.Array, valid: jax.Array, num: int) -> jax.Array:
+    """How often each valid pair [N] is drawn, in the sample itself and in `num` bootstrap draws: [num + 1,
+    N].
+    """
+    size, count = valid.shape[0], jnp.sum(valid)
+    order = jnp.argsort(~valid, stable=True)  # the valid pairs first
+    drawn = jax.random.uniform(key, (num, size)) * count
+    drawn = order[jnp.minimum(drawn.astype(jnp.int32), jnp.maximum(count - 1, 0))]
+    # Draws beyond the number of valid pairs do not count: a resample is as large as the sample.
+    counted = (jnp.arange(size) < count).astype(jnp.float32)
+    rows = jnp.broadcast_to(jnp.arange(num)[:, None], drawn.shape)
+    counts = jnp.zeros((num, size)).at[rows, drawn].add(jnp.broadcast_to(counted, drawn.shape))
+    return jnp.concatenate([valid[None].astype(jnp.float32), counts])
+
+
+def _estimate(means: jax.Array, level: float) -> Estimate:
+    """The first row's value, with the percentile interval of the other rows."""
+    tail = (1 - level) / 2
+    low, high = jnp.nanquantile(means[1:], jnp.stack([tail, 1 - tail]), axis=0)
+    return Estimate(means[0], low, high)
