@@ -41,19 +41,9 @@ from causalvae.interventions.mediation import (
 from causalvae.interventions.patching import PatchEffects, patch_effects
 
 __all__ = [
-    ") from causalvae.interventions.latent import (     CodeSwap", ") from
-    causalvae.interventions.mediation import (     Estimate", ") from causalvae.interventions.patching
-    import PatchEffects", "CodeSwap", "Decoded", "Decoded", "Estimate", "FactorReadout", "FactorReadout",
-    "GRANULARITIES", "K", "LatentOutcome", "LatentOutcome", "Mediation", "Mediation", "MediationSummary",
-    "MediationSummary", "N] patched = patch_effects(model", "Pairs", "Pairs", "PatchEffects",
-    "Perturbation", "Perturbation", "Prior", "Prior", "Resample", "Resample", "Run", "Run from
-    causalvae.interventions.input import (     AllValues", "Shift", "Shift", "Sweep", "Sweep", "Sweep()",
-    "V", "counterfactuals", "counterfactuals", "counterfactuals_all_values", "counterfactuals_all_values",
-    "d] change = perturb_latents(decoder(model", "decoder", "decoder", "encoder", "encoder",
-    "encoder/dense")", "encoder/dense") effects = summarise(mediate(model", "factor_latent_effects",
-    "factor_latent_effects", "factor_unit_effects", "factor_unit_effects", "key)             # do(z_i :=
-    v): [d", "key) """  from causalvae.interventions.engine import GRANULARITIES", "mediate", "mediate",
-    "pairs", "pairs.x", "pairs.x_source", "params", "params", "params)", "patch_effects", "patch_effects
-    __all__ = [     "AllValues", "perturb_latents", "perturb_latents", "projected_change",
-    "projected_change", "summarise", "summarise", "z",
+    "AllValues", "CodeSwap", "Decoded", "Estimate", "FactorReadout", "GRANULARITIES", "LatentOutcome",
+    "Mediation", "MediationSummary", "Pairs", "PatchEffects", "Perturbation", "Prior", "Resample", "Run",
+    "Shift", "Sweep", "counterfactuals", "counterfactuals_all_values", "decoder", "encoder",
+    "factor_latent_effects", "factor_unit_effects", "mediate", "patch_effects", "perturb_latents",
+    "projected_change", "summarise",
 ]  # fmt: skip

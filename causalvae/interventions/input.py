@@ -150,8 +150,8 @@ def all_values(dataset: Dataset, factors: jax.Array, factor: int, key: jax.Array
 def _check_generative(dataset: Dataset) -> None:
     if dataset.factor_kind == "attributes":
         raise ValueError(
-            f"{dataset.name} ({dataset.source}) has attributes, not generative factors: do(factor := value) "
-            "is not defined on it. Use `counterfactuals` for pairs matched on attributes, or source='procedural'"
+            f"{dataset.name} ({dataset.source}) has attributes, not generative factors: do(factor := value) is "
+            "undefined on it. Use `counterfactuals` for matched pairs, or source='procedural'"
         )
 
 
