@@ -174,7 +174,8 @@ def build_celeba(location: Location, store: Store, crop: int | None, size: int, 
     decode = functools.partial(_decode_face, crop=crop, size=size, resample=resample)
     images = store.create("images", (len(lists.attributes), size, size, 3))
     done = 0
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without the GIL
+    # Threads, since Pillow decodes and resizes without the GIL.
+    with concurrent.futures.ThreadPoolExecutor() as pool, contextlib.closing(lots):
         for lot in lots:
             images[done : done + len(lot)] = list(pool.map(decode, lot))
             done += len(lot)

@@ -47,8 +47,8 @@ def open_arrays(path: Path) -> contextlib.AbstractContextManager[Arrays]:
 @contextlib.contextmanager
 def _open_npz(path: Path) -> Iterator[Arrays]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield NpzArrays(path, archive)
+        with zipfile.ZipFile(path) as archive, contextlib.ExitStack() as streams:
+            yield NpzArrays(path, archive, streams)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{path} is not a readable npz archive ({error}): {FETCH_AGAIN}") from error
 
@@ -56,27 +56,27 @@ def _open_npz(path: Path) -> Iterator[Arrays]:
 class NpzArrays:
     """Members of an .npz archive, decompressed as they are read; pickled ones are never loaded."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile):
+    def __init__(self, path: Path, archive: zipfile.ZipFile, streams: contextlib.ExitStack):
         self.path = path
         self.archive = archive
+        self.streams = streams  # closed with the archive, however far they were read
 
     def array(self, key: str) -> np.ndarray:
         return np.concatenate(list(self.rows(key)))
 
     def shape(self, key: str) -> tuple[int, ...]:
-        with self._member(key) as stream:
-            return self._header(stream, key)[0]
+        return self._header(self._member(key), key)[0]
 
     def rows(self, key: str) -> Iterator[np.ndarray]:
-        with self._member(key) as stream:
-            shape, dtype = self._header(stream, key)
-            yield from _read_rows(stream, dtype, shape, f"{self.path}: {key}")
+        stream = self._member(key)
+        shape, dtype = self._header(stream, key)
+        return _read_rows(stream, dtype, shape, f"{self.path}: {key}")
 
     def _member(self, key: str) -> Any:
         names = [name.removesuffix(".npy") for name in self.archive.namelist()]
         if key not in names:
             raise ValueError(f"{self.path} has no array {key!r}; it has: {', '.join(names) or 'none'}")
-        return self.archive.open(f"{key}.npy")
+        return self.streams.enter_context(self.archive.open(f"{key}.npy"))
 
     def _header(self, stream: Any, key: str) -> tuple[tuple[int, ...], np.dtype]:
         try:
@@ -197,13 +197,12 @@ def decode_image(data: bytes, name: str) -> Image.Image:
 def crop_and_resize(image: Image.Image, crop: int | None, size: int, resample: str) -> np.ndarray:
     """[size, size] or [size, size, C] uint8: the central `crop` square (None: all of it), resized.
 
-    Pillow's filters, which are antialiased.
+    Pillow's filters, which are antialiased. Cropped first: resizing a box would look beyond its edges.
     """
-    box = None
     if crop is not None:
         left, top = crop_corner(image.size, crop)
-        box = (left, top, left + crop, top + crop)
-    return np.asarray(image.resize((size, size), RESAMPLING[resample], box))
+        image = image.crop((left, top, left + crop, top + crop))
+    return np.asarray(image.resize((size, size), RESAMPLING[resample]))
 
 
 def crop_corner(size: tuple[int, int], crop: int | None) -> tuple[int, int]:

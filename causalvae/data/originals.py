@@ -118,7 +118,7 @@ def locate(
     options = options or {}
     tag = "".join(f"-{value}" for value in options.values())
     wanted = origin(name, variant, split)
-    if root.is_file():
+    if _is_file(root):
         return Location(root, cache.location((stem or _stem(root)) + tag, root.parent, cache_dir))
     folders = [folder for base in (root, root / name) for folder in (base, base / "Img")]
     for folder in folders:
@@ -170,6 +170,13 @@ def beside(path: Path, names: Sequence[str], *, required: bool = True) -> Path |
     return None
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError as error:
+        raise PermissionError(f"no permission to read {path}") from error
+
+
 def _first_match(name: str, folder: Path, patterns: Sequence[str]) -> Path | None:
     listing = _listing(folder)
     for pattern in patterns:
@@ -189,7 +196,7 @@ def _listing(folder: Path) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError as error:
-        raise PermissionError(f"no permission to read the data folder {folder}") from error
+        raise PermissionError(f"no permission to read {folder}") from error
 
 
 def _tfds_folders(folders: Sequence[Path], tfds_name: str) -> Iterator[Path]:
