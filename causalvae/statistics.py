@@ -298,15 +298,16 @@ def _permuted(x, y, method, rows, permuted) -> np.ndarray:
     rank = scipy.stats.rankdata if method == "spearman" else np.asarray
     place = np.full(len(x), -1)
     place[rows] = np.arange(len(rows))
-    unit_x, unit_y = (_unit(rank(v[rows])) for v in (x, y))
+    unit_x, unit_y = (unit(rank(v[rows])) for v in (x, y))
     return unit_x[place[permuted[:, rows]]] @ unit_y
 
 
-def _unit(values: np.ndarray) -> np.ndarray:
-    """Centred and of length one; NaN where constant."""
-    centred = values - values.mean()
-    length = np.linalg.norm(centred)
-    return centred / length if length > 1e-9 * np.linalg.norm(values) else np.full(len(values), math.nan)
+def unit(values: np.ndarray) -> np.ndarray:
+    """Values [..., n] centred and of length one, so that `unit(x) @ unit(y)` is Pearson's; NaN where constant."""
+    centred = values - values.mean(axis=-1, keepdims=True)
+    length, size = (np.linalg.norm(v, axis=-1, keepdims=True) for v in (centred, values))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(length > 1e-9 * size, centred / length, math.nan)
 
 
 def _standardise(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
@@ -314,7 +315,7 @@ def _standardise(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
     result = np.zeros(len(values))
     for stratum in np.unique(strata):
         here = strata == stratum
-        result[here] = np.nan_to_num(_unit(values[here])) * math.sqrt(here.sum())
+        result[here] = np.nan_to_num(unit(values[here])) * math.sqrt(here.sum())
     return result
 
 
@@ -335,7 +336,8 @@ def holm_sidak(p_values: Sequence[float]) -> np.ndarray:
     adjusted = np.full(p_values.shape, math.nan)
     defined = np.isfinite(p_values)
     if defined.any():
-        adjusted[defined] = multipletests(p_values[defined], method="holm-sidak")[1]
+        with np.errstate(divide="ignore"):  # of log(1 - p) at p = 1
+            adjusted[defined] = multipletests(p_values[defined], method="holm-sidak")[1]
     return adjusted
 
 

@@ -1,0 +1,79 @@
+"""Synthetic study tables with known truth, for the tests of the study's statistics and of its report."""
+
+import itertools
+import math
+
+import numpy as np
+
+ARCHITECTURES = ("vae", "beta", "factor", "betatc", "dip2", "vq")
+DATASETS = {"dsprites": 5, "3dshapes": 6, "mpi3d": 7, "smallnorb": 4, "celeba": 9}  # name -> factors
+SCORES = (
+    "reconstruction",
+    "kl",
+    "active_latents",
+    "ces_l2",
+    "ces_resample_l2",
+    "ces_code_swap_l2",
+    "dci_disentanglement",
+    "mig",
+    "circuit_modularity_decoder",
+)
+
+
+def table(seed: int = 0, seeds: int = 3, truth: str = "none", slope: float = 0.9) -> dict[str, np.ndarray]:
+    """A complete table of pure noise in which one thing is true of CES and DCI within data sets.
+
+    truth: "none"; "planted", they correlate by -slope over runs; "positive"; "one architecture", beta-TC alone
+    has low CES and high DCI; "confounded", both follow the reconstruction and nothing else.
+    """
+    rng = np.random.default_rng([seed, 42])
+    rows = list(itertools.product(DATASETS, ARCHITECTURES, range(seeds)))
+    n = len(rows)
+    noise = {name: rng.normal(size=n) for name in SCORES}
+    effect, dci, reconstruction = noise["ces_l2"], noise["dci_disentanglement"], noise["reconstruction"]
+    if truth in ("planted", "positive"):
+        sign = -1 if truth == "planted" else 1
+        dci = sign * slope * effect + math.sqrt(1 - slope**2) * dci
+    elif truth == "one architecture":
+        driver = np.array([architecture == "betatc" for _, architecture, _ in rows])
+        effect, dci = effect - 8 * driver, dci + 8 * driver
+    elif truth == "confounded":
+        effect, dci = reconstruction + 0.3 * effect, -reconstruction + 0.3 * dci
+    elif truth != "none":
+        raise ValueError(truth)
+    scale = np.array([1 + 3 * list(DATASETS).index(dataset) for dataset, _, _ in rows], float)
+    values = {
+        **{name: np.abs(value) for name, value in noise.items()},
+        "reconstruction": 100 * scale + 5 * reconstruction,
+        "kl": 15 + noise["kl"],
+        "active_latents": np.clip(np.round(7 + noise["active_latents"]), 1, 10),
+        "ces_l2": scale * (10 + effect),
+        "ces_resample_l2": scale * (5 + 0.5 * effect),
+        "ces_code_swap_l2": scale * (4 + 0.3 * noise["ces_code_swap_l2"]),
+        "dci_disentanglement": 0.4 + 0.05 * dci,
+        "mig": 0.2 + 0.05 * noise["mig"],
+    }
+    is_vq = np.array([architecture == "vq" for _, architecture, _ in rows])
+    values["ces_code_swap_l2"] = np.where(is_vq, values["ces_code_swap_l2"], np.nan)
+    return {
+        "run": np.array([f"{a}_{d}_s{s}" for d, a, s in rows]),
+        "architecture": np.array([a for _, a, _ in rows]),
+        "variant": np.array([""] * n),
+        "label": np.array([a for _, a, _ in rows]),
+        "dataset": np.array([d for d, _, _ in rows]),
+        "source": np.array(["procedural"] * n),
+        "seed": np.array([s for _, _, s in rows]),
+        "steps": np.full(n, 1000),
+        "num_factors": np.array([DATASETS[d] for d, _, _ in rows], float),
+        "latents": np.full(n, 10.0),
+        **{name: values[name] for name in SCORES},
+        **{f"{name}.null": np.full(n, np.nan) for name in SCORES},
+        **{f"{name}.ceiling": np.full(n, np.nan) for name in SCORES},
+    }
+
+
+def change(table: dict, name: str, architecture: str, values) -> dict:
+    """The table with one architecture's column set to `values` (a number, or [its rows])."""
+    changed = table[name].copy()
+    changed[table["architecture"] == architecture] = values
+    return {**table, name: changed}
