@@ -165,9 +165,11 @@ class Penalty(NamedTuple):
     adversary: jax.Array | float = 0.0  # [] descended too, but no part of the objective: an opponent's loss
 
 
+@functools.cache
 def gaussian_loss(forward: Callable, regulariser: Callable, batches: int = 1) -> Callable:
     """E_x[-log p(x|z)] + regulariser(terms, hyper). The posterior's noise depends on nothing but the key
-    and the first batch's shape, so that architectures can be compared step for step."""
+    and the first batch's shape, so that architectures can be compared step for step. Architectures whose
+    arguments are the same (VAE and beta-VAE) have the same function, so they can train as one ensemble."""
 
     def loss(params, images, key, hyper, step):
         batch_size = images.shape[0] // batches

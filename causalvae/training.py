@@ -30,6 +30,10 @@ class TrainingError(RuntimeError):
     """Training stopped for a reason that the user should read, with the state saved beforehand."""
 
 
+class Stopped(TrainingError):
+    """SIGTERM or SIGINT asked to stop; the same call goes on from there."""
+
+
 class TrainState(NamedTuple):
     """Everything that a step reads and writes; every leaf has a leading member axis except `step`."""
 
@@ -72,14 +76,19 @@ def init_state(
 ) -> TrainState:
     """A fresh state of one member per seed."""
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    params = _init_params(model.init, keys)
+    return TrainState(jnp.zeros((), jnp.int32), keys, params, jax.jit(jax.vmap(optimizer.init))(params))
 
-    @jax.jit
-    def init(keys):
-        init_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2**32 - 1))(keys)  # no step has this number
-        params = jax.vmap(model.init)(init_keys)
-        return params, jax.vmap(optimizer.init)(params)
 
-    return TrainState(jnp.zeros((), jnp.int32), keys, *init(keys))
+def initial_params(model: Architecture, seeds: np.ndarray | list[int]) -> PyTree:
+    """The parameters [M, ...] that training starts from, one member per seed."""
+    return _init_params(model.init, jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init_params(init, keys):
+    # Folding in a number that no step has keeps the draws apart from those of training.
+    return jax.vmap(lambda key: init(jax.random.fold_in(key, 2**32 - 1)))(keys)
 
 
 def draw_batches(dataset: Dataset, key: jax.Array, batch_size: int, batches: int) -> jax.Array:
@@ -192,13 +201,16 @@ def train(
     hyper: Mapping[str, Any] | None = None,
     log_every: int = 100,
     checkpoint_every: int = 1000,
+    stop_when_diverged: bool = True,
     progress: Callable[..., Any] = Progress,
 ) -> TrainState:
     """Train one member per seed to `steps`, from the latest checkpoint in `workdir` if there is one.
 
     hyper: name -> number or [M] array, over the architecture's own values. Writes `metrics.jsonl` (one line
     per `log_every` steps) and `checkpoints/`. Raises TrainingError when a loss is no longer finite (naming step
-    and member) and when SIGTERM or SIGINT asked to stop; the state is saved before either.
+    and member) and Stopped when SIGTERM or SIGINT asked to stop; the state is saved before either.
+    stop_when_diverged False: members do not touch each other, so the others go on; `metrics.jsonl` has null
+    where a loss was not finite.
     """
     check_positive(steps=steps, batch_size=batch_size, log_every=log_every, checkpoint_every=checkpoint_every)
     if len(seeds) < 1:
@@ -218,13 +230,15 @@ def train(
             state, report = call(state, hyper, jnp.int32(target - step))
             metrics = {name: np.asarray(value).tolist() for name, value in report.metrics.items()}
             log.write({"step": target, **metrics})
-            loss = float(np.mean(report.metrics["loss"]))
+            finite = np.asarray(report.metrics["loss"])[np.isfinite(report.metrics["loss"])]
+            loss = float(np.mean(finite)) if finite.size else float("inf")
             bar.update(target, f"loss {loss:.1f}  reconstruction {np.mean(metrics['reconstruction']):.1f}")
-            _check_finite(report.diverged, seeds, state, workdir)
+            if stop_when_diverged:
+                _check_finite(report.diverged, seeds, state, workdir)
             if target == steps or target % checkpoint_every == 0 or stop.signal:
                 checkpoints.save(kept, target, state, loss)
             if stop.signal and target < steps:
-                raise TrainingError(
+                raise Stopped(
                     f"stopped by {stop.signal} at step {target} of {steps}; saved in {workdir}. "
                     "The same command goes on from there."
                 )
