@@ -23,6 +23,7 @@ from causalvae.sites import check_site, no_tap, site_shapes
 
 PyTree = Any
 BATCH = 250  # images encoded at once; divides the published sample sizes
+TC_POINTS = 500  # samples at which the densities of the total correlation's bounds are compared
 SHOWN = 16  # images in the figure of reconstructions
 SWEEP = interventions.Sweep(-3.0, 3.0, 7)
 RESAMPLE = interventions.Resample(7)
@@ -49,8 +50,9 @@ class Codes(NamedTuple):
 
     factors: jax.Array  # [N, K]
     codes: jax.Array  # [N, d] the vector that disentanglement metrics score
-    mean: jax.Array  # [N, d]
-    log_variance: jax.Array  # [N, d]
+    mean: jax.Array  # [N, ..., d] at site latent/z
+    log_variance: jax.Array  # [N, ..., d]; -inf for a point mass
+    activity: jax.Array  # [N, d] of the image's batch: KL in nats, or what stands in (Architecture.activity)
     negative_log_likelihood: jax.Array  # [N] nats, decoded from the posterior mean
     squared_error: jax.Array  # [N] mean over pixels
 
@@ -58,8 +60,8 @@ class Codes(NamedTuple):
 class Latents(NamedTuple):
     """What was measured of each latent; [d] each."""
 
-    kl: jax.Array  # nats
-    active: jax.Array  # bool
+    activity: jax.Array  # mean KL in nats; of discrete codes what stands in for it, see Architecture.activity
+    active: jax.Array  # bool, activity above the threshold
     scale: jax.Array  # s_i, the aggregate posterior's standard deviation
     ces_l2: jax.Array  # Sweep
     ces_l2_error: jax.Array  # standard error over images
@@ -102,14 +104,13 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model: Architecture, params: PyTree, dataset: Dataset, settings: Settings, seed: int = 0
+    model: Architecture, params: PyTree, untrained: PyTree, dataset: Dataset, settings: Settings
 ) -> Evaluation:
-    """Measure one member. seed: of its training, for the untrained network that modularity is compared with."""
+    """Measure one member. untrained: its parameters before training, which modularity is compared with."""
     key = functools.partial(jax.random.fold_in, jax.random.key(settings.seed))
     train = collect_codes(model, params, dataset, key(0), settings.codes)
     test = collect_codes(model, params, dataset, key(1), settings.test_codes)
     images = dataset.sample(key(2), max(settings.images, SHOWN))[1]
-    untrained = jax.jit(model.init)(jax.random.key(seed))
     perturbed = perturb(model, params, untrained, images[: settings.images], train, settings, key(3))
     generative = dataset.factor_kind == "generative"
     effects = (
@@ -121,7 +122,9 @@ def evaluate(
     return Evaluation(
         scores=[
             *reconstruction_scores(dataset, train, key(6)),
-            *latent_scores(latents, train, settings),
+            *latent_scores(model, latents, train, settings),
+            *code_scores(model, params, images[: settings.images], key(9)),
+            *total_correlation_score(model, train, key(10)),
             *modularity_scores(perturbed, effects, latents.active, key(7)),
             *disentanglement_scores(dataset, train, test, settings),
         ],
@@ -142,12 +145,15 @@ def collect_codes(model: Architecture, params: PyTree, dataset: Dataset, key: ja
     """`num` images drawn, encoded and decoded from their posterior means, a batch at a time."""
     batch = min(BATCH, num)
     batches = -(-num // batch)
-    codes = _collect(model.forward, model.represent, batch, batches, params, dataset, key)
+    functions = model.forward, model.represent, model.activity
+    codes = _collect(functions, batch, batches, params, dataset, key)
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:num], codes)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _collect(forward, represent, batch, batches, params, dataset, key):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _collect(functions, batch, batches, params, dataset, key):
+    forward, represent, activity = functions
+
     def one(i):
         factors, images = dataset.sample(jax.random.fold_in(key, i), batch)
         outputs = forward(params, images, None, no_tap)
@@ -155,6 +161,7 @@ def _collect(forward, represent, batch, batches, params, dataset, key):
             factors,
             represent(params, images),
             *outputs.posterior,
+            jnp.broadcast_to(activity(params, images), (batch, outputs.z.shape[-1])),
             objectives.bernoulli_negative_log_likelihood(outputs.logits, images),
             objectives.squared_error(outputs.image, images),
         )
@@ -197,7 +204,7 @@ def _error(values: jax.Array) -> float:
 class Perturbed(NamedTuple):
     """Latent perturbations of one batch, of the trained and of the untrained network."""
 
-    kl: jax.Array  # [d]
+    activity: jax.Array  # [d]
     active: jax.Array  # [d]
     scale: jax.Array  # [d]
     sweep: dict[str, Any]  # response -> result, see interventions.perturb_latents
@@ -210,8 +217,8 @@ RESPONSES = ("l2", "rms", "outputs", "latents", "sites")
 
 def perturb(model, params, untrained, images, codes: Codes, settings: Settings, key) -> Perturbed:
     """Every latent set by Sweep and by Resample: distances, responses of outputs, latents and decoder sites."""
-    kl = metrics.kl_per_latent(codes.mean, codes.log_variance)
-    active = kl > settings.active_threshold
+    activity = jnp.mean(codes.activity, axis=0)
+    active = activity > settings.active_threshold
     scale = aggregate_scale(codes.mean, codes.log_variance)
     z = reconstruct(model.forward, params, images).z
     z_untrained = reconstruct(model.forward, untrained, images).z
@@ -220,7 +227,7 @@ def perturb(model, params, untrained, images, codes: Codes, settings: Settings, 
         return interventions.perturb_latents((model, params), z, perturbation, key, response=RESPONSES, scale=scale)
 
     return Perturbed(
-        kl,
+        activity,
         active,
         scale,
         responses(params, z, SWEEP),
@@ -230,21 +237,22 @@ def perturb(model, params, untrained, images, codes: Codes, settings: Settings, 
 
 
 def aggregate_scale(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """s_i [d]: s_i^2 = Var_x mean_i + E_x variance_i, the aggregate posterior's standard deviation."""
-    return jnp.sqrt(jnp.var(mean, axis=0) + jnp.mean(jnp.exp(log_variance), axis=0))
+    """s_i [d] of [N, ..., d]: s_i^2 = Var mean_i + E variance_i, the aggregate posterior's standard deviation."""
+    rows = tuple(range(mean.ndim - 1))
+    return jnp.sqrt(jnp.var(mean, axis=rows) + jnp.mean(jnp.exp(log_variance), axis=rows))
 
 
 def summarise_latents(perturbed: Perturbed, effects: FactorEffects | None) -> Latents:
     """Per latent: strength under both families, and specificity over outputs, factors and latents."""
     sweep, resample = perturbed.sweep, perturbed.resample
     strength = metrics.effect_strength(sweep["l2"])
-    undefined = jnp.full(perturbed.kl.shape, jnp.nan)
+    undefined = jnp.full(perturbed.activity.shape, jnp.nan)
 
     def specificity(effects):
         return metrics.intervention_specificity(effects).normalised
 
     return Latents(
-        kl=perturbed.kl,
+        activity=perturbed.activity,
         active=perturbed.active,
         scale=perturbed.scale,
         ces_l2=strength.mean,
@@ -258,43 +266,98 @@ def summarise_latents(perturbed: Perturbed, effects: FactorEffects | None) -> La
     )
 
 
-def latent_scores(latents: Latents, codes: Codes, settings: Settings) -> list[Score]:
-    """Means over active latents of what was measured per latent."""
-    samples = {"images": settings.images, "values": SWEEP.num}
-    active, count = latents.active, int(jnp.sum(latents.active))
-    size = len(latents.kl)
-    masked = {"active": count, "latents": size, "threshold": settings.active_threshold}
+# Score name -> how it is averaged; the ones from 0 to 1 have 1 as their ceiling.
+LATENT_SCORES = {
+    "ces_l2": "Sweep(-3, 3, 7), l2 of a whole image (the paper's distance); mean over active latents",
+    "ces_rms": "Sweep(-3, 3, 7), per pixel value; mean over active latents",
+    "ces_resample_l2": "Resample(7), l2 of a whole image; mean over active latents",
+    "ces_resample_rms": "Resample(7), per pixel value; mean over active latents",
+    "specificity_outputs": "1 - H/log K over output values; mean over active latents",
+    "specificity_factors": "1 - H/log K over factors; mean over active latents",
+    "specificity_latents": "1 - H/log K over latents, decoded and encoded again; mean over active latents",
+}
+
+
+def latent_scores(model: Architecture, latents: Latents, codes: Codes, settings: Settings) -> list[Score]:
+    """KL and active latents, and the means over active latents of what was measured per latent."""
+    encoded = {"images": len(codes.codes)}
+    measured = {"images": settings.images, "values": SWEEP.num}
+    active, threshold = int(jnp.sum(latents.active)), settings.active_threshold
+    gaussian = model.codebook is None
+    what = "KL" if gaussian else "activity (see Architecture.activity)"
     scores = [
-        Score("kl", float(jnp.sum(latents.kl)), estimator="nats per image, summed over latents", samples={"images": len(codes.codes)}),
-        Score("active_latents", float(count), ceiling=float(size), estimator=f"KL > {settings.active_threshold} nats",
-              samples={"images": len(codes.codes)}),
-    ]  # fmt: skip
-    named = {
-        "ces_l2": "mean over active latents, Sweep(-3, 3, 7); paper's distance",
-        "ces_rms": "mean over active latents, Sweep(-3, 3, 7); per pixel value",
-        "ces_resample_l2": "mean over active latents, Resample(7)",
-        "ces_resample_rms": "mean over active latents, Resample(7); per pixel value",
-        "specificity_outputs": "1 - H/log K over output values, mean over active latents",
-        "specificity_factors": "1 - H/log K over factors, mean over active latents",
-        "specificity_latents": "1 - H/log K over latents encoded again, mean over active latents",
-    }
-    for name, estimator in named.items():
-        mean = metrics.mean_over(getattr(latents, name), active)
-        ceiling = 1.0 if name.startswith("specificity") else None
-        note = "no active latent with a defined value" if int(mean.count) == 0 else ""
-        settings_of = {**masked, "averaged": int(mean.count)}
+        metrics.score(
+            "kl",
+            jnp.sum(latents.activity) if gaussian else jnp.nan,
+            estimator="nats per image, summed over latents",
+            samples=encoded,
+            note="" if gaussian else "undefined: discrete codes are a point mass; see code_perplexity",
+        ),
+        Score("active_latents", float(active), None, f"{what} > {threshold}", encoded, ceiling=float(model.latents)),
+    ]
+    for name, estimator in LATENT_SCORES.items():
+        mean = metrics.mean_over(getattr(latents, name), latents.active)
         scores.append(
             metrics.score(
                 name,
                 mean.mean,
                 estimator=estimator,
-                samples=samples,
-                settings=settings_of,
-                ceiling=ceiling,
-                note=note,
+                samples=measured,
+                settings={"active_threshold": threshold, "averaged": int(mean.count), "latents": model.latents},
+                ceiling=1.0 if name.startswith("specificity") else None,
+                note="" if int(mean.count) else "undefined: no active latent has a value",
             )
         )
     return scores
+
+
+def code_scores(model: Architecture, params: PyTree, images: jax.Array, key: jax.Array) -> list[Score]:
+    """Of discrete codes: how much of the codebook is used, and causal effect strength in code space, where a
+    position's code is swapped for another in use (it is not zero where the continuous form is)."""
+    if model.codebook is None:
+        return []
+    usage = np.asarray(jax.jit(model.codebook.usage)(params, images)).reshape(-1, model.codebook.num_codes)
+    entropy = -np.sum(np.where(usage > 0, usage * np.log(np.where(usage > 0, usage, 1)), 0), axis=1)
+    codes, decode = _code_space(model, params, images)
+    swapped = interventions.perturb_latents(decode, codes, interventions.CodeSwap(7), key, response=("l2", "rms"))
+    samples = {"images": len(images)}
+    ceiling = float(model.codebook.num_codes)
+    scores = [
+        Score("code_perplexity", float(np.exp(entropy).mean()), None, "exp entropy of usage", samples, ceiling=ceiling),
+        Score("codes_used", float((usage > 0).mean()), None, "share of the codebook in use", samples, ceiling=1.0),
+    ]
+    for name, distances in swapped.items():
+        strength = metrics.effect_strength(distances)
+        how = "CodeSwap(7) of one position's code; mean over positions"
+        error = float(jnp.sqrt(jnp.mean(strength.standard_error**2)))  # positions of one image are not independent
+        scores.append(Score(f"ces_code_swap_{name}", float(jnp.mean(strength.mean)), error, how, samples))
+    return scores
+
+
+def _code_space(model: Architecture, params: PyTree, images: jax.Array):
+    """(codes [N, positions] int32, decode): the positions of discrete codes as the latents of a sweep."""
+    codes = jax.jit(model.codebook.quantise)(params, reconstruct(model.forward, params, images).z)
+    return codes.reshape(len(codes), -1), jax.tree_util.Partial(
+        _decode_codes(model.codebook.decode, codes.shape[1:]), params
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _decode_codes(decode, shape):
+    return lambda params, codes: jax.nn.sigmoid(decode(params, codes.reshape(-1, *shape)))
+
+
+def total_correlation_score(model: Architecture, codes: Codes, key: jax.Array) -> list[Score]:
+    """Total correlation of the aggregate posterior: the Gaussian estimate, with density bounds beside it."""
+    name, estimator = "total_correlation", "Gaussian, nats, from Cov(mean) + E[variance]"
+    if model.codebook is not None:
+        return [Score(name, None, estimator=estimator, note="undefined: discrete codes have no density")]
+    noise = jax.random.normal(key, codes.mean.shape)
+    z = (codes.mean + jnp.exp(0.5 * codes.log_variance) * noise)[:TC_POINTS]
+    found = jax.jit(objectives.total_correlation)(z, codes.mean, codes.log_variance)
+    bounds = {"density_lower": float(found.lower), "density_upper": float(found.upper)}
+    samples = {"images": len(codes.codes), "points": len(z)}
+    return [metrics.score(name, found.gaussian, estimator=estimator, samples=samples, settings=bounds)]
 
 
 def traverse(model: Architecture, params: PyTree, z: jax.Array) -> np.ndarray:
@@ -343,8 +406,7 @@ def modularity_scores(perturbed: Perturbed, effects: FactorEffects | None, activ
 
 
 def _modularity(name: str, found: metrics.SiteModularity, causes: str, reason: str) -> Score:
-    permuted = metrics.mean_over(jnp.stack(list(found.permuted.values()))).mean
-    untrained = metrics.mean_over(jnp.stack(list(found.untrained.values()))).mean
+    permuted, untrained = (_nan_mean(np.stack(list(m.values())), axis=0) for m in (found.permuted, found.untrained))
     sites = {site: _number(value) for site, value in found.sites.items()}
     return metrics.score(
         name,
@@ -391,7 +453,8 @@ def patch_all(model, params, pairs, dataset: Dataset, settings: Settings) -> Pat
     for site in found:
         effects = interventions.patch_effects(model, params, pairs.x, pairs.x_source, site, per_pair=True)
         recovery = np.asarray(effects.recovery).reshape(-1, dataset.num_factors, settings.pairs)
-        rows.append(_nan_mean(recovery, axis=2))  # [units, K]
+        # A pair that decodes alike has nothing to recover.
+        rows.append(np.nan_to_num(_nan_mean(recovery, axis=2)))  # [units, K]
     return Patching(
         found,
         np.stack([r.max(axis=0) for r in rows]),
@@ -424,9 +487,10 @@ def mediate_latents(model, params, pairs, dataset: Dataset, key) -> Mediated:
 
 
 def _nan_mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """nanmean that answers 0 where nothing is defined: a pair that decodes alike has nothing to recover."""
+    """nanmean; NaN, without a warning, where nothing is defined."""
     defined = np.isfinite(values)
-    return np.where(defined, values, 0.0).sum(axis=axis) / np.maximum(defined.sum(axis=axis), 1)
+    count = defined.sum(axis=axis)
+    return np.where(defined, values, 0.0).sum(axis=axis) / np.where(count > 0, count, np.nan)
 
 
 # --- disentanglement -------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ def draw(
     about = f"{model.name} on {dataset.name} ({dataset.source} data)"
     figures = {
         "reconstructions": plots.reconstructions(found.images, found.reconstructed, "Reconstructions", about),
-        "traversals": traversals(found, about),
+        "traversals": traversals(found, about, "activity" if model.codebook else "KL (nats)"),
     }
     if found.factor_effects is not None:
         figures["factor_effects"] = factor_effects(found, dataset, about)
@@ -33,12 +33,12 @@ def draw(
     return [plots.save(figure, folder / f"{name}{suffix}.png") for name, figure in figures.items()]
 
 
-def traversals(found: Evaluation, about: str):
+def traversals(found: Evaluation, about: str, carries: str):
     """A row per latent, sorted by causal effect strength, with its numbers beside it."""
     latents = found.latents
     order = np.argsort(-np.asarray(latents.ces_l2))[:SHOWN_LATENTS]
     labels = [
-        f"z{i}   CES {latents.ces_l2[i]:.2f}\nspecificity {latents.specificity_outputs[i]:.2f}\nKL {latents.kl[i]:.2f} nats"
+        f"z{i}   CES {latents.ces_l2[i]:.2f}\nspecificity {latents.specificity_outputs[i]:.2f}\n{carries} {latents.activity[i]:.2f}"
         for i in order
     ]
     values = np.linspace(SWEEP.low, SWEEP.high, SWEEP.num)

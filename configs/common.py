@@ -19,7 +19,7 @@ ARCHITECTURES = {
     "factor": {"gamma": 30.0},
     "betatc": {"beta": 6.0},
     "dip2": {"lambda_offdiagonal": 10.0, "lambda_diagonal": 10.0},
-    "vq": {},
+    "vq": {"latents": 64},  # the size of an embedding
 }
 
 DATASETS = ("dsprites", "3dshapes", "mpi3d", "celeba", "smallnorb")
@@ -33,9 +33,10 @@ PRESETS = {
             "test_codes": 1500,
             "votes": 3000,
             "images": 64,
-            "pairs": 64,
+            "pairs": 16,
             "effects": 128,
-            "dci_estimator": "compiled",
+            "sites": "encoder/*,latent/z,decoder/dense0,decoder/conv*",  # decoder/dense1 has 1024 units
+            "dci_estimator": "xla",
         },
     },
     "smoke": {
@@ -54,8 +55,9 @@ PRESETS = {
             "images": 4,
             "pairs": 4,
             "effects": 8,
-            "dci_estimator": "compiled",
-            "metrics": "fast",
+            "dci_estimator": "xla",
+            "metrics": "mig,dci",
+            "sites": "latent/z,decoder/conv1",
         },
     },
 }
@@ -90,8 +92,8 @@ def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
                 "effects": 1024,  # images for factor -> latent effects
                 "active_threshold": 0.01,  # nats of KL from which a latent counts as active
                 "sites": "*",  # sites to patch: patterns separated by commas
-                "metrics": "all",  # disentanglement metrics: all, fast, or names separated by commas
-                "dci_estimator": "compiled",  # or sklearn
+                "metrics": "all",  # disentanglement metrics: all, or names separated by commas
+                "dci_estimator": "xla",  # or sklearn, random_forest, lasso
                 "seed": 0,
             },
         }

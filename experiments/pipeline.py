@@ -66,6 +66,11 @@ def create_model(config: ConfigDict, dataset: Dataset) -> Architecture:
     return architectures.create(options.pop("name"), image_shape=dataset.image_shape, **options)
 
 
+def seeds(config: ConfigDict) -> list[int]:
+    """The members' seeds: `config.seeds` of them, counting up from `config.seed`."""
+    return [config.seed + i for i in range(config.seeds)]
+
+
 def train(config: ConfigDict, model: Architecture, dataset: Dataset, workdir: pathlib.Path) -> training.TrainState:
     """Train the config's members to its number of steps, from the latest checkpoint where there is one."""
     known = {"dataset_size": float(dataset.size)} if "dataset_size" in model.hyper else {}
@@ -74,7 +79,7 @@ def train(config: ConfigDict, model: Architecture, dataset: Dataset, workdir: pa
         dataset,
         workdir,
         steps=config.training.steps,
-        seeds=[config.seed + i for i in range(config.seeds)],
+        seeds=seeds(config),
         batch_size=config.training.batch_size,
         learning_rate=config.training.learning_rate,
         hyper=known,
@@ -86,10 +91,12 @@ def train(config: ConfigDict, model: Architecture, dataset: Dataset, workdir: pa
 def evaluate(config, model, dataset, settings, state: training.TrainState, workdir: pathlib.Path) -> dict[str, Any]:
     """All interventions and metrics of every member; writes results.json and figures/."""
     members = []
-    for m in range(config.seeds):
-        seed = config.seed + m
+    untrained = training.initial_params(model, seeds(config))
+    for m, seed in enumerate(seeds(config)):
         say(f"evaluating member {m + 1} of {config.seeds} (seed {seed})")
-        found = evaluation.evaluate(model, training.member(state.params, m), dataset, settings, seed=seed)
+        found = evaluation.evaluate(
+            model, training.member(state.params, m), training.member(untrained, m), dataset, settings
+        )
         suffix = "" if config.seeds == 1 else f"_seed{seed}"
         figures.draw(found, model, dataset, workdir / "figures", suffix)
         members.append({"seed": seed, **evaluation.record(found)})

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 DISTANCES = ("l2", "rms", "bernoulli_kl")
@@ -245,34 +246,40 @@ def circuit_modularity(responses: Array, active: Array | None = None) -> Array:
     responses = jnp.asarray(responses, jnp.float32)
     if responses.ndim != 2:
         raise ValueError(f"responses must be [d, units], not {list(responses.shape)}")
-    centred = responses - jnp.mean(responses, axis=1, keepdims=True)
-    norm = jnp.sqrt(jnp.sum(jnp.square(centred), axis=1))
+    return _modularity(jnp, responses, None if active is None else jnp.asarray(active, bool))
+
+
+def _modularity(xp: Any, responses: Any, active: Any) -> Any:
+    """M [...] of responses [..., d, units], in jax.numpy or in numpy (`xp`): the nulls of many sites of many
+    shapes are cheap in numpy, and would each be compiled in JAX."""
+    centred = responses - xp.mean(responses, axis=-1, keepdims=True)
+    norm = xp.sqrt(xp.sum(xp.square(centred), axis=-1))
     # A constant vector centres to rounding error, not to zero.
-    varies = norm > 1e-6 * jnp.sqrt(jnp.sum(jnp.square(responses), axis=1))
-    counted = varies if active is None else varies & jnp.asarray(active, bool)
-    unit = centred / jnp.where(varies, norm, 1.0)[:, None]
-    correlation = jnp.abs(jnp.matmul(unit, unit.T, precision=jax.lax.Precision.HIGHEST))
-    pairs = jnp.triu(counted[:, None] & counted[None, :], k=1)
-    return 1.0 - jnp.sum(jnp.where(pairs, correlation, 0.0)) / _nan_if_zero(jnp.sum(pairs))
+    varies = norm > 1e-6 * xp.sqrt(xp.sum(xp.square(responses), axis=-1))
+    counted = varies if active is None else varies & xp.broadcast_to(active, varies.shape)
+    unit = centred / xp.where(varies, norm, 1.0)[..., None]
+    precision = {"precision": jax.lax.Precision.HIGHEST} if xp is jnp else {}
+    correlation = xp.abs(xp.matmul(unit, xp.swapaxes(unit, -1, -2), **precision))
+    pairs = xp.triu(counted[..., :, None] & counted[..., None, :], k=1)
+    count = xp.sum(pairs, axis=(-1, -2))
+    total = xp.sum(xp.where(pairs, correlation, 0.0), axis=(-1, -2))
+    return 1.0 - total / xp.where(count > 0, count, xp.nan)
 
 
-@functools.partial(jax.jit, static_argnames="num")
-def permuted_modularity(key: Array, responses: Array, active: Array | None = None, num: int = 100) -> Array:
+def permuted_modularity(key: Array, responses: Array, active: Array | None = None, num: int = 100) -> np.ndarray:
     """The null of `circuit_modularity`: [num] values of M with the units permuted within each a_i. Source:
-    this library."""
-
-    def draw(key: Array) -> Array:
-        rows = jax.random.split(key, responses.shape[0])
-        return circuit_modularity(jax.vmap(jax.random.permutation)(rows, jnp.asarray(responses)), active)
-
-    return jax.lax.map(draw, jax.random.split(key, num))
+    this library. Runs on the host, in numpy (see `_modularity`)."""
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32))
+    responses = np.asarray(responses, np.float32)
+    shuffled = generator.permuted(np.broadcast_to(responses, (num, *responses.shape)), axis=-1)
+    return _modularity(np, shuffled, None if active is None else np.asarray(active, bool))
 
 
 class SiteModularity(NamedTuple):
-    mean: Array  # scalar, over the sites where M is defined
-    sites: dict[str, Array]  # M of each site
-    permuted: dict[str, Array]  # mean of each site's permuted null
-    untrained: dict[str, Array] | None  # M of each site of the untrained network
+    mean: np.ndarray  # scalar, over the sites where M is defined
+    sites: dict[str, np.ndarray]  # M of each site
+    permuted: dict[str, np.ndarray]  # mean of each site's permuted null
+    untrained: dict[str, np.ndarray] | None  # M of each site of the untrained network
 
 
 def modularity_over_sites(
@@ -292,13 +299,22 @@ def modularity_over_sites(
         raise ValueError("responses is empty: give at least one site, name -> [d, units]")
     if untrained is not None and set(untrained) != set(responses):
         raise ValueError(f"untrained has sites {sorted(untrained)}, but responses has {sorted(responses)}")
-    sites = {name: circuit_modularity(value, active) for name, value in responses.items()}
+    mask = None if active is None else np.asarray(active, bool)
+    sites = {name: _modularity(np, np.asarray(value, np.float32), mask) for name, value in responses.items()}
     permuted = {
-        name: jnp.nanmean(permuted_modularity(jax.random.fold_in(key, i), responses[name], active, num))
+        name: _nan_mean(permuted_modularity(jax.random.fold_in(key, i), responses[name], active, num))
         for i, name in enumerate(sorted(responses))
     }
-    before = None if untrained is None else {name: circuit_modularity(untrained[name]) for name in responses}
-    return SiteModularity(mean_over(jnp.stack(list(sites.values()))).mean, sites, permuted, before)
+    before = None
+    if untrained is not None:
+        before = {name: _modularity(np, np.asarray(untrained[name], np.float32), None) for name in responses}
+    return SiteModularity(_nan_mean(np.stack(list(sites.values()))), sites, permuted, before)
+
+
+def _nan_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of the values that are not NaN; NaN where there are none."""
+    defined = values[~np.isnan(values)]
+    return defined.mean() if defined.size else np.float32(np.nan)
 
 
 # --- What is active, and means over it ----------------------------------------------------------------------

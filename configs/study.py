@@ -1,0 +1,33 @@
+"""The study: six architectures × five data sets × three seeds, 90 runs.
+
+python -m experiments.study --config=configs/study.py          # the published budget, for accelerators
+python -m experiments.study --config=configs/study.py:quick    # hours on two CPU cores
+python -m experiments.study --config=configs/study.py:smoke    # minutes, for tests; its numbers mean nothing
+
+More seeds: --config.seeds=10. Hyper-parameters: --config.grid="beta.beta: 1 4 16; factor.gamma: 10 30". Finished
+runs are kept when seeds, data sets or grid values are added.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import ARCHITECTURES, DATASETS, config_for
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    base = config_for("vae", "dsprites", preset)
+    return ConfigDict(
+        {
+            "preset": preset,
+            "architectures": ",".join(ARCHITECTURES),
+            "datasets": ",".join(DATASETS),
+            "seeds": 3,
+            "seed": 0,  # the first one
+            "grid": "",  # architecture.option: value value …; … beside each architecture's own defaults
+            "network": base.architecture.network,
+            "latents": 0,  # of every architecture; 0: each one's own default
+            "members": 0,  # trained together at most; 0: as many as memory allows
+            "data": {"source": base.data.source, "dir": base.data.dir, "residency": base.data.residency},
+            "training": dict(base.training),
+            "evaluation": dict(base.evaluation),
+        }
+    ).lock()
