@@ -1,9 +1,14 @@
 """Settings that every test shares: mistakes that JAX tolerates in silence are errors here."""
 
+import os
 import pathlib
 
-import jax
-import pytest
+# Tests compile many small programs and run each once: LLVM's optimisations cost more than they save.
+CHEAP_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ.setdefault("XLA_FLAGS", CHEAP_COMPILATION)
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -1,0 +1,129 @@
+"""The entry point as a user meets it: exit statuses, one-line errors, the workdir's protection, figures."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from configs import common
+from experiments import pipeline
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CONFIG = "--config=configs/vae_dsprites.py:smoke"
+
+
+def main(*arguments):
+    command = [sys.executable, "-m", "experiments.main", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ)
+
+
+def smoke(architecture="vae", dataset="dsprites", **changes):
+    config = common.config_for(architecture, dataset, "smoke")
+    for path, value in changes.items():
+        config.update_from_flattened_dict({path.replace("__", "."): value})
+    return config
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([CONFIG, "--config.data.sorce=real"], 'no setting \'sorce\'. Did you mean "source"'),
+        (["--config=configs/vae_dsprite.py"], "no config file configs/vae_dsprite.py. Did you mean 'configs/vae_dsprites.py'"),
+        (["--config=configs/vae_dsprites.py:quik"], "no preset 'quik'; there are: none, quick, smoke. Did you mean 'quick'?"),
+        ([CONFIG, "--config.seeds=0"], "seeds must be at least 1, not 0"),
+        ([CONFIG, "--workdir=pyproject.toml/run"], "cannot be written (Not a directory)"),
+    ],
+)  # fmt: skip
+def test_an_error_of_the_user_is_one_line_and_status_1(arguments, message):
+    ran = main(*arguments)
+    assert ran.returncode == 1, ran.stderr
+    assert message in ran.stderr
+    assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1 and "Traceback" not in ran.stderr
+
+
+def test_the_catalogue_and_the_help_name_what_exists():
+    listed = main("--list").stdout
+    for word in ("betatc", "smallnorb", "latent/z", "dci", "burgess"):
+        assert word in listed
+    assert "configs/betatc_3dshapes.py:quick" in main("--help").stdout
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(data__name="dsprite"), "dsprites"),
+        (dict(data__source="genuine"), "procedural"),
+        (dict(data__source="real", data__dir="/nowhere/at/all"), "/nowhere/at/all"),
+        (dict(training__batch_size=0), "batch_size must be at least 1"),
+        (dict(training__learning_rate=-1.0), "learning_rate must be positive"),
+        (dict(evaluation__sites="decoder/conv9"), "no site 'decoder/conv9'.*Its sites, in order: encoder/conv0"),
+        (dict(evaluation__metrics="migs"), "migs"),
+        (dict(evaluation__pairs=0), "evaluation.pairs must be at least 1"),
+        (dict(architecture__network="standart"), "no network 'standart'"),
+        (dict(architecture__name="vqvae"), "no architecture 'vqvae'"),
+        (dict(architecture__latents=0), "latents must be at least 1"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_anything_is_computed(changes, message):
+    with pytest.raises((ValueError, OSError), match=message):
+        pipeline.prepare(smoke(**changes))
+
+
+def test_a_truncated_file_and_a_wrong_image_size_are_named(tmp_path):
+    file = tmp_path / "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
+    np.savez(file, imgs=np.zeros((4, 32, 32), np.uint8), latents_classes=np.zeros((4, 6), int), latents_values=np.zeros((4, 6)))
+    config = smoke(data__source="real", data__dir=str(tmp_path))
+    with pytest.raises(ValueError, match="32"):
+        pipeline.prepare(config)
+    file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(ValueError, match="truncated|cut short|not a|damaged|incomplete"):
+        pipeline.prepare(config)
+
+
+def test_a_workdir_of_another_run_is_refused(tmp_path):
+    config = smoke("vae")
+    _, dataset, _ = pipeline.prepare(config)
+    pipeline.claim_workdir(tmp_path, config, dataset)
+    pipeline.claim_workdir(tmp_path, smoke("vae", training__steps=9), dataset)  # a continuation
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(ValueError, match="architecture.name is 'vae' there and 'dip2' here"):
+        pipeline.claim_workdir(tmp_path, smoke("dip2"), dataset)
+    assert (tmp_path / "config.json").read_text() == before
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        pipeline.claim_workdir(tmp_path, config, dataset)
+
+
+def test_a_run_writes_everything_it_promises_and_a_second_changes_nothing(tmp_path, capsys):
+    config = smoke("betatc", "3dshapes", seeds=2)
+    results = pipeline.run(config, tmp_path)
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0].startswith("data: 3dshapes (procedural), 480,000 images")
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "config.json", "metrics.jsonl", "checkpoints", "results.json", "timing.json", "figures",
+    }  # fmt: skip
+    names = ("reconstructions", "traversals", "factor_effects", "patching", "mediation")
+    drawn = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert drawn == {f"{name}_seed{seed}.png" for name in names for seed in (0, 1)}
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert stored["data"]["source"] == "procedural" and len(stored["members"]) == 2
+    for score in stored["members"][1]["scores"]:
+        assert score["estimator"] and (score["value"] is not None or score["note"]), score["name"]
+    assert len(results["members"][0]["factor_effects"]) == 6
+    before = (tmp_path / "results.json").read_bytes()
+    pipeline.run(config, tmp_path)
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
+def test_all_thirty_configs_exist_and_agree_with_their_names():
+    files = sorted(p.stem for p in (ROOT / "configs").glob("*_*.py") if not p.stem.startswith("_"))
+    assert files == sorted(f"{a}_{d}" for a in common.ARCHITECTURES for d in common.DATASETS)
+    for stem in files:
+        module = __import__(f"configs.{stem}", fromlist=["get_config"])
+        config = module.get_config()
+        assert f"{config.architecture.name}_{config.data.name}" == stem
+        assert config.training.steps == 300_000
