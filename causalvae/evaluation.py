@@ -559,8 +559,8 @@ def table(results: dict[str, Any]) -> str:
         )
     widths = [max(len(str(row[c])) for row in rows) for c in range(len(header) - 1)]
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[-1]]).rstrip() for row in rows]
-    data = results["data"]
-    title = f"{results['architecture']['name']} on {data['name']} ({data['source']}), {results['training']['steps']:,} steps"
+    data, steps = results["data"], results["training"]["steps"]
+    title = f"{results['architecture']['name']} on {data['name']} ({data['source']}), {steps:,} steps"
     return "\n".join([title, "", lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

@@ -38,7 +38,8 @@ def traversals(found: Evaluation, about: str, carries: str):
     latents = found.latents
     order = np.argsort(-np.asarray(latents.ces_l2))[:SHOWN_LATENTS]
     labels = [
-        f"z{i}   CES {latents.ces_l2[i]:.2f}\nspecificity {latents.specificity_outputs[i]:.2f}\n{carries} {latents.activity[i]:.2f}"
+        f"z{i}   CES {latents.ces_l2[i]:.2f}\nspecificity {latents.specificity_outputs[i]:.2f}\n"
+        f"{carries} {latents.activity[i]:.2f}"
         for i in order
     ]
     values = np.linspace(SWEEP.low, SWEEP.high, SWEEP.num)
@@ -50,26 +51,40 @@ def factor_effects(found: Evaluation, dataset: Dataset, about: str):
     """R [K, d]."""
     names = [f"z{i}" for i in range(found.factor_effects.shape[1])]
     return plots.matrix(
-        found.factor_effects, dataset.factor_names, names, "What each factor does to each latent",
-        f"{about}; mean |change of the posterior mean| under do(factor := v)", "standard deviations of the latent",
-    )  # fmt: skip
+        found.factor_effects,
+        dataset.factor_names,
+        names,
+        "What each factor does to each latent",
+        f"{about}; mean |change of the posterior mean| under do(factor := v)",
+        "standard deviations of the latent",
+    )
 
 
 def patching(found: Evaluation, dataset: Dataset, about: str):
     """Sites × factors: the share of a counterfactual's effect that the strongest single unit restores."""
     return plots.matrix(
-        found.patching.largest, found.patching.sites, dataset.factor_names, "Activation patching",
-        f"{about}; one unit taken from the counterfactual run, strongest unit of each site", "recovery of the counterfactual image",
+        found.patching.largest,
+        found.patching.sites,
+        dataset.factor_names,
+        "Activation patching",
+        f"{about}; one unit taken from the counterfactual run, strongest unit of each site",
+        "recovery of the counterfactual image",
         limits=(0.0, max(0.05, float(found.patching.largest.max()))),
-    )  # fmt: skip
+    )
 
 
 def mediation(found: Evaluation, dataset: Dataset, about: str):
-    """Natural indirect and direct effects and interaction of every latent, a panel per factor."""
+    """Natural indirect and direct effects and interaction of the strongest latents, a panel per factor."""
     mediated = found.mediation
-    latents = [f"z{i}" for i in range(mediated.estimate.shape[1])]
-    subtitle = f"{about}; image change projected on the counterfactual's, 95 % bootstrap intervals over pairs"
+    strength = np.abs(mediated.estimate[:, :, 0]).max(axis=0)
+    shown = np.sort(np.argsort(-strength, kind="stable")[:SHOWN_LATENTS])
     return plots.mediation_bars(
-        mediated.estimate, mediated.low, mediated.high, dataset.factor_names, latents, "Which latents mediate each factor",
-        subtitle, mediated.effects,
-    )  # fmt: skip
+        mediated.estimate[:, shown],
+        mediated.low[:, shown],
+        mediated.high[:, shown],
+        dataset.factor_names,
+        [f"z{i}" for i in shown],
+        "Which latents mediate each factor",
+        f"{about}; image change projected on the counterfactual's, 95 % bootstrap intervals over pairs",
+        mediated.effects,
+    )

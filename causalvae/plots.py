@@ -115,17 +115,19 @@ def matrix(
 ) -> Figure:
     """A heat map [rows, columns] with its numbers in the cells and a colour bar labelled with the unit."""
     values = np.asarray(values, np.float64)
-    figure = titled(2.6 + 0.62 * len(columns), 1.7 + 0.36 * len(rows), title, subtitle)
+    roomy = len(columns) <= 20  # beyond that numbers and names of every column would run together
+    figure = titled(max(6.5, 2.6 + (0.62 if roomy else 0.16) * len(columns)), 1.7 + 0.36 * len(rows), title, subtitle)
     axes = figure.subplots()
     seen = values[np.isfinite(values)]
     low, high = limits or (min(0.0, seen.min(initial=0.0)), seen.max(initial=1e-9))
     image = axes.imshow(values, cmap=SEQUENTIAL, vmin=low, vmax=high, aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right", rotation_mode="anchor")
+    shown = range(0, len(columns), 1 if roomy else 8)
+    axes.set_xticks(shown, [columns[j] for j in shown], rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(length=0, labelsize=8, colors=INK)
     for side in axes.spines.values():
         side.set_visible(False)
-    for i, j in np.ndindex(*values.shape):
+    for i, j in np.ndindex(*values.shape) if roomy else ():
         dark = np.isfinite(values[i, j]) and (values[i, j] - low) < 0.6 * (high - low)
         text = f"{values[i, j]:.2f}" if np.isfinite(values[i, j]) else "n/a"
         axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")

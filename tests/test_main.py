@@ -75,7 +75,12 @@ def test_a_wrong_setting_is_refused_before_anything_is_computed(changes, message
 
 def test_a_truncated_file_and_a_wrong_image_size_are_named(tmp_path):
     file = tmp_path / "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
-    np.savez(file, imgs=np.zeros((4, 32, 32), np.uint8), latents_classes=np.zeros((4, 6), int), latents_values=np.zeros((4, 6)))
+    np.savez(
+        file,
+        imgs=np.zeros((4, 32, 32), np.uint8),
+        latents_classes=np.zeros((4, 6), int),
+        latents_values=np.zeros((4, 6)),
+    )
     config = smoke(data__source="real", data__dir=str(tmp_path))
     with pytest.raises(ValueError, match="32"):
         pipeline.prepare(config)
