@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from experiments import records
+
 ARCHITECTURES = ("vae", "beta", "factor", "betatc", "dip2", "vq")
 DATASETS = {"dsprites": 5, "3dshapes": 6, "mpi3d": 7, "smallnorb": 4, "celeba": 9}  # name -> factors
 SCORES = (
@@ -77,3 +79,81 @@ def change(table: dict, name: str, architecture: str, values) -> dict:
     changed = table[name].copy()
     changed[table["architecture"] == architecture] = values
     return {**table, name: changed}
+
+
+# --- the same as a study's directory ---------------------------------------------------------------------
+
+
+def write_study(workdir, table, real: tuple[str, ...] = (), failed: tuple[str, ...] = ()) -> None:
+    """Records and images of every row, and the table. `real`: data sets that are genuine, with attributes only.
+    `failed`: runs that are recorded as failed."""
+    stored = []
+    for i in range(len(table["run"])):
+        row = {name: values[i].item() for name, values in table.items()}
+        record = make_record(row, row["dataset"] in real)
+        if row["run"] in failed:
+            record |= {"status": "failed", "reason": "the loss was not finite by step 20"}
+            record.pop("scores")
+        images = {} if row["run"] in failed else make_images(i)
+        records.write_record(workdir, record, images, {"training_s": 1.0, "evaluation_s": 2.0})
+        stored.append(records.read_record(workdir, row["run"]))
+    records.write_table(workdir, records.tabulate(stored))
+    records.write_times(workdir, table["run"].tolist())
+
+
+def make_record(row: dict, real: bool) -> dict:
+    factors = {f"factor_{k}": 4 for k in range(int(row["num_factors"]))}
+    rng = np.random.default_rng(row["seed"])
+    sites = ("encoder/conv0", "encoder/conv1", "latent/z", "decoder/dense0", "decoder/conv0")
+    decoder = {f"decoder/{name}": float(rng.uniform(0.4, 0.9)) for name in ("dense0", "dense1", "conv0", "conv1")}
+    nulls = {"sites": decoder, "null_permuted": 0.8, "null_untrained": 0.6}
+    left_out = ("dci_disentanglement", "mig") if real else ()
+    beside = {"dci_disentanglement": (0.05, 1.0), "mig": (0.01, 0.9), "circuit_modularity_decoder": (0.8, 1.0)}
+    scores = [
+        {
+            "name": name,
+            "value": None if math.isnan(row[name]) else min(row[name], 1.0) if "modularity" in name else row[name],
+            "standard_error": 0.01,
+            "null": beside.get(name, (None, None))[0],
+            "ceiling": beside.get(name, (None, None))[1],
+            "settings": nulls if name == "circuit_modularity_decoder" else {},
+        }
+        for name in SCORES
+        if name not in left_out
+    ]
+    return {
+        "run": row["run"],
+        "label": row["label"],
+        "variant": row["variant"],
+        "seed": row["seed"],
+        "status": "done",
+        "reason": "",
+        "architecture": {"name": row["architecture"], "latents": int(row["latents"]), "parameters": 12345},
+        "data": {
+            "name": row["dataset"],
+            "source": "real" if real else "procedural",
+            "factors": factors,
+            "factor_kind": "attributes" if real else "generative",
+        },
+        "training": {"steps": int(row["steps"])},
+        "evaluation": {"codes": 100},
+        "config": {},
+        "versions": {"jax": "0.10.2"},
+        "device": "1 cpu (cpu)",
+        "scores": scores,
+        "patching": None if real else {"sites": sites, "largest": rng.random((len(sites), len(factors)))},
+        "mediation": None
+        if real
+        else {"effects": ["indirect", "direct"], "estimate": rng.random((len(factors), 10, 2))},
+    }
+
+
+def make_images(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "images": rng.integers(0, 255, (2, 16, 16, 1), np.uint8),
+        "reconstructed": rng.integers(0, 255, (2, 16, 16, 1), np.uint8),
+        "latents": np.array([3, 1, 0]),
+        "specificity": np.array([0.9, 0.5, 0.1]),
+        "traversals": rng.integers(0, 255, (3, 7, 16, 16, 1), np.uint8),
+    }

@@ -1,0 +1,193 @@
+"""What a study leaves on disk: one folder per run, and one table of them all.
+
+    <workdir>/study.lock                 held by the study that runs
+    <workdir>/groups.json, groups/       which runs train together, and their checkpoints and training curves
+    <workdir>/runs/<run>/record.json     settings, provenance, every score, results per latent; written last
+    <workdir>/runs/<run>/images.npz      images, reconstructions and traversals of a few latents
+    <workdir>/runs/<run>/timing.json     seconds; apart from the record, so that records are reproducible
+    <workdir>/table.csv, table.npz       one row per run; times.csv the seconds
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import math
+import os
+import pathlib
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from causalvae.progress import write_json, write_text
+
+# Columns of text; all others are numbers.
+TEXT = ("run", "label", "architecture", "variant", "dataset", "source", "status", "reason")
+TEXT += ("device", "versions", "config")
+BESIDE = ("standard_error", "null", "ceiling")  # what a table shows of a score beside its value
+DONE, FAILED = "done", "failed"
+
+
+class StudyLock:
+    """One study at a time on a directory. The operating system lets go of the lock when its process ends,
+    however it ends, so a stale lock cannot be left behind."""
+
+    def __init__(self, workdir: pathlib.Path):
+        self.path = workdir / "study.lock"
+
+    def __enter__(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = self.path.open("a+")
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.file.seek(0)
+            holder = self.file.read().strip() or "another process"
+            self.file.close()
+            raise ValueError(
+                f"{self.path.parent} is in use by a study that runs ({holder}). Wait for it, stop it, or choose "
+                "another --workdir."
+            ) from error
+        self.file.truncate(0)
+        self.file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self.file.flush()
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+
+
+# --- one run ---------------------------------------------------------------------------------------------
+
+
+def run_folder(workdir: pathlib.Path, run_id: str) -> pathlib.Path:
+    return workdir / "runs" / run_id
+
+
+def write_record(workdir: pathlib.Path, record: Mapping[str, Any], images: Mapping[str, np.ndarray], seconds) -> None:
+    """Store a finished or failed run; its record last, so that a run counts only when everything is there."""
+    folder = run_folder(workdir, record["run"])
+    folder.mkdir(parents=True, exist_ok=True)
+    if images:
+        write_npz(folder / "images.npz", images)
+    write_json(folder / "timing.json", seconds)
+    write_json(folder / "record.json", record)
+
+
+def read_record(workdir: pathlib.Path, run_id: str) -> dict[str, Any] | None:
+    """The record of a run, or None where it has not been stored."""
+    path = run_folder(workdir, run_id) / "record.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def read_images(workdir: pathlib.Path, run_id: str) -> dict[str, np.ndarray]:
+    """The images of a run that is done."""
+    with np.load(run_folder(workdir, run_id) / "images.npz") as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """A compressed .npz, whole or not at all; the same arrays give the same bytes."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    np.savez_compressed(temporary, **arrays)
+    temporary.replace(path)
+
+
+# --- the table -------------------------------------------------------------------------------------------
+
+
+def tabulate(records: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """One row per record. Text columns, numbers (NaN where undefined), and for every score its value with
+    `<score>.standard_error`, `.null`, `.ceiling` and other nulls beside it."""
+    rows = [_row(record) for record in records]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {
+        name: np.array([row.get(name, "") for row in rows])
+        if name in TEXT
+        else np.array([_number(row.get(name)) for row in rows], float)
+        for name in names
+    }
+
+
+def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+    data, architecture = record["data"], record["architecture"]
+    generative = data["factor_kind"] == "generative"
+    row = {
+        "run": record["run"],
+        "label": record["label"],
+        "architecture": architecture["name"],
+        "variant": record["variant"],
+        "dataset": data["name"],
+        "source": data["source"],
+        "seed": record["seed"],
+        "steps": record["training"]["steps"],
+        "status": record["status"],
+        "reason": record["reason"],
+        "num_factors": len(data["factors"]) if generative else None,
+        "latents": architecture["latents"],
+        "parameters": architecture["parameters"],
+        "device": record["device"],
+        "versions": json.dumps(record["versions"]),
+        "config": json.dumps({key: record[key] for key in ("architecture", "training", "evaluation")}),
+    }
+    for score in record.get("scores", ()):
+        name = score["name"]
+        row[name] = score["value"]
+        row |= {f"{name}.{beside}": score[beside] for beside in BESIDE}
+        nulls = {key: value for key, value in score["settings"].items() if key.startswith("null_")}
+        row |= {f"{name}.{key}": value for key, value in nulls.items()}
+    return row
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def write_table(workdir: pathlib.Path, table: Mapping[str, np.ndarray]) -> None:
+    """table.csv (undefined values empty, numbers in full precision) and table.npz."""
+    write_text(workdir / "table.csv", to_csv(table))
+    write_npz(workdir / "table.npz", table)
+
+
+def to_csv(table: Mapping[str, np.ndarray]) -> str:
+    """CSV text of a table; whole numbers without a point, undefined ones empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(table)
+    for row in zip(*table.values(), strict=True):
+        writer.writerow([_csv_cell(value) for value in row])
+    return buffer.getvalue()
+
+
+def _csv_cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    value = float(value)
+    if math.isnan(value):
+        return ""
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+
+
+def read_table(workdir: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """The table of a study, finished or not; FileNotFoundError says what makes one."""
+    path = pathlib.Path(workdir) / "table.npz"
+    if not path.exists():
+        raise FileNotFoundError(f"no study in {workdir}: no {path.name}. `python -m experiments.study` makes one.")
+    with np.load(path) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def write_times(workdir: pathlib.Path, run_ids: Sequence[str]) -> None:
+    """times.csv: the seconds of every stored run."""
+    rows = []
+    for run_id in run_ids:
+        path = run_folder(workdir, run_id) / "timing.json"
+        if path.exists():
+            rows.append({"run": run_id, **json.loads(path.read_text())})
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [",".join(names), *(",".join(str(row.get(name, "")) for name in names) for row in rows)]
+    write_text(workdir / "times.csv", "\n".join(lines) + "\n")

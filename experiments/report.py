@@ -1,0 +1,431 @@
+"""One self-contained HTML file from a study's directory, and its figures as PNG and PDF.
+
+    python -m experiments.report --workdir=runs/study_quick
+
+Reads the stored results only: nothing is trained or measured again. Works on a study that is still running or
+that has failed runs. Data of different sources (real, procedural) stand in different parts, never in one table.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from causalvae import plots, statistics
+from causalvae.progress import write_json, write_text
+from experiments import cli, findings, records
+from experiments import report_figures as figures
+from experiments.findings import Table
+from experiments.report_figures import display
+
+TEMPLATE = pathlib.Path(__file__).with_name("report_template.html")
+MEANINGLESS = 1000  # training steps below which the report says that its numbers mean nothing
+
+QUALITY = ("reconstruction", "mean_squared_error", "kl", "active_latents", "total_correlation")
+CAUSAL = (
+    *("ces_l2", "ces_rms", "ces_resample_l2", "ces_resample_rms", "ces_code_swap_l2"),
+    *("specificity_outputs", "specificity_factors", "specificity_latents"),
+)
+CIRCUITS = ("circuit_modularity_decoder", "circuit_modularity_encoder")
+HEAT_MAPS = {
+    "dci_disentanglement": "DCI disentanglement",
+    "mig": "MIG",
+    "ces_rms": "CES per pixel value (rms)",
+    "specificity_outputs": "Specificity over outputs",
+    "circuit_modularity_decoder": "Circuit modularity (decoder)",
+    "active_latents": "Active latents",
+}
+TITLES = {
+    "kl": "KL",
+    "mig": "MIG",
+    "irs": "IRS",
+    "dci_disentanglement": "DCI-D",
+    "dci_completeness": "DCI-C",
+    "dci_informativeness": "DCI-I",
+    "sap_discrete": "SAP (discrete)",
+    "sap_continuous": "SAP (continuous)",
+    "betavae": "BetaVAE",
+    "factorvae": "FactorVAE",
+    "ces_l2": "CES l2",
+    "ces_rms": "CES rms",
+    "ces_resample_l2": "CES l2, resample",
+    "ces_resample_rms": "CES rms, resample",
+    "ces_code_swap_l2": "CES l2, code swap",
+    "mean_squared_error": "MSE",
+    "circuit_modularity_decoder": "modularity, decoder",
+    "circuit_modularity_encoder": "modularity, encoder",
+}
+
+
+def main(argv: list[str]) -> None:
+    if flags.FLAGS.workdir is None:
+        cli.fail("--workdir is needed: the directory of a study, e.g. --workdir=runs/study_quick")
+    write(pathlib.Path(flags.FLAGS.workdir))
+
+
+def write(workdir: pathlib.Path) -> pathlib.Path:
+    """Write report.html, findings.json and figures/ into a study's directory; returns the report's path.
+
+    FileNotFoundError where there is no study.
+    """
+    table = records.read_table(workdir)
+    parts = [part(workdir, source, of_source(table, source)) for source in sources(table)]
+    write_json(workdir / "findings.json", {found["source"]: found for _, found in parts if found})
+    body = head(table) + navigation(table) + "".join(text for text, _ in parts) + ending(workdir, table)
+    page = TEMPLATE.read_text().replace("{{title}}", "Study of causal effects in VAEs").replace("{{body}}", body)
+    path = workdir / "report.html"
+    write_text(path, page)
+    print(f"report: {path} ({path.stat().st_size / 2**20:.1f} MB)", flush=True)
+    return path
+
+
+def sources(table: Table) -> list[str]:
+    return sorted(set(table["source"].tolist()), key=["real", "procedural"].index)
+
+
+def of_source(table: Table, source: str) -> Table:
+    return findings.rows_of(table, table["source"] == source)
+
+
+def finished(table: Table) -> Table:
+    return findings.rows_of(table, table["status"] == records.DONE)
+
+
+# --- the page --------------------------------------------------------------------------------------------
+
+
+def head(table: Table) -> str:
+    """Title, what was run on what, and a warning where the numbers mean nothing."""
+    done, steps = int(np.sum(table["status"] == records.DONE)), _range(table["steps"])
+    labels, datasets = (len(set(table[name].tolist())) for name in ("label", "dataset"))
+    text = (
+        f"{done} of {len(table['run'])} runs finished: {labels} architectures × "
+        f"{datasets} data sets, seeds {_range(table['seed'])}, {steps} training steps, on "
+        f"{' and '.join(sorted(set(table['device'].tolist())))}. Data: {' and '.join(sources(table))}."
+    )
+    warning = ""
+    if table["steps"].min() < MEANINGLESS:
+        warning = (
+            f'<p class="warning">Trained for {steps} steps only: a test of the machinery. '
+            "The numbers and verdicts below mean nothing.</p>"
+        )
+    return f'<h1>Study of causal effects in variational autoencoders</h1><p class="lead">{escape(text)}</p>{warning}'
+
+
+def _range(values: np.ndarray) -> str:
+    low, high = int(np.min(values)), int(np.max(values))
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def navigation(table: Table) -> str:
+    links = []
+    for source in sources(table):
+        several = f" ({source})" if len(sources(table)) > 1 else ""
+        links.append((f"verdicts-{source}", f"Verdicts{several}"))
+        links += [
+            (f"{source}-{dataset}", f"{dataset}{several}")
+            for dataset in dict.fromkeys(of_source(table, source)["dataset"].tolist())
+        ]
+        links += [(f"across-{source}", f"Across data sets{several}"), (f"statistics-{source}", f"Statistics{several}")]
+    links.append(("provenance", "Provenance"))
+    return "<nav>" + "".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in links) + "</nav>"
+
+
+def part(workdir: pathlib.Path, source: str, table: Table) -> tuple[str, dict[str, Any] | None]:
+    """Everything of one data source: verdicts, data sets, across them, statistics."""
+    done = finished(table)
+    if not len(done["run"]):
+        return section(f"verdicts-{source}", f"Verdicts ({source} data)", "<p>No run has finished.</p>"), None
+    found = findings.study(done)
+    draw = Drawer(workdir / "figures", source)
+    text = section(f"verdicts-{source}", f"Verdicts ({source} data)", verdicts(found["verdicts"]) + legend_of_cells())
+    for dataset in dict.fromkeys(done["dataset"].tolist()):
+        here = findings.rows_of(done, done["dataset"] == dataset)
+        text += section(f"{source}-{dataset}", f"{dataset} ({source})", dataset_part(workdir, here, found, draw))
+    text += section(f"across-{source}", f"Across data sets ({source})", across(done, found, draw))
+    text += section(f"statistics-{source}", f"Statistics ({source})", statistics_part(found), opened=False)
+    return text, found
+
+
+def section(name: str, title: str, content: str, opened: bool = True) -> str:
+    state = " open" if opened else ""
+    return (
+        f'<details class="section" id="{escape(name)}"{state}><summary><h2>{escape(title)}</h2></summary>'
+        f"<div>{content}</div></details>"
+    )
+
+
+def verdicts(found: Sequence[Mapping[str, str]]) -> str:
+    cards = [
+        f'<div class="verdict"><span class="number">({v["finding"]})</span>'
+        f'<span class="badge {v["verdict"]}">{v["verdict"]}</span><p><b>{escape(v["claim"])}</b></p>'
+        f"<p>{escape(v['reason'])}</p>"
+        f'<details class="more"><summary>rule</summary><p class="rule">{escape(v["rule"])}</p></details></div>'
+        for v in found
+    ]
+    return f'<div class="verdicts">{"".join(cards)}</div>'
+
+
+def legend_of_cells() -> str:
+    return (
+        '<p class="note">In the tables: mean ± standard deviation over seeds, below it every seed, then the null: the '
+        "same score when factors are permuted (for circuit modularity, units permuted and the network untrained; for "
+        "the squared error, the mean image). Last row: the ceiling that a perfect code reaches on the data set.</p>"
+    )
+
+
+def dataset_part(workdir: pathlib.Path, table: Table, found: Mapping[str, Any], draw: Drawer) -> str:
+    """Tables and figures of one data set."""
+    dataset, source = table["dataset"][0], table["source"][0]
+    names = findings.score_names(table)
+    others = [n for n in names if n not in (*QUALITY, *CAUSAL, *CIRCUITS)]
+    tables = {"Disentanglement": others, "Circuit modularity": CIRCUITS, "Causal effects": CAUSAL, "Model": QUALITY}
+    text = ""
+    for title, chosen in tables.items():
+        chosen = [n for n in chosen if n in names and np.isfinite(table[n]).any()]
+        if chosen:
+            text += f"<h3>{title}: {escape(dataset)} ({source})</h3>" + score_table(table, chosen)
+        elif title == "Disentanglement":
+            text += f'<h3>{title}</h3><p class="note">Undefined: {escape(dataset)} ({source}) has no known factors.</p>'
+    shown = table["run"][table["seed"] == np.min(table["seed"])].tolist()
+    stored = [records.read_record(workdir, run) for run in shown]
+    images = [records.read_images(workdir, run) for run in shown]
+    rows = found["correlations"]
+    return text + draw.all(
+        [
+            (f"scatter_{dataset}", figures.scatter(table, rows, dataset, findings.EFFECT, findings.DISENTANGLEMENT)),
+            (f"modularity_{dataset}", figures.modularity_by_site(stored, dataset)),
+            (f"traversals_{dataset}", figures.traversals(stored, images, dataset)),
+            (f"patching_{dataset}", figures.patching(stored, dataset)),
+            (f"mediation_{dataset}", figures.mediation(stored, dataset)),
+        ]
+    )
+
+
+def across(table: Table, found: Mapping[str, Any], draw: Drawer) -> str:
+    """Heat maps architecture × data set, correlations, capacity, VQ-VAE and winners."""
+    source = table["source"][0]
+    drawn = [
+        ("correlations", figures.forest(found["correlations"], source)),
+        ("capacity", figures.capacity(found["capacity"], source)),
+        ("vq_strength", figures.vq_strength(found["near_zero"], source)),
+        *((f"heat_{name}", figures.heat_map(table, name, title)) for name, title in HEAT_MAPS.items()),
+    ]
+    columns = {
+        "score": lambda r: title_of(r["score"]),
+        "data set": lambda r: r["dataset"],
+        "winner": lambda r: display(r["winner"]),
+        "mean": lambda r: number(r["mean"]),
+        "second": lambda r: display(r["second"] or ""),
+        "lead": lambda r: number(r["lead"]),
+        "winner of each seed": lambda r: ", ".join(display(name) for name in r["by_seed"].values()),
+        "chance with one seed": lambda r: f"{r['single_run_chance']:.0%}",
+    }
+    winners = plain_table(found["winners"], columns) if found["winners"] else ""
+    return draw.all(drawn) + (f"<h3>Winners and their stability over seeds ({source})</h3>{winners}" if winners else "")
+
+
+def statistics_part(found: Mapping[str, Any]) -> str:
+    """Power, and every correlation."""
+    design, source = found["design"], found["source"]
+    differences = f"{design['detectable_difference']:.1f} standard deviations over seeds"
+    if math.isfinite(design["detectable_difference_adjusted"]):
+        differences += f" ({design['detectable_difference_adjusted']:.1f} after correction over data sets and rivals)"
+    power = (
+        f"<p>{design['runs']} runs, {design['seeds']} seeds in the smallest cell. At level {design['alpha']} and power "
+        f"{design['power']} this design would have found a difference of two architectures on one data set of "
+        f"{differences}, and the correlations in the column “detectable”. Runs of one architecture resemble each "
+        "other; “worth” says how many independent runs they are worth. p-values exchange whole architectures, "
+        f"intervals draw architectures first; adjusted: Holm–Šidák over {design['family']} tests.</p>"
+    )
+    columns = {
+        "data set": lambda r: r["stratum"],
+        "method": lambda r: r["method"],
+        "runs counted": lambda r: r["subset"],
+        "given": lambda r: ", ".join(title_of(name) for name in r["given"]) or "–",
+        "correlation": lambda r: number(r["value"]),
+        "95 % interval": lambda r: f"{number(r['low'])} to {number(r['high'])}",
+        "p": lambda r: number(r["p_value"], 4),
+        "adjusted p": lambda r: number(r.get("p_adjusted", math.nan), 4),
+        "runs": lambda r: str(r["runs"]),
+        "worth": lambda r: number(r["effective_runs"], 1),
+        "detectable": lambda r: number(r.get("detectable", math.nan)),
+    }
+    main_pair = f"<h3>CES l2 and DCI-D ({source})</h3>" + plain_table(found["correlations"], columns)
+    columns = {"scores": lambda r: f"{title_of(r['x'])}, {title_of(r['y'])}", **columns}
+    for name in ("runs counted", "given", "adjusted p", "detectable"):
+        columns.pop(name)
+    heading = f"<h3>Other pairs of scores, for comparison ({source})</h3>"
+    return power + main_pair + (heading + plain_table(found["sensitivity"], columns) if found["sensitivity"] else "")
+
+
+def ending(workdir: pathlib.Path, table: Table) -> str:
+    """Failed runs, and where everything comes from."""
+    failed = findings.rows_of(table, table["status"] != records.DONE)
+    text = ""
+    if len(failed["run"]):
+        rows = [{"run": run, "reason": reason} for run, reason in zip(failed["run"], failed["reason"])]
+        content = plain_table(rows, {"run": lambda r: r["run"], "reason": lambda r: r["reason"]}, prose=("reason",))
+        text += section("failed", f"Failed runs ({len(rows)})", content)
+    example = json.loads(table["config"][0])
+    first_runs = dict(zip(reversed(table["dataset"].tolist()), reversed(table["run"].tolist())))
+    facts = {
+        "Versions": {k: v for text_ in sorted(set(table["versions"].tolist())) for k, v in json.loads(text_).items()},
+        "Devices": sorted(set(table["device"].tolist())),
+        "Data": [records.read_record(workdir, run)["data"] for run in reversed(first_runs.values())],
+        "Settings of training": example["training"],
+        "Settings of evaluation": example["evaluation"],
+    }
+    blocks = [f"<h3>{title}</h3><pre>{escape(json.dumps(fact, indent=1))}</pre>" for title, fact in facts.items()]
+    note = (
+        '<p class="note">Every run: table.csv and runs/&lt;run&gt;/record.json beside this file. '
+        "The analyses above as data: findings.json.</p>"
+    )
+    return text + section("provenance", "Provenance", note + "".join(blocks), opened=False)
+
+
+# --- tables ----------------------------------------------------------------------------------------------
+
+
+def score_table(table: Table, names: Sequence[str]) -> str:
+    """Architectures × scores: mean ± deviation, every seed, nulls; ceilings in the last row."""
+    cells = {name: {cell.cluster: cell for cell in findings.score_cells(table, name)} for name in names}
+    labels = list(dict.fromkeys(table["label"].tolist()))
+    body = []
+    for label in labels:
+        here = findings.rows_of(table, table["label"] == label)
+        row = [f'<td class="text">{escape(display(label))}</td>']
+        row += [score_cell(cells[name][label], nulls_of(here, name)) for name in names]
+        body.append("<tr>" + "".join(row) + "</tr>")
+    ceilings = [_mean(table.get(f"{name}.ceiling")) for name in names]
+    foot = ""
+    if any(math.isfinite(c) for c in ceilings):
+        foot = "<tr><td>ceiling</td>" + "".join(f"<td>{number(c)}</td>" for c in ceilings) + "</tr>"
+    heads = '<th class="text" tabindex="0">architecture</th>' + "".join(
+        f'<th tabindex="0">{escape(title_of(name))}</th>' for name in names
+    )
+    return frame(heads, "".join(body), foot)
+
+
+def score_cell(cell: statistics.Cell, nulls: Mapping[str, float]) -> str:
+    deviation = f" ± {number(cell.deviation)}" if math.isfinite(cell.deviation) else ""
+    seeds = " ".join(number(value) for value in cell.values) if len(cell.values) > 1 else ""
+    null = " · ".join(f"{name} {number(value)}" for name, value in nulls.items())
+    small = "".join(f"<small>{line}</small>" for line in (seeds, null) if line)
+    value = repr(cell.mean) if math.isfinite(cell.mean) else ""
+    return f'<td data-value="{value}">{number(cell.mean)}{deviation}{small}</td>'
+
+
+def nulls_of(table: Table, name: str) -> dict[str, float]:
+    """'permuted' -> mean of a score's nulls over runs, where there are any."""
+    kinds = {"untrained": f"{name}.null_untrained", "permuted": f"{name}.null_permuted", "null": f"{name}.null"}
+    found = {kind: _mean(table.get(column)) for kind, column in kinds.items()}
+    found = {kind: value for kind, value in found.items() if math.isfinite(value)}
+    if "permuted" in found:
+        found.pop("null", None)  # the same number
+    return found
+
+
+def _mean(values: np.ndarray | None) -> float:
+    defined = values[np.isfinite(values)] if values is not None else np.array([])
+    return float(defined.mean()) if defined.size else math.nan
+
+
+def plain_table(
+    rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Callable[[Any], str]], prose: Sequence[str] = ()
+) -> str:
+    """A sortable table: column title -> text of a row. Columns whose every cell is a number sort as numbers."""
+    rows = list(rows)
+    texts = [[function(row) for function in columns.values()] for row in rows]
+    numeric = [all(_as_number(line[i]) is not None or line[i] == "–" for line in texts) for i in range(len(columns))]
+    body = ""
+    for line in texts:
+        body += "<tr>"
+        for i, (name, text) in enumerate(zip(columns, line, strict=True)):
+            kind = "prose" if name in prose else "" if numeric[i] else "text"
+            value = _as_number(text) if numeric[i] else text
+            body += f'<td class="{kind}" data-value="{escape("" if value is None else str(value))}">{escape(text)}</td>'
+        body += "</tr>"
+    heads = "".join(
+        f'<th tabindex="0" class="{"" if n else "text"}">{escape(name)}</th>' for name, n in zip(columns, numeric)
+    )
+    return frame(heads, body)
+
+
+def frame(heads: str, body: str, foot: str = "") -> str:
+    foot = f"<tfoot>{foot}</tfoot>" if foot else ""
+    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody>{foot}</table></div>'
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text.replace("−", "-").replace(",", "").rstrip("%"))
+    except ValueError:
+        return None
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Three significant digits below a thousand, whole numbers above; '–' where undefined."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if abs(value) >= 100 or (float(value).is_integer() and abs(value) >= 1):
+        return f"{value:,.0f}".replace("-", "−")
+    text = f"{value:.{digits}f}" if abs(value) < 1 else f"{value:.{max(0, digits - 1)}f}"
+    return text.replace("-", "−")
+
+
+def title_of(name: str) -> str:
+    return TITLES.get(name, name.replace("_", " "))
+
+
+def escape(text: Any) -> str:
+    return html.escape(str(text))
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+class Drawer:
+    """Writes figures as PNG and PDF, and as the HTML that holds them."""
+
+    def __init__(self, folder: pathlib.Path, source: str):
+        self.folder, self.source = folder, source
+
+    def all(self, drawn: Sequence[tuple[str, Any]]) -> str:
+        """The figures that are not None, side by side where there is room."""
+        shown = [self.one(name, figure) for name, figure in drawn if figure is not None]
+        return f'<div class="figures">{"".join(shown)}</div>' if shown else ""
+
+    def one(self, name: str, figure) -> str:
+        stem = f"{name}_{self.source}"
+        plots.save(figure, self.folder / f"{stem}.pdf")
+        path = plots.save(figure, self.folder / f"{stem}.png", dpi=140)
+        alternative = f"{figure.get_suptitle().strip()} ({self.source} data)"
+        encoded = base64.b64encode(compress(path.read_bytes())).decode()
+        return (
+            f'<figure><img tabindex="0" loading="lazy" alt="{escape(alternative)}" '
+            f'src="data:image/png;base64,{encoded}"></figure>'
+        )
+
+
+def compress(png: bytes) -> bytes:
+    """The PNG with a palette of 256 colours: a third of the size, and figures do not show it."""
+    image = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":  # experiments.study, which imports this module, has a --workdir of its own
+    flags.DEFINE_string("workdir", None, "The directory of a study.")
+    cli.run(main)

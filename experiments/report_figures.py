@@ -1,0 +1,296 @@
+"""The study's figures: a table, its findings and the runs' records in, matplotlib figures out.
+
+Every figure names its data source in the subtitle. Colours belong to architectures, the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from causalvae import plots
+from causalvae.plots import ACCENTS, GRID, INK, MUTED
+from experiments import findings
+from experiments.findings import Table
+
+NAMES = {
+    "vae": "VAE",
+    "beta": "β-VAE",
+    "factor": "FactorVAE",
+    "betatc": "β-TCVAE",
+    "dip1": "DIP-VAE-I",
+    "dip2": "DIP-VAE-II",
+    "annealed": "AnnealedVAE",
+    "vq": "VQ-VAE",
+}
+MARKERS = "osD^vP*X"
+Record = Mapping[str, Any]
+
+
+def display(label: str) -> str:
+    """'beta (beta=4)' -> 'β-VAE (beta=4)'."""
+    name, space, variant = label.partition(" ")
+    return NAMES.get(name, name) + space + variant
+
+
+def look(label: str) -> tuple[str, str]:
+    """(colour, marker) of an architecture."""
+    index = list(NAMES).index(label.split(" ")[0]) if label.split(" ")[0] in NAMES else len(NAMES)
+    return ACCENTS[index % len(ACCENTS)], MARKERS[index % len(MARKERS)]
+
+
+def legend(figure: Figure, labels: Sequence[str]) -> None:
+    """Architectures with their colours and markers, under the panels."""
+    handles = [
+        Line2D([], [], linestyle="", color=look(label)[0], marker=look(label)[1], markersize=6, label=display(label))
+        for label in labels
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(labels)), fontsize=8, frameon=False)
+
+
+# --- correlations ----------------------------------------------------------------------------------------
+
+
+def scatter(table: Table, rows: Sequence[Mapping[str, Any]], dataset: str, x: str, y: str) -> Figure | None:
+    """CES against DCI of every run on one data set; None where no run has both."""
+    here = findings.rows_of(table, table["dataset"] == dataset)
+    values = findings.column(here, x), findings.column(here, y)
+    if not np.isfinite(values).all(axis=0).any():
+        return None
+    lines = [_correlation_text(r) for r in rows if r["stratum"] == dataset and not r["given"] and _finite(r)]
+    source = here["source"][0]
+    figure = plots.titled(6.4, 4.8, f"Strength and disentanglement: {dataset} ({source})", "One point per run")
+    axes = figure.subplots()
+    plots.style(axes)
+    labels = list(dict.fromkeys(here["label"].tolist()))
+    for label in labels:
+        chosen = here["label"] == label
+        colour, marker = look(label)
+        axes.scatter(values[0][chosen], values[1][chosen], color=colour, marker=marker, s=42, alpha=0.85, linewidth=0)
+    axes.set_xlabel("causal effect strength (l2 norm of the image's change, mean over active latents)", fontsize=8)
+    axes.set_ylabel("DCI disentanglement", fontsize=8)
+    legend(figure, labels)
+    figure.text(0.99, 0.985, "\n".join(lines), fontsize=7.5, color=MUTED, ha="right", va="top", linespacing=1.4)
+    return figure
+
+
+def _correlation_text(row: Mapping[str, Any]) -> str:
+    text = f"{row['method']}, {row['subset']}: {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    return text.replace("-0", "−0") + f", p {row['p_adjusted']:.3f}"
+
+
+def _finite(row: Mapping[str, Any]) -> bool:
+    return math.isfinite(row["value"])
+
+
+def forest(rows: Sequence[Mapping[str, Any]], source: str) -> Figure | None:
+    """Every correlation with its interval: a panel per data set and the pooled one."""
+    strata = list(dict.fromkeys(r["stratum"] for r in rows if _finite(r)))
+    kinds = list(dict.fromkeys((r["method"], r["subset"], bool(r["given"])) for r in rows))
+    if not strata:
+        return None
+    subtitle = f"{source} data; 95 % intervals that draw architectures first; filled: Holm–Šidák p ≤ 0.05"
+    columns = min(3, len(strata))
+    lines = -(-len(strata) // columns)
+    title = "Correlation of CES and DCI disentanglement"
+    figure = plots.titled(3.1 * columns + 1.6, 1.2 + lines * (0.5 + 0.2 * len(kinds)), title, subtitle)
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, stratum in zip(grid.flat, strata, strict=False):
+        plots.style(axes)
+        axes.axvline(0, color=INK, linewidth=0.7)
+        axes.set_title(stratum, fontsize=9, loc="left", color=INK)
+        for i, kind in enumerate(kinds):
+            here = [r for r in rows if r["stratum"] == stratum]
+            row = next(r for r in here if (r["method"], r["subset"], bool(r["given"])) == kind)
+            if not _finite(row):
+                continue
+            colour = ACCENTS[1] if kind[2] else ACCENTS[0]
+            axes.plot([row["low"], row["high"]], [i, i], color=colour, linewidth=1.6, alpha=0.6)
+            filled = colour if row["p_adjusted"] <= findings.ALPHA else "white"
+            axes.plot(row["value"], i, "o", color=colour, markerfacecolor=filled, markersize=5)
+        axes.set_xlim(-1.02, 1.02)
+    for axes in list(grid.flat)[len(strata) :]:
+        axes.set_visible(False)
+    names = [f"{method}, {subset}{', partial' if given else ''}" for method, subset, given in kinds]
+    for axes in grid[:, 0]:
+        axes.set_yticks(range(len(kinds)), names)
+    grid[0, 0].invert_yaxis()
+    return figure
+
+
+# --- architecture × data set -----------------------------------------------------------------------------
+
+
+def heat_map(table: Table, score: str, title: str) -> Figure | None:
+    """Mean over seeds of a score, architectures × data sets; None where it is defined nowhere."""
+    cells = {(c.cluster, c.stratum): c.mean for c in findings.score_cells(table, score)}
+    labels, datasets = (list(dict.fromkeys(table[name].tolist())) for name in ("label", "dataset"))
+    values = np.array([[cells.get((label, dataset), math.nan) for dataset in datasets] for label in labels])
+    if not np.isfinite(values).any():
+        return None
+    rows = [display(label) for label in labels]
+    subtitle = f"{table['source'][0]} data; mean over seeds"
+    return plots.matrix(values, rows, datasets, title, subtitle, title)
+
+
+def capacity(found: Mapping[str, Any], source: str) -> Figure | None:
+    """The beta-VAE's active latents and KL relative to the VAE's, against factors per latent."""
+    levels = found["levels"]
+    if not levels:
+        return None
+    subtitle = f"{source} data; one point per data set, mean over seeds; dashed: the VAE's own"
+    figure = plots.titled(7.6, 3.5, "Capacity of the β-VAE against the number of factors", subtitle)
+    for axes, (name, trend) in zip(figure.subplots(1, 2), found["trends"].items()):
+        plots.style(axes)
+        x, y = ([level[key] for level in levels] for key in ("factors_per_latent", name))
+        axes.axhline(1, color=MUTED, linewidth=0.8, linestyle="--")
+        axes.plot(x, y, "o", color=look("beta")[0], markersize=6)
+        for level in levels:
+            axes.annotate(
+                level["dataset"], (level["factors_per_latent"], level[name]), xytext=(5, 4),
+                textcoords="offset points", fontsize=7.5, color=INK,
+            )  # fmt: skip
+        heading = f"{name.replace('_', ' ')}: correlation {trend['value']:.2f}".replace("-", "−")
+        axes.set_title(heading, fontsize=9, loc="left")
+        axes.set_xlabel("factors per latent", fontsize=8)
+        axes.margins(x=0.18, y=0.2)
+    figure.axes[0].set_ylabel("β-VAE / VAE", fontsize=8)
+    return figure
+
+
+def vq_strength(rows: Sequence[Mapping[str, Any]], source: str) -> Figure | None:
+    """VQ-VAE's strength relative to the other architectures', by sweep and by code swaps."""
+    rows = [row for row in rows if math.isfinite(row["value"])]
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    if not rows:
+        return None
+    subtitle = f"{source} data; share of the others' mean on the same data set, 95 % intervals; dotted: near zero"
+    figure = plots.titled(6.6, 1.5 + 0.36 * len(datasets), "Causal effect strength on the VQ-VAE", subtitle)
+    axes = figure.subplots()
+    plots.style(axes)
+    for k, kind in enumerate(("sweep", "code swap")):
+        chosen = [row for row in rows if row["kind"] == kind]
+        place = [datasets.index(row["dataset"]) + 0.2 * (k - 0.5) for row in chosen]
+        axes.hlines(place, [r["low"] for r in chosen], [r["high"] for r in chosen], color=ACCENTS[k], alpha=0.6)
+        axes.plot([r["value"] for r in chosen], place, "o", color=ACCENTS[k], markersize=5, label=kind)
+    axes.axvline(findings.NEAR_ZERO, color=MUTED, linewidth=0.9, linestyle=":")
+    axes.axvline(1, color=GRID, linewidth=0.9)
+    axes.set_yticks(range(len(datasets)), datasets)
+    axes.set_xlim(left=0)
+    axes.invert_yaxis()
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+# --- runs ------------------------------------------------------------------------------------------------
+
+
+def traversals(records: Sequence[Record], images: Sequence[Mapping[str, np.ndarray]], dataset: str) -> Figure | None:
+    """The most and the least specific latent of one run of each architecture: a strip of images each."""
+    strips, labels = [], []
+    for record, arrays in zip(records, images, strict=True):
+        for place, what in {0: "most", len(arrays["latents"]) - 1: "least"}.items():
+            if 0 <= place < len(arrays["latents"]):
+                strips.append(arrays["traversals"][place] / 255.0)
+                value = arrays["specificity"][place]
+                labels.append(f"{display(record['label'])}\n{what} specific: z{arrays['latents'][place]} ({value:.2f})")
+    if not strips:
+        return None
+    source, seed = records[0]["data"]["source"], records[0]["seed"]
+    subtitle = f"{dataset} ({source}), seed {seed}; do(z_i := value); in brackets the latent's specificity"
+    values = np.linspace(-3, 3, strips[0].shape[0])
+    return plots.traversals(np.stack(strips), labels, values, "The most and the least specific latents", subtitle)
+
+
+def panels(
+    records: Sequence[Record], matrices: Sequence[np.ndarray], rows: Sequence[str], columns: Sequence[str] | None,
+    title: str, subtitle: str, unit: str,
+) -> Figure:  # fmt: skip
+    """One heat map per run on a common scale: matrices [rows, columns]; columns None numbers nothing."""
+    across = min(3, len(records))
+    down = -(-len(records) // across)
+    figure = plots.titled(3.4 * across + 1.4, 0.9 + down * (0.9 + 0.2 * len(rows)), title, subtitle)
+    grid = figure.subplots(down, across, squeeze=False, sharey=True)
+    largest = max(0.05, max(float(np.nanmax(m)) if np.isfinite(m).any() else 0.0 for m in matrices))
+    for axes in list(grid.flat)[len(records) :]:
+        axes.set_visible(False)
+    for axes, record, values in zip(grid.flat, records, matrices, strict=False):
+        image = axes.imshow(values, cmap=plots.SEQUENTIAL, vmin=0, vmax=largest, aspect="auto")
+        axes.set_title(display(record["label"]), fontsize=9, loc="left", color=INK)
+        axes.set_yticks(range(len(rows)), rows)
+        if columns is None:
+            axes.set_xticks([])
+        else:
+            axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
+        axes.tick_params(length=0, labelsize=7, colors=INK)
+        for side in axes.spines.values():
+            side.set_visible(False)
+    bar = figure.colorbar(image, ax=list(grid.flat), shrink=0.8, pad=0.02)
+    bar.set_label(unit, fontsize=8, color=MUTED)
+    bar.ax.tick_params(labelsize=7, colors=MUTED)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def patching(records: Sequence[Record], dataset: str) -> Figure | None:
+    """Sites × factors of one run of each architecture: the recovery of the strongest single unit."""
+    records = [r for r in records if r.get("patching") and r["patching"]["sites"]]
+    if not records:
+        return None
+    sites = list(dict.fromkeys(site for r in records for site in r["patching"]["sites"]))
+    matrices = []
+    for record in records:
+        values = dict(zip(record["patching"]["sites"], record["patching"]["largest"]))
+        width = len(record["patching"]["largest"][0])
+        matrices.append(np.array([values.get(site, [None] * width) for site in sites], float))
+    subtitle = f"{about(records, dataset)}; one unit taken from the counterfactual run, strongest unit of each site"
+    factors = list(records[0]["data"]["factors"])
+    return panels(records, matrices, sites, factors, "Activation patching", subtitle, "recovery")
+
+
+def mediation(records: Sequence[Record], dataset: str) -> Figure | None:
+    """Factors × latents of one run of each architecture: which latents mediate which factor."""
+    records = [r for r in records if r.get("mediation")]
+    if not records:
+        return None
+    place = list(records[0]["mediation"]["effects"]).index("indirect")
+    matrices = [np.maximum(np.array(r["mediation"]["estimate"], float)[:, :, place], 0) for r in records]
+    subtitle = f"{about(records, dataset)}; columns are latents; share of a factor's total effect on the image"
+    factors = list(records[0]["data"]["factors"])
+    return panels(records, matrices, factors, None, "Circuits: which latents mediate each factor", subtitle, "NIE / TE")
+
+
+def about(records: Sequence[Record], dataset: str) -> str:
+    return f"{dataset} ({records[0]['data']['source']}), seed {records[0]['seed']}"
+
+
+def modularity_by_site(records: Sequence[Record], dataset: str) -> Figure | None:
+    """Circuit modularity of each decoder site, one line per architecture, and the mean of the untrained."""
+    found = {}
+    for record in records:
+        score = next((s for s in record.get("scores", ()) if s["name"] == "circuit_modularity_decoder"), None)
+        if score and score["settings"].get("sites"):
+            found[record["label"]] = score["settings"]
+    if not found:
+        return None
+    sites = list(dict.fromkeys(site for settings in found.values() for site in settings["sites"]))
+    subtitle = f"{about(records, dataset)}; thin lines: the same network untrained, mean over sites"
+    figure = plots.titled(6.6, 3.6, "Circuit modularity by decoder site", subtitle)
+    axes = figure.subplots()
+    plots.style(axes)
+    for label, settings in found.items():
+        colour, marker = look(label)
+        values = [settings["sites"].get(site) for site in sites]
+        axes.plot(range(len(sites)), np.array(values, float), color=colour, marker=marker, linewidth=1.3)
+        if settings.get("null_untrained") is not None:
+            axes.axhline(settings["null_untrained"], color=colour, linewidth=0.6, alpha=0.5)
+    axes.set_xticks(range(len(sites)), sites)
+    axes.set_ylabel("modularity", fontsize=8)
+    axes.set_ylim(0, 1.02)
+    legend(figure, list(found))
+    return figure

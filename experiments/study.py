@@ -1,0 +1,332 @@
+"""Run the study: architectures × data sets × seeds, each evaluated, one table, one report.
+
+    python -m experiments.study --config=configs/study.py:smoke
+    python -m experiments.study --config=configs/study.py:quick --only=betatc,vq --datasets=dsprites
+    python -m experiments.study --config=configs/study.py --config.seeds=10 --workdir=runs/ten_seeds
+    python -m experiments.study --config=configs/study.py:quick --plan
+
+Runs that share a program train together. Every finished run is stored at once; the same command goes on where
+an interrupted study stopped, and changes nothing that is finished. A run that fails is recorded with its
+reason, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from causalvae import evaluation, models, training
+from causalvae.data.base import Dataset
+from causalvae.progress import Progress, duration, read_json_lines
+from experiments import cli, pipeline, planning, records, report
+from experiments.pipeline import say
+from experiments.planning import Group, Run
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file: configs/study.py[:quick|:smoke].")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where results go. Default: runs/study[_<preset>].")
+ONLY = flags.DEFINE_string("only", "", "Only these architectures, separated by commas.")
+DATASETS = flags.DEFINE_string("datasets", "", "Only these data sets, separated by commas.")
+PLAN = flags.DEFINE_bool("plan", False, "Print what would be done, and leave.")
+RETRY = flags.DEFINE_bool("retry", False, "Do runs again that are recorded as failed.")
+REPORT = flags.DEFINE_bool("report", True, "Write the report at the end.")
+
+LATENTS_SHOWN = 2  # whose traversals are stored: so many of the most and of the least specific
+IMAGES_SHOWN = 8
+
+
+def main(argv: list[str]) -> None:
+    if CONFIG.value is None:
+        cli.fail("--config is needed, e.g. --config=configs/study.py:quick")
+    name = config_flags.get_config_filename(flags.FLAGS["config"])
+    workdir = pathlib.Path(WORKDIR.value or pipeline.default_workdir(name)).resolve()
+    Study(CONFIG.value, workdir, ONLY.value, DATASETS.value, RETRY.value).run(plan_only=PLAN.value)
+    if REPORT.value and not PLAN.value:
+        report.write(workdir)
+
+
+class Study:
+    """One call on one directory."""
+
+    def __init__(self, config: ConfigDict, workdir: pathlib.Path, only: str = "", datasets: str = "", retry=False):
+        runs = planning.list_runs(config)
+        names = list(dict.fromkeys(run.architecture for run in runs))
+        sets = list(dict.fromkeys(run.dataset for run in runs))
+        names = planning.split(only, names, "architecture of this study") if only else names
+        sets = planning.split(datasets, sets, "data set of this study") if datasets else sets
+        self.config, self.workdir = config, workdir
+        self.all_runs = runs
+        self.runs = [run for run in runs if run.architecture in names and run.dataset in sets]
+        self.done = {run.id for run in runs if self._is_done(run, retry)}
+
+    def _is_done(self, run: Run, retry: bool) -> bool:
+        """Whether a run is stored; ValueError where it was made with other settings."""
+        record = records.read_record(self.workdir, run.id)
+        if record is None or (retry and record["status"] == records.FAILED):
+            return False
+        difference = pipeline.first_difference(dict(flat(record["config"])), dict(flat(settings_of(run))))
+        if difference:
+            raise ValueError(
+                f"{self.workdir} holds a run {run.id} of other settings: {difference}. Choose another --workdir, "
+                "or delete that run's folder."
+            )
+        return True
+
+    def run(self, plan_only: bool = False) -> None:
+        """Do what is left, group by group, and write the table after each."""
+        with records.StudyLock(self.workdir):
+            self.plan()
+            if plan_only:
+                return
+            started = time.monotonic()
+            for group in self.groups:
+                pending = [run for run in group.runs if run.id not in self.done]
+                if pending:
+                    began = time.monotonic()
+                    self.run_group(group, pending)
+                    self.pace.note(group, time.monotonic() - began)
+                self.write_table()
+            self.say_end(time.monotonic() - started)
+
+    def plan(self) -> None:
+        """Group the runs, estimate them, and say so."""
+        self.groups, self.estimates, sources, shapes = [], {}, {}, set()
+        remembered, rest = planning.remembered_groups(self.runs, self.workdir / "groups.json")
+        for name in dict.fromkeys(run.dataset for run in self.runs):
+            runs = [run for run in rest if run.dataset == name]
+            dataset = load_dataset(next(run for run in self.runs if run.dataset == name))
+            sources[name] = dataset.source
+            for run in (run for run in self.runs if run.dataset == name):
+                evaluation.check_settings(
+                    evaluation.Settings(**run.config.evaluation), pipeline.create_model(run.config, dataset), dataset
+                )
+            groups = [group for group in remembered if group.runs[0].dataset == name]
+            groups += planning.group_runs(runs, dataset, self.config.members)
+            for group in groups:
+                shape = (dataset.image_shape, planning.structure(group.runs[0], dataset)[0].forward)
+                self.estimates[group.id] = planning.estimate(group, dataset, shape not in shapes)
+                shapes.add(shape)
+            self.groups += groups
+        planning.remember_groups(self.groups, self.workdir / "groups.json")
+        say(planning.describe(self.groups, self.estimates, self.done, sources))
+        say(f"results go to {self.workdir}")
+        self.pace = Pace(self.groups, self.estimates, self.done)
+
+    # --- one group ---------------------------------------------------------------------------------------
+
+    def run_group(self, group: Group, pending: Sequence[Run]) -> None:
+        """Train a group's members together, then evaluate and store each that is not stored yet."""
+        dataset = load_dataset(group.runs[0])
+        began = time.monotonic()
+        try:
+            state, diverged = self.train(group, dataset)
+        except training.Stopped:
+            raise
+        except Exception as error:
+            if out_of_memory(error) and len(group.runs) > 1:
+                say(f"{group.id}: out of memory with {len(group.runs)} members; training them one by one")
+                for run in pending:
+                    self.run_group(planning.make_group([run]), [run])
+            else:
+                self.fail(pending, dataset, error)
+            return
+        seconds = (time.monotonic() - began) / len(group.runs)
+        for run in pending:
+            member = group.runs.index(run)
+            if diverged[member] is None:
+                self.evaluate(run, dataset, training.member(state.params, member), seconds)
+            else:
+                self.store(run, dataset, failure(f"the loss was not finite by step {diverged[member]}"), {}, seconds)
+
+    def train(self, group: Group, dataset: Dataset) -> tuple[training.TrainState, list[int | None]]:
+        """Train the group's members; also the logged step by which each one's loss was not finite."""
+        structures = [planning.structure(run, dataset) for run in group.runs]
+        folder = self.workdir / "groups" / group.id
+        options = dict(group.runs[0].config.training)
+        state = training.train(
+            structures[0][0],
+            dataset,
+            folder,
+            seeds=[run.seed for run in group.runs],
+            hyper={name: np.array([hyper[name] for _, hyper in structures]) for name in structures[0][1]},
+            stop_when_diverged=False,
+            progress=functools.partial(StudyProgress, self.heading(group), self.pace),
+            **options,
+        )
+        return state, first_not_finite(folder / "metrics.jsonl", len(group.runs))
+
+    def evaluate(self, run: Run, dataset: Dataset, params, training_s: float) -> None:
+        """Measure one member and store it."""
+        say(f"  evaluating {run.id} ({len(self.done) + 1} of {len(self.all_runs)} runs, {self.pace.left()} left)")
+        began = time.monotonic()
+        model = pipeline.create_model(run.config, dataset)
+        settings = evaluation.Settings(**run.config.evaluation)
+        try:
+            found = evaluation.evaluate(model, params, dataset, settings, seed=run.seed)
+        except Exception as error:
+            self.fail([run], dataset, error)
+            return
+        result = {"status": records.DONE, "reason": "", **evaluation.record(found)}
+        self.store(run, dataset, result, images_of(found), training_s, time.monotonic() - began)
+
+    def fail(self, runs: Sequence[Run], dataset: Dataset, error: Exception) -> None:
+        """Record an error as the reason of every run that it ended; its traceback goes beside the record."""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        say(f"  failed: {reason}")
+        for run in runs:
+            folder = records.run_folder(self.workdir, run.id)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+            self.store(run, dataset, failure(reason), {}, 0.0)
+
+    def store(self, run, dataset, result, images, training_s: float, evaluation_s: float = 0.0) -> None:
+        """Write the run's record and count it as done."""
+        model = pipeline.create_model(run.config, dataset)
+        parameters = models.parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
+        record = {
+            "run": run.id,
+            "label": run.label,
+            "variant": run.variant,
+            "seed": run.seed,
+            "architecture": {**dict(run.config.architecture), "latents": model.latents, "parameters": int(parameters)},
+            "data": dataset.describe(),
+            "training": dict(run.config.training),
+            "evaluation": dict(run.config.evaluation),
+            "config": settings_of(run),
+            "versions": pipeline.versions(),
+            "device": pipeline.device_name(),
+            **result,
+        }
+        seconds = {"training_s": training_s, "evaluation_s": evaluation_s}
+        records.write_record(self.workdir, record, images, seconds)
+        self.done.add(run.id)
+
+    # --- the whole ---------------------------------------------------------------------------------------
+
+    def write_table(self) -> None:
+        """The table of every stored run of this configuration, in the order of the plan."""
+        stored = [run.id for run in self.all_runs if run.id in self.done]
+        if stored:
+            records.write_table(self.workdir, records.tabulate(records.read_record(self.workdir, i) for i in stored))
+            records.write_times(self.workdir, stored)
+
+    def heading(self, group: Group) -> str:
+        labels = "+".join(dict.fromkeys(run.label for run in group.runs))
+        return f"{group.runs[0].dataset} {labels} ×{len(group.runs)}"
+
+    def say_end(self, seconds: float) -> None:
+        found = {run.id: records.read_record(self.workdir, run.id) for run in self.runs if run.id in self.done}
+        failed = {name: record["reason"] for name, record in found.items() if record["status"] == records.FAILED}
+        say(f"{len(found) - len(failed)} runs done, {len(failed)} failed, in {duration(seconds)}; table: table.csv")
+        for name, reason in failed.items():
+            say(f"  failed: {name}: {reason}")
+        if failed and len(failed) == len(found):
+            raise ValueError("every run failed; traceback.txt in each run's folder has the whole error")
+
+
+# --- parts -----------------------------------------------------------------------------------------------
+
+
+class Pace:
+    """Time left of the study: the estimates of what is left, at the pace of what has been done."""
+
+    def __init__(self, groups, estimates, done):
+        self.left_s = {g.id: planning.group_seconds(g, estimates[g.id], done) for g in groups}
+        self.expected = self.taken = 0.0
+        self.began = time.monotonic()
+
+    def note(self, group: Group, seconds: float) -> None:
+        self.expected += self.left_s.pop(group.id, 0.0)
+        self.taken += seconds
+        self.began = time.monotonic()
+
+    def left(self) -> str:
+        factor = self.taken / self.expected if self.expected else 1.0
+        return duration(max(0.0, factor * sum(self.left_s.values()) - (time.monotonic() - self.began)))
+
+
+class StudyProgress(Progress):
+    """Progress of one group's training, with the study's time left."""
+
+    def __init__(self, heading: str, pace: Pace, total: int, **options: Any):
+        super().__init__(total, **options)
+        self.heading, self.pace = heading, pace
+
+    def _show(self, line: str) -> None:
+        super()._show(f"{self.heading}  {line}  (study: {self.pace.left()} left)")
+
+
+def load_dataset(run: Run) -> Dataset:
+    """The run's data set; the last one stays loaded, others are let go."""
+    return _load(json.dumps(dict(run.config.data)))
+
+
+@functools.lru_cache(maxsize=1)
+def _load(options: str) -> Dataset:
+    return pipeline.load_dataset(ConfigDict(json.loads(options)))
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """What a run's results depend on, JSON-able."""
+    config = json.loads(run.config.to_json_best_effort())
+    config["data"] = {"name": config["data"]["name"], "source": config["data"]["source"]}
+    for name in ("log_every", "checkpoint_every"):
+        config["training"].pop(name)
+    return config
+
+
+def flat(tree: dict[str, Any], prefix: str = ""):
+    """('a.b', value) of every leaf of a nested dictionary."""
+    for key, value in tree.items():
+        yield from flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+
+
+def failure(reason: str) -> dict[str, Any]:
+    return {"status": records.FAILED, "reason": reason}
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the device or the machine had no memory left."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def first_not_finite(path: pathlib.Path, members: int) -> list[int | None]:
+    """For each member the first logged step whose mean loss is null, or None."""
+    lines = read_json_lines(path)
+    return [next((line["step"] for line in lines if line["loss"][m] is None), None) for m in range(members)]
+
+
+def images_of(found: evaluation.Evaluation) -> dict[str, np.ndarray]:
+    """What the report shows of a run, as uint8: a few images, their reconstructions, and the traversals of the
+    most and the least specific of the active latents (over factors where known, else over outputs)."""
+    specificity = np.asarray(found.latents.specificity_factors)
+    if not np.isfinite(specificity).any():
+        specificity = np.asarray(found.latents.specificity_outputs)
+    usable = np.flatnonzero(np.asarray(found.latents.active) & np.isfinite(specificity))
+    order = usable[np.argsort(-specificity[usable], kind="stable")]
+    least = order[::-1][: min(LATENTS_SHOWN, max(0, len(order) - LATENTS_SHOWN))]
+    shown = np.concatenate([order[:LATENTS_SHOWN], least]).astype(int)
+
+    def pixels(images):
+        return np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
+
+    return {
+        "images": pixels(found.images[:IMAGES_SHOWN]),
+        "reconstructed": pixels(found.reconstructed[:IMAGES_SHOWN]),
+        "latents": shown,
+        "specificity": specificity[shown],
+        "traversals": pixels(found.traversals[shown]),
+    }
+
+
+if __name__ == "__main__":
+    cli.run(main)
