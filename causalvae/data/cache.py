@@ -241,13 +241,16 @@ def _only_writer(folder: Path) -> Iterator[None]:
 
 
 def _make_folder(folder: Path) -> None:
+    problem = PermissionError(
+        f"cannot write to the cache folder {folder}; name one that can be written with cache_dir=… or "
+        "$CAUSALVAE_CACHE"
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except PermissionError as error:
-        raise PermissionError(
-            f"cannot create the cache folder {folder}; name one that can be written with cache_dir=… or "
-            "$CAUSALVAE_CACHE"
-        ) from error
+    except OSError as error:  # a read-only file system is no PermissionError
+        raise problem from error
+    if not writable(folder):
+        raise problem
 
 
 def _array_record(path: Path) -> dict[str, Any]:

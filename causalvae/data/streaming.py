@@ -46,10 +46,11 @@ class StoredImages:
 
     def __call__(self, arrays: Arrays, factors: jax.Array, key: jax.Array) -> jax.Array:
         grid = self.shape[:-3]
-        num_instances = jnp.asarray(grid[len(factors) :], jnp.int32)
-        instance = jax.random.randint(key, num_instances.shape, 0, num_instances)
-        position = jnp.concatenate([factors.astype(jnp.int32), instance])
-        return self.at(arrays, jnp.ravel_multi_index(tuple(position), grid, mode="clip"))
+        position = tuple(factors.astype(jnp.int32))
+        if len(grid) > len(factors):
+            num_instances = jnp.asarray(grid[len(factors) :], jnp.int32)
+            position += tuple(jax.random.randint(key, num_instances.shape, 0, num_instances))
+        return self.at(arrays, jnp.ravel_multi_index(position, grid, mode="clip"))
 
     def at(self, arrays: Arrays, index: jax.Array) -> jax.Array:
         """The image [H, W, C] float32 at `index`, row-major over the grid."""
