@@ -22,6 +22,7 @@ from causalvae import checkpoints
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import JsonLines, Progress
+from causalvae.tensorboard import EventWriter, member_scalars
 
 PyTree = Any
 
@@ -202,6 +203,7 @@ def train(
     log_every: int = 100,
     checkpoint_every: int = 1000,
     stop_when_diverged: bool = True,
+    tensorboard: bool = False,
     progress: Callable[..., Any] = Progress,
 ) -> TrainState:
     """Train one member per seed to `steps`, from the latest checkpoint in `workdir` if there is one.
@@ -210,7 +212,7 @@ def train(
     per `log_every` steps) and `checkpoints/`. Raises TrainingError when a loss is no longer finite (naming step
     and member) and Stopped when SIGTERM or SIGINT asked to stop; the state is saved before either.
     stop_when_diverged False: members do not touch each other, so the others go on; `metrics.jsonl` has null
-    where a loss was not finite.
+    where a loss was not finite. tensorboard: write event files to `tensorboard/` as well.
     """
     check_positive(steps=steps, batch_size=batch_size, log_every=log_every, checkpoint_every=checkpoint_every)
     if len(seeds) < 1:
@@ -223,6 +225,7 @@ def train(
     state = checkpoints.restore(kept, state) or state
     log = JsonLines(workdir / "metrics.jsonl", keep=lambda line: line["step"] <= int(state.step))
     call = functools.partial(train_steps, model.loss, optimizer, batch_size, model.batches, dataset)
+    events = EventWriter(workdir / "tensorboard") if tensorboard else None
     bar = progress(steps, done=int(state.step), unit="steps", rate=("images/s", batch_size * len(seeds)))
     with StopRequest() as stop, bar, log:
         while (step := int(state.step)) < steps:
@@ -230,6 +233,8 @@ def train(
             state, report = call(state, hyper, jnp.int32(target - step))
             metrics = {name: np.asarray(value).tolist() for name, value in report.metrics.items()}
             log.write({"step": target, **metrics})
+            if events:
+                events.write(target, member_scalars(metrics))
             finite = np.asarray(report.metrics["loss"])[np.isfinite(report.metrics["loss"])]
             loss = float(np.mean(finite)) if finite.size else float("inf")
             bar.update(target, f"loss {loss:.1f}  reconstruction {np.mean(metrics['reconstruction']):.1f}")

@@ -82,6 +82,7 @@ def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
                 "learning_rate": 1e-4,
                 "log_every": 500,
                 "checkpoint_every": 10_000,
+                "tensorboard": False,  # event files in <workdir>/tensorboard
             },
             "evaluation": {
                 "codes": 10_000,  # images whose codes the disentanglement metrics are fitted on

@@ -21,7 +21,7 @@ from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json
 
-RUN_ONLY = ("steps", "log_every", "checkpoint_every")  # may differ between a run and its continuation
+RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may differ between a run and its continuation
 
 
 def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -46,9 +46,8 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
 
 def prepare(config: ConfigDict) -> tuple[Architecture, Dataset, evaluation.Settings]:
     """The model, data set and evaluation settings of a config, checked before anything is computed."""
-    training.check_positive(
-        seeds=config.seeds, **{f"training.{k}": v for k, v in config.training.items() if k != "learning_rate"}
-    )
+    counts = ("steps", "batch_size", "log_every", "checkpoint_every")
+    training.check_positive(seeds=config.seeds, **{f"training.{name}": config.training[name] for name in counts})
     if not config.training.learning_rate > 0:
         raise ValueError(f"training.learning_rate must be positive, not {config.training.learning_rate}")
     # Where images live is a question for stored sets only; left to their reader unless it is asked for.
@@ -85,6 +84,7 @@ def train(config: ConfigDict, model: Architecture, dataset: Dataset, workdir: pa
         hyper=known,
         log_every=config.training.log_every,
         checkpoint_every=config.training.checkpoint_every,
+        tensorboard=config.training.tensorboard,
     )
 
 
