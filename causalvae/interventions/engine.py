@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -42,40 +42,39 @@ class Run(NamedTuple):
 class Groups:
     """G groups of units, each replaced together. A pytree; `granularity` says how `selectors` are read."""
 
-    selectors: dict[str, jax.Array]  # site -> [G] int32 indices, or [G, units] or [G, ...shape] bool masks
+    selectors: dict[str, jax.Array]  # site -> [G] int32 numbers, or [G, units] or [G, ...shape] bool masks
     granularity: str = struct.field(pytree_node=False, default="mask")
 
     @property
     def size(self) -> int:
         return next(iter(self.selectors.values())).shape[0]
 
-    def select(self, site: str, groups: jax.Array, activation: jax.Array) -> jax.Array:
-        """Where [C, ...] the groups [C] lie in activations [C, ...]: a mask broadcastable to them."""
-        chosen, ndim = self.selectors[site][groups], activation.ndim
+    def select(self, site: str, groups: jax.Array, base: jax.Array) -> jax.Array:
+        """Where [C, ...] the groups [C] lie in the base run's activations [C, ...]; broadcastable to them."""
+        chosen, ndim = self.selectors[site][groups], base.ndim
         if self.granularity == "mask":
             return chosen.reshape(chosen.shape[0], *(1,) * (ndim - chosen.ndim), *chosen.shape[1:])
-        return (
-            chosen.reshape(-1, *(1,) * (ndim - 1)) == _index_of(activation.shape[1:], self.granularity)[None]
-        )
+        chosen = chosen.reshape(-1, *(1,) * (ndim - 1))
+        return chosen == _numbers(base.shape[1:], self.granularity)[None]
 
-    def differ(self, site: str, difference: jax.Array) -> jax.Array:
-        """[G, P]: whether any value of group g differs, of `difference` [P, ...] bool."""
-        selector, pairs = self.selectors[site], difference.shape[0]
-        shape = difference.shape[1:]
-        if self.granularity != "mask":
-            index = jnp.broadcast_to(_index_of(shape, self.granularity), shape).reshape(-1)
-            bins = _group_count(shape, self.granularity)
-            flat = jnp.zeros((bins, pairs), bool).at[index].max(difference.reshape(pairs, -1).T)
-            return flat[selector]
-        if selector.ndim - 1 < len(shape):  # masks of units: over all positions
-            difference = difference.any(axis=tuple(range(1, len(shape))))
-        flat = difference.reshape(pairs, -1).astype(jnp.float32)
-        return selector.reshape(selector.shape[0], -1).astype(jnp.float32) @ flat.T > 0
+    def total(self, site: str, base: jax.Array, values: jax.Array) -> jax.Array:
+        """[G, P]: the sum of values [P, ...] over each group, in runs with activations `base` [P, ...]."""
+        del base  # other kinds of group depend on it
+        selector, shape, pairs = self.selectors[site], values.shape[1:], values.shape[0]
+        if self.granularity == "mask":
+            if selector.ndim - 1 < len(shape):  # masks of units: over all positions
+                values = values.sum(axis=tuple(range(1, len(shape))))
+            flat = values.reshape(pairs, -1)
+            chosen = selector.reshape(selector.shape[0], -1).astype(flat.dtype)
+            return jnp.matmul(chosen, flat.T, precision=jax.lax.Precision.HIGHEST)
+        axes = {"unit": range(1, len(shape)), "position": (len(shape),), "element": ()}
+        reduced = values.sum(axis=tuple(axes.get(self.granularity, range(1, len(shape) + 1))))
+        return reduced.reshape(pairs, -1).T[selector]
 
 
-def _index_of(shape: tuple[int, ...], granularity: str) -> jax.Array:
+def _numbers(shape: tuple[int, ...], granularity: str) -> jax.Array:
     """The group's number of every value of an activation [...shape], broadcastable to it."""
-    if granularity in ("unit", "channel"):
+    if granularity == "unit":
         return jnp.arange(shape[-1]).reshape(*(1,) * (len(shape) - 1), -1)
     if granularity == "position":
         return jnp.arange(math.prod(shape[:-1])).reshape(*shape[:-1], 1)
@@ -85,9 +84,18 @@ def _index_of(shape: tuple[int, ...], granularity: str) -> jax.Array:
 
 
 def _group_count(shape: tuple[int, ...], granularity: str) -> int:
-    if granularity in ("unit", "channel"):
-        return shape[-1]
-    return {"position": math.prod(shape[:-1]), "element": math.prod(shape), "site": 1}[granularity]
+    counts = {"unit": shape[-1], "position": math.prod(shape[:-1]), "element": math.prod(shape)}
+    return counts.get(granularity, 1)
+
+
+def union(groups: Groups, activations: Mapping[str, jax.Array]) -> Groups:
+    """One group of all units that any of the groups holds."""
+    masks = {}
+    for site in groups.selectors:
+        everything = jnp.zeros((groups.size, *activations[site].shape[1:]), activations[site].dtype)
+        chosen = groups.select(site, jnp.arange(groups.size), everything)
+        masks[site] = jnp.broadcast_to(chosen, everything.shape).any(axis=0, keepdims=True)
+    return Groups(masks)
 
 
 def make_groups(
@@ -114,16 +122,24 @@ def make_groups(
         raise ValueError(f"no granularity {granularity!r}; there are: {', '.join(GRANULARITIES)}, or masks")
     if len(sites) != 1 and granularity != "site":
         raise ValueError(f"{len(sites)} sites together need granularity='site' or masks, not {granularity!r}")
+    granularity = _resolve(granularity, sites[0], shapes[sites[0]])
     shape = shapes[sites[0]].shape[1:]
-    if granularity in ("channel", "position") and len(shape) == 1:
-        raise ValueError(
-            f"site {sites[0]!r} has no positions; use granularity='unit' for its {shape[0]} units"
-        )
     count = _group_count(shape, granularity)
     chosen = np.arange(count, dtype=np.int32) if units is None else np.atleast_1d(np.asarray(units, np.int32))
     if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= count:
         raise ValueError(f"no {granularity} {chosen.tolist()} at {sites[0]!r}: they are 0 to {count - 1}")
     return Groups({site: jnp.asarray(chosen) for site in sites}, granularity)
+
+
+def _resolve(granularity: str, site: str, activation: Any) -> str:
+    """The granularity in the words of `Groups`. In a map of integer codes each code is a unit."""
+    positions = len(activation.shape) - 2
+    if granularity in ("channel", "position") and positions < 1:
+        units = activation.shape[-1]
+        raise ValueError(f"site {site!r} has no positions; use granularity='unit' for its {units} units")
+    if jnp.issubdtype(activation.dtype, jnp.integer) and positions and granularity != "site":
+        return "element"
+    return "unit" if granularity == "channel" else granularity
 
 
 def _groups_of_masks(shapes: Mapping[str, Any], masks: Mapping[str, Any]) -> Groups:
@@ -191,9 +207,12 @@ def sweep(
     """
     pairs, num_groups = x.shape[0], groups.size
     total = num_groups * pairs
-    start = _start(base.activations, replacements)
-    changed = [groups.differ(site, value != base.activations[site]) for site, value in replacements.items()]
-    changed = functools.reduce(jnp.logical_or, changed)
+    fixed = start(base.activations, replacements)
+    changed = sum(
+        groups.total(site, base.activations[site], (value != base.activations[site]).astype(jnp.float32))
+        for site, value in replacements.items()
+    )
+    changed = changed > 0
     items = jnp.nonzero(changed.reshape(-1), size=total, fill_value=total)[0]
     chunk = min(chunk, total)
     items = jnp.concatenate([items, jnp.full((-total % chunk,), total, items.dtype)])
@@ -201,10 +220,10 @@ def sweep(
     def step(i, results):
         item = jax.lax.dynamic_slice(items, (i * chunk,), (chunk,))
         group, pair = jnp.minimum(item // pairs, num_groups - 1), item % pairs
-        edits = {site: (patch(value[pair]),) for site, value in start.items()}
+        edits = {site: (patch(value[pair]),) for site, value in fixed.items()}
         for site, value in replacements.items():
-            value = value[pair]
-            edits[site] = (*edits.get(site, ()), patch(value, groups.select(site, group, value)))
+            mask = groups.select(site, group, base.activations[site][pair])
+            edits[site] = (*edits.get(site, ()), patch(value[pair], mask))
         run = run_rows(forward, capture, params, x[pair], None if keys is None else keys[pair], edits)
         measured = measure(run, _rows(references, pair))
         return jax.tree.map(lambda r, m: r.at[item].set(m, mode="drop"), results, measured)
@@ -216,14 +235,10 @@ def sweep(
     return jax.tree.map(lambda r: r.reshape(num_groups, pairs, *r.shape[1:]), results)
 
 
-def _start(activations: Activations, replacements: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+def start(activations: Activations, patched: Collection[str]) -> dict[str, jax.Array]:
     """The base run's activations that no patch can change: all up to and with the first patched site."""
-    start = {}
-    for site, value in activations.items():
-        start[site] = value
-        if site in replacements:
-            break
-    return start
+    first = min(list(activations).index(site) for site in patched)
+    return dict(list(activations.items())[: first + 1])
 
 
 def _rows(tree: PyTree, rows: jax.Array) -> PyTree:
@@ -278,6 +293,14 @@ def check_pair(x: jax.Array, x_source: jax.Array) -> None:
         raise ValueError(f"x must be a batch [N, ...] of at least one row, not {list(jnp.shape(x))}")
 
 
+def unpack(pairs: Any) -> tuple[jax.Array, jax.Array]:
+    """(x, x_source) of Pairs or of a tuple; ValueError unless they can be pairs."""
+    x, x_source = (pairs.x, pairs.x_source) if hasattr(pairs, "x_source") else pairs
+    x, x_source = jnp.asarray(x), jnp.asarray(x_source)
+    check_pair(x, x_source)
+    return x, x_source
+
+
 def row_keys(key: jax.Array | None, num: int) -> jax.Array | None:
     """One key per pair, or None."""
     return None if key is None else jax.random.split(key, num)
@@ -300,6 +323,11 @@ def model_sites(model: Any, params: PyTree, x: jax.Array) -> Activations:
 def all_finite(activations: Activations) -> Activations:
     """site -> whether all its activations are finite."""
     return Activations((site, jnp.all(jnp.isfinite(value))) for site, value in activations.items())
+
+
+def both(first: Mapping[str, jax.Array], second: Mapping[str, jax.Array]) -> Activations:
+    """site -> both flags."""
+    return Activations((site, flag & second[site]) for site, flag in first.items())
 
 
 def check_finite(finite: Mapping[str, Any]) -> None:

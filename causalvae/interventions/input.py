@@ -150,8 +150,8 @@ def all_values(dataset: Dataset, factors: jax.Array, factor: int, key: jax.Array
 def _check_generative(dataset: Dataset) -> None:
     if dataset.factor_kind == "attributes":
         raise ValueError(
-            f"{dataset.name} ({dataset.source}) has attributes, not generative factors: do(factor := value) is "
-            "undefined on it. Use `counterfactuals` for matched pairs, or source='procedural'"
+            f"{dataset.name} ({dataset.source}) has attributes, not generative factors: do(factor := value) "
+            "is undefined on it. Use `counterfactuals` for matched pairs, or source='procedural'"
         )
 
 
@@ -214,24 +214,35 @@ def _effect_inputs(dataset: Dataset, key: jax.Array, num: int):
 def _factor_effects(function, dataset, factors, changed, owner, key, scale):
     """Mean absolute change of function(x) -> pytree of [N, ..., units], per factor and unit: [K, units]."""
     base = function(dataset.observe(factors, key))
-    if scale is None:
-        scale = jax.tree.map(lambda a: jnp.std(a, axis=tuple(range(a.ndim - 1))), base)
 
     def effect(entry):
         factors_now, k = entry
         moved = (jnp.take(factors_now, k, axis=1) != jnp.take(factors, k, axis=1)).astype(jnp.float32)
         now = function(dataset.observe(factors_now, key))
-        return jax.tree.map(lambda a, b: _mean_change(a, b, moved), now, base), jnp.sum(moved)
+        change = jax.tree.map(lambda a, b: _mean_change(a, b, moved), now, base)
+        return change, jnp.sum(moved), jax.tree.map(_moments, now, base)
 
-    totals, counts = jax.lax.map(effect, (changed, owner))
+    totals, counts, moments = jax.lax.map(effect, (changed, owner))
     num_factors = dataset.num_factors
     count = jax.ops.segment_sum(counts, owner, num_factors)[:, None]
+    if scale is None:
+        # Over the manipulated images, not x alone: a unit silent in a small sample of x may well answer to a factor.
+        first, second = (jax.tree.map(lambda m, i=i: jnp.mean(m[:, i], axis=0), moments) for i in (0, 1))
+        scale = jax.tree.map(lambda a, b: jnp.sqrt(jnp.maximum(b - a**2, 0.0)), first, second)
 
     def normalise(total, scale):
         mean = jax.ops.segment_sum(total, owner, num_factors) / jnp.where(count > 0, count, jnp.nan)
-        return jnp.where(mean == 0, 0.0, mean / scale[None])
+        # Where nothing moves at all the answer is 0; what moves has a standard deviation above rounding error.
+        return jnp.where(mean == 0, 0.0, mean / jnp.maximum(scale, 1e-12)[None])
 
     return jax.tree.map(normalise, totals, scale)
+
+
+def _moments(now: jax.Array, base: jax.Array) -> jax.Array:
+    """[2, units]: mean and mean square of [N, ..., units] around the base's mean, which keeps float32 exact enough."""
+    rows = tuple(range(now.ndim - 1))
+    centred = now - jnp.mean(base, axis=rows, keepdims=True)
+    return jnp.stack([jnp.mean(centred, axis=rows), jnp.mean(centred**2, axis=rows)])
 
 
 def _mean_change(now: jax.Array, base: jax.Array, weight: jax.Array) -> jax.Array:

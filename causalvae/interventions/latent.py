@@ -8,6 +8,7 @@ latent i is replaced at all of them.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -149,7 +150,8 @@ def perturb_latents(
     Source: the paper for the idea, this library for the form. decode: z -> image [N, ...], or (model,
     params), or what `decoder` gives; parameters bound by `jax.tree_util.Partial` are arguments, so that
     other parameters do not recompile.
-    z: [N, ..., d]. perturbation: what to set; see `Sweep`, `Shift`, `Resample`, `Prior`, `CodeSwap`.
+    z: [N, ..., d], or integer codes [N, ...], each of which is then a latent, numbered row by row (d = L).
+    perturbation: what to set; see `Sweep`, `Shift`, `Resample`, `Prior`, `CodeSwap`.
     response: one of these, or several (one sweep, a dict by name comes back):
         "l2", "rms", "bernoulli_kl": distance of the images, [d, V, N];
         "outputs": mean squared change of each output value, [d, H, W, C];
@@ -162,15 +164,15 @@ def perturb_latents(
 
     Raises ValueError for a response or a latent that does not exist, or values of a wrong shape.
     """
+    z = jnp.asarray(z)
     if isinstance(decode, tuple):
         encode = encoder(*decode) if encode is None else encode
-        decode = decoder(*decode)
+        decode = code_decoder(*decode) if jnp.issubdtype(z.dtype, jnp.integer) else decoder(*decode)
     responses = (response,) if isinstance(response, str) or callable(response) else tuple(response)
     _check_responses(responses, encode)
-    z = jnp.asarray(z)
     if z.ndim < 2:
         raise ValueError(f"z must be [N, ..., d] (rows, positions if any, latents), not {list(z.shape)}")
-    chosen = _latent_indices(latents, z.shape[-1])
+    chosen = _chosen(latents, _latent_numbers(z).size)
     if scale is None:
         scale = jnp.std(z.astype(jnp.float32), axis=tuple(range(z.ndim - 1)))
     values = perturbation.values(key, z, scale)
@@ -195,7 +197,7 @@ def perturb_latents(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _perturb(responses, chunk, decode, encode, z, values, scale, chosen):
-    num_values, num, num_latents = values.shape[0], z.shape[0], z.shape[-1]
+    num_values, num, number = values.shape[0], z.shape[0], _latent_numbers(z)
     latent = jnp.repeat(chosen, num_values)
     value = jnp.tile(jnp.arange(num_values), chosen.shape[0])
     prepares, compare = zip(*(_measure(name, encode, scale) for name in responses), strict=True)
@@ -210,8 +212,7 @@ def _perturb(responses, chunk, decode, encode, z, values, scale, chosen):
             return [measure(b, c, valid) for measure, b, c in zip(compare, before, changed, strict=True)]
 
         def pairs(index):  # [U] (latent, value) pairs
-            is_set = jnp.arange(num_latents)[None, :] == latent[index][:, None]
-            is_set = is_set.reshape(-1, *(1,) * (z.ndim - 1), num_latents)
+            is_set = number[None] == latent[index].reshape(-1, *(1,) * z.ndim)
             points = jnp.where(is_set, jnp.moveaxis(values[:, value[index]], 1, 0), z[None])
             changed = decode(points.reshape(-1, *z.shape[1:]))
             changed = [prepare(changed) for prepare in prepares]
@@ -306,7 +307,15 @@ def _name(response: str | Callable) -> str:
     return response if isinstance(response, str) else getattr(response, "__name__", repr(response))
 
 
-def _latent_indices(latents: Sequence[int] | None, num_latents: int) -> jax.Array:
+def _latent_numbers(z: jax.Array) -> jax.Array:
+    """The latent that each value of z belongs to, broadcastable to z: the last axis's index, or, where z are
+    integer codes, a number for each code."""
+    if jnp.issubdtype(z.dtype, jnp.integer):
+        return jnp.arange(math.prod(z.shape[1:])).reshape(1, *z.shape[1:])
+    return jnp.arange(z.shape[-1]).reshape(*(1,) * (z.ndim - 1), -1)
+
+
+def _chosen(latents: Sequence[int] | None, num_latents: int) -> jax.Array:
     chosen = np.arange(num_latents) if latents is None else np.atleast_1d(np.asarray(latents))
     if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= num_latents:
         raise ValueError(f"no latents {chosen.tolist()}: z has latents 0 to {num_latents - 1}")
@@ -319,6 +328,13 @@ def _latent_indices(latents: Sequence[int] | None, num_latents: int) -> jax.Arra
 def decoder(model: Any, params: PyTree) -> jax.tree_util.Partial:
     """z -> Decoded(image, activations) of a model. Unused activations cost nothing inside jit."""
     return jax.tree_util.Partial(_decoded(model.decode), params)
+
+
+def code_decoder(model: Any, params: PyTree) -> jax.tree_util.Partial:
+    """Integer codes -> Decoded(image, activations) of a model with a codebook."""
+    if getattr(model, "codebook", None) is None:
+        raise ValueError(f"model {getattr(model, 'name', model)!r} has no codebook: it does not decode codes")
+    return jax.tree_util.Partial(_decoded(model.codebook.decode), params)
 
 
 @functools.lru_cache(maxsize=256)

@@ -13,7 +13,7 @@ from flax import struct
 from causalvae.interventions import engine, patching
 from causalvae.interventions.engine import Run
 from causalvae.interventions.input import Pairs
-from causalvae.sites import Activations, check_site
+from causalvae.sites import check_site
 
 PyTree = Any
 
@@ -112,8 +112,7 @@ def mediate(
 
     Raises ValueError for an outcome that does not return one number per pair, and as `patch_effects` does.
     """
-    x, x_source = (pairs.x, pairs.x_source) if isinstance(pairs, Pairs) else map(jnp.asarray, pairs)
-    engine.check_pair(x, x_source)
+    x, x_source = engine.unpack(pairs)
     shapes = engine.model_sites(model, params, x)
     groups = engine.make_groups(shapes, site, granularity, units)
     capture = (capture,) if isinstance(capture, str) else tuple(capture)
@@ -121,7 +120,7 @@ def mediate(
         check_site(name, shapes)
     forward, keys = getattr(model, "forward", model), engine.row_keys(key, x.shape[0])
     outcome = engine.as_pytree(outcome)
-    _check_outcome(forward, capture, params, x, outcome)
+    check_outcome(forward, capture, params, x, outcome)
     mediation, finite = _mediate(
         forward, capture, engine.check_chunk(chunk), params, x, x_source, keys, groups, outcome
     )
@@ -151,7 +150,7 @@ def _mediate(forward, capture, chunk, params, x, x_source, keys, groups, outcome
                 run,
                 values,
                 groups,
-                functools.partial(_outcome, outcome),
+                functools.partial(outcome_of_references, outcome),
                 ends,
                 chunk,
             )
@@ -160,9 +159,7 @@ def _mediate(forward, capture, chunk, params, x, x_source, keys, groups, outcome
         total = at_source - at_base
         indirect = effects(x, base, source) - at_base[None]
         direct = effects(x_source, source, base) - at_base[None]
-        finite = Activations(
-            (s, _finite(a) & _finite(source.activations[s])) for s, a in base.activations.items()
-        )
+        finite = engine.both(engine.all_finite(base.activations), engine.all_finite(source.activations))
         return Mediation(total[None], direct, indirect, total[None] - direct - indirect), finite
 
     mediation, finite = engine.in_blocks(block, (x, x_source, keys), chunk)
@@ -170,15 +167,14 @@ def _mediate(forward, capture, chunk, params, x, x_source, keys, groups, outcome
     return mediation._replace(total=mediation.total[0]), finite
 
 
-def _outcome(outcome: Callable, run: Run, ends: tuple[Run, Run]) -> jax.Array:
+def outcome_of_references(outcome: Callable, run: Run, ends: tuple[Run, Run]) -> jax.Array:
+    """The outcome as the `measure` of a sweep whose references are the runs of x and of x'."""
     return outcome(run, *ends)
 
 
-def _finite(activation: jax.Array) -> jax.Array:
-    return jnp.all(jnp.isfinite(activation))
+def check_outcome(forward, capture, params, x, outcome) -> None:
+    """ValueError unless the outcome gives one number per row, and exists for this model."""
 
-
-def _check_outcome(forward, capture, params, x, outcome) -> None:
     def shape_of(params, x):
         run = engine.run_rows(forward, capture, params, x, None, {})
         return run, outcome(run, run, run)

@@ -96,11 +96,10 @@ def _patch_effects(forward, mode, chunk, per_pair, params, x, x_source, keys, gr
         effects = engine.sweep(
             forward, (), params, x, keys, base, replacements, groups, _measure, references, chunk
         )
-        finite = engine.all_finite(base.activations), engine.all_finite(source.activations)
+        finite = engine.both(engine.all_finite(base.activations), engine.all_finite(source.activations))
         return (effects if per_pair else _total(effects, valid)), finite
 
-    effects, (base_finite, source_finite) = engine.in_blocks(block, (x, x_source, keys), chunk)
-    finite = type(base_finite)((s, base_finite[s] & source_finite[s]) for s in base_finite)
+    effects, finite = engine.in_blocks(block, (x, x_source, keys), chunk)
     if per_pair:
         return jax.tree.map(lambda e: merge_blocks(e, x.shape[0]), effects), finite
     sums, counts = jax.tree.map(lambda e: jnp.sum(e, axis=0), effects)
@@ -151,6 +150,8 @@ def replacement(mode, site: str, base: jax.Array, source: jax.Array, mean: Mappi
     if mode == "zero":
         return jnp.zeros_like(base)
     if mode == "mean":
+        if not jnp.issubdtype(base.dtype, jnp.floating):
+            raise ValueError(f"site {site!r} holds {base.dtype} codes, which have no mean; use another mode")
         return jnp.broadcast_to(mean[site][None], base.shape)
     return jnp.broadcast_to(mode(base, source), base.shape).astype(base.dtype)
 

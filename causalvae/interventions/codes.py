@@ -1,0 +1,147 @@
+"""Interventions on discrete codes (VQ-VAE): swapped at a position, knocked out of the codebook, exchanged.
+
+Codes are int32 [N, h, w], or [N, d] where every latent has one code. In these functions each code is a
+latent of its own, L = h w or d of them, numbered row by row. Exchange between two images is patching at site
+"latent/codes".
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from causalvae.interventions import engine
+from causalvae.interventions.latent import CodeSwap, Perturbation, code_decoder, perturb_latents
+from causalvae.interventions.patching import distance
+
+PyTree = Any
+SITE = "latent/codes"
+
+
+def code_swap_distances(
+    model: Any,
+    params: PyTree,
+    x: jax.Array,
+    key: jax.Array,
+    perturbation: Perturbation | None = None,
+    response: str = "l2",
+    chunk: int | None = None,
+) -> jax.Array:
+    """Distance of D(codes) from D(codes with the code at a position swapped): [L, V, N].
+
+    Source: this library. Its mean over V and N is causal effect strength in code space, where a change that
+    stays within a code's cell is no change, and every change is seen. perturbation: `CodeSwap(7)` by default.
+    Raises ValueError for a model without a codebook.
+    """
+    codes = quantise(model, params, x)
+    perturbation = CodeSwap() if perturbation is None else perturbation
+    return perturb_latents(code_decoder(model, params), codes, perturbation, key, response, chunk)
+
+
+def quantise(model: Any, params: PyTree, x: jax.Array) -> jax.Array:
+    """The codes of images x: [N, h, w] or [N, d] int32. ValueError for a model without a codebook."""
+    if getattr(model, "codebook", None) is None:
+        raise ValueError(
+            f"model {getattr(model, 'name', model)!r} has no codebook: its latents are not discrete"
+        )
+    return _quantise(model.encode, model.codebook.quantise, params, x)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _quantise(encode, quantise, params, x):
+    return quantise(params, encode(params, x).mean)
+
+
+class KnockOut(NamedTuple):
+    """What taking one entry out of a codebook does. Entries of G codebooks of K entries, [G, K]."""
+
+    output_change: jax.Array  # [G, K] Euclidean change of the image, mean over all images
+    usage: jax.Array  # [G, K] share of images that use the entry
+    per_use: jax.Array  # [G, K] output_change / usage: mean over the images that use it; NaN where none does
+
+
+def knock_out(
+    model: Any, params: PyTree, x: jax.Array, entries: Any = None, chunk: int | None = None
+) -> KnockOut:
+    """Each entry of the codebook taken out in turn: positions that had it take the next nearest entry.
+
+    Source: this library. G is 1 for a map of codes, which share one codebook, else one for each latent.
+    entries: numbers of the entries to take out, in every codebook; None takes all K.
+    Raises ValueError for a model without a codebook, or entries that do not exist.
+    """
+    quantise(model, params, x[:1])
+    groups, size, _ = params["codebook"].shape
+    entries = jnp.arange(size) if entries is None else jnp.atleast_1d(jnp.asarray(entries, jnp.int32))
+    if entries.size == 0 or int(entries.min()) < 0 or int(entries.max()) >= size:
+        raise ValueError(f"no entries {entries.tolist()}: the codebook has entries 0 to {size - 1}")
+    numbers = (jnp.arange(groups)[:, None] * size + entries[None, :]).reshape(-1)
+    change, used, finite = _knock_out(
+        model.forward, engine.check_chunk(chunk), params, jnp.asarray(x), numbers
+    )
+    engine.check_finite(finite)
+    change, used = (a.reshape(groups, -1) / x.shape[0] for a in (change, used))
+    return KnockOut(change, used, change / jnp.where(used > 0, used, jnp.nan))
+
+
+@struct.dataclass
+class Entries(engine.Groups):
+    """Groups of codes by the codebook entry that they hold in the base run: numbers g K + k."""
+
+    num_codes: int = struct.field(pytree_node=False, default=1)
+    shared: bool = struct.field(pytree_node=False, default=True)  # one codebook for all codes
+
+    def select(self, site: str, groups: jax.Array, base: jax.Array) -> jax.Array:
+        return self.selectors[site][groups].reshape(-1, *(1,) * (base.ndim - 1)) == self.numbers(base)
+
+    def total(self, site: str, base: jax.Array, values: jax.Array) -> jax.Array:
+        held, pairs = self.numbers(base).reshape(base.shape[0], -1), jnp.arange(base.shape[0])[:, None]
+        count = self.num_codes * (1 if self.shared else base.shape[1])
+        totals = jnp.zeros((count, base.shape[0])).at[held, jnp.broadcast_to(pairs, held.shape)]
+        return totals.add(values.reshape(held.shape))[self.selectors[site]]
+
+    def numbers(self, codes: jax.Array) -> jax.Array:
+        """The number of the entry that each code [N, ...] holds."""
+        return codes if self.shared else codes + self.num_codes * jnp.arange(codes.shape[1])[None]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _knock_out(forward, chunk, params, x, numbers):
+    capture = engine.sites_until(engine.model_sites(forward, params, x), (SITE,))
+    num_books, num_codes, _ = params["codebook"].shape
+    groups = Entries({SITE: numbers}, num_codes=num_codes, shared=num_books == 1)
+
+    def block(x, valid):
+        base = engine.run_rows(forward, capture, params, x, None, {})
+        codes = base.activations[SITE]
+        second = next_nearest(base.activations["latent/z"], codes, params["codebook"])
+        image = engine.image_of(base.outputs)
+        change = engine.sweep(
+            forward, (), params, x, None, base, {SITE: second}, groups, _image_change, image, chunk
+        )
+        used = groups.total(SITE, codes, jnp.ones(codes.shape)) > 0
+        weight = valid.astype(change.dtype)
+        return change @ weight, used.astype(change.dtype) @ weight, engine.all_finite(base.activations)
+
+    change, used, finite = engine.in_blocks(block, x, chunk)
+    return jnp.sum(change, axis=0), jnp.sum(used, axis=0), finite
+
+
+def _image_change(run: engine.Run, image: jax.Array) -> jax.Array:
+    return distance(engine.image_of(run.outputs), image)
+
+
+def next_nearest(z: jax.Array, codes: jax.Array, codebook: jax.Array) -> jax.Array:
+    """The nearest entry but the one in use, for every code: int32 shaped as `codes`.
+
+    z: [N, h, w, D] or [N, d]; codebook [G, K, D]: G = 1, or one of numbers (D = 1) for each latent.
+    """
+    groups, size, dimension = codebook.shape
+    vectors = z.reshape(-1, groups, dimension)
+    products = jnp.einsum("ngd,gkd->ngk", vectors, codebook, precision=jax.lax.Precision.HIGHEST)
+    distances = jnp.sum(codebook**2, axis=-1)[None] - 2 * products
+    in_use = jax.nn.one_hot(codes.reshape(-1, groups), size, dtype=bool)
+    return jnp.argmin(jnp.where(in_use, jnp.inf, distances), axis=-1).reshape(codes.shape).astype(codes.dtype)
