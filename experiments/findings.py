@@ -307,7 +307,7 @@ def capacity_verdict(capacity: Mapping[str, Any]) -> Verdict:
             for t in trends.values()
         )
 
-    if largest < NEARS:
+    if largest < NEARS - 1e-9:
         return verdict(UNDECIDED, f"{numbers} No data set's number of factors nears the number of latents.")
     if holds(-1):
         return verdict(SUPPORTED, numbers)

@@ -138,7 +138,7 @@ def navigation(table: Table) -> str:
         ]
         links += [(f"across-{source}", f"Across data sets{several}"), (f"statistics-{source}", f"Statistics{several}")]
     links.append(("provenance", "Provenance"))
-    return "<nav>" + "".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in links) + "</nav>"
+    return "<nav>" + " ".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in links) + "</nav>"
 
 
 def part(workdir: pathlib.Path, source: str, table: Table) -> tuple[str, dict[str, Any] | None]:
@@ -194,22 +194,22 @@ def dataset_part(workdir: pathlib.Path, table: Table, found: Mapping[str, Any], 
     for title, chosen in tables.items():
         chosen = [n for n in chosen if n in names and np.isfinite(table[n]).any()]
         if chosen:
-            text += f"<h3>{title}: {escape(dataset)} ({source})</h3>" + score_table(table, chosen)
+            text += f"<div><h3>{title}: {escape(dataset)} ({source})</h3>{score_table(table, chosen)}</div>"
         elif title == "Disentanglement":
-            text += f'<h3>{title}</h3><p class="note">Undefined: {escape(dataset)} ({source}) has no known factors.</p>'
+            note = f"Undefined: {escape(dataset)} ({source}) has no known factors."
+            text += f'<div><h3>{title}</h3><p class="note">{note}</p></div>'
     shown = table["run"][table["seed"] == np.min(table["seed"])].tolist()
     stored = [records.read_record(workdir, run) for run in shown]
     images = [records.read_images(workdir, run) for run in shown]
     rows = found["correlations"]
-    return text + draw.all(
-        [
-            (f"scatter_{dataset}", figures.scatter(table, rows, dataset, findings.EFFECT, findings.DISENTANGLEMENT)),
-            (f"modularity_{dataset}", figures.modularity_by_site(stored, dataset)),
-            (f"traversals_{dataset}", figures.traversals(stored, images, dataset)),
-            (f"patching_{dataset}", figures.patching(stored, dataset)),
-            (f"mediation_{dataset}", figures.mediation(stored, dataset)),
-        ]
-    )
+    scatter = figures.scatter(table, rows, dataset, findings.EFFECT, findings.DISENTANGLEMENT)
+    drawn = [(f"scatter_{dataset}", scatter), (f"modularity_{dataset}", figures.modularity_by_site(stored, dataset))]
+    broad = [
+        (f"traversals_{dataset}", figures.traversals(stored, images, dataset)),
+        (f"patching_{dataset}", figures.patching(stored, dataset)),
+        (f"mediation_{dataset}", figures.mediation(stored, dataset)),
+    ]
+    return f'<div class="tables">{text}</div>' + draw.all(drawn) + draw.all(broad, "broad")
 
 
 def across(table: Table, found: Mapping[str, Any], draw: Drawer) -> str:
@@ -318,12 +318,15 @@ def score_table(table: Table, names: Sequence[str]) -> str:
 
 
 def score_cell(cell: statistics.Cell, nulls: Mapping[str, float]) -> str:
-    deviation = f" ± {number(cell.deviation)}" if math.isfinite(cell.deviation) else ""
-    seeds = " ".join(number(value) for value in cell.values) if len(cell.values) > 1 else ""
-    null = " · ".join(f"{name} {number(value)}" for name, value in nulls.items())
+    places = decimals(cell.mean)
+    deviation = f" ± {number(cell.deviation, places)}" if math.isfinite(cell.deviation) else ""
+    several = len(cell.values) > 1 and math.isfinite(cell.mean)
+    whole = 0 if all(float(v).is_integer() for v in cell.values if math.isfinite(v)) else places
+    seeds = " ".join(number(value, whole) for value in cell.values) if several else ""
+    null = " · ".join(f"{name} {number(value, places)}" for name, value in nulls.items())
     small = "".join(f"<small>{line}</small>" for line in (seeds, null) if line)
     value = repr(cell.mean) if math.isfinite(cell.mean) else ""
-    return f'<td data-value="{value}">{number(cell.mean)}{deviation}{small}</td>'
+    return f'<td data-value="{value}">{number(cell.mean, places)}{deviation}{small}</td>'
 
 
 def nulls_of(table: Table, name: str) -> dict[str, float]:
@@ -374,14 +377,16 @@ def _as_number(text: str) -> float | None:
         return None
 
 
-def number(value: float, digits: int = 3) -> str:
-    """Three significant digits below a thousand, whole numbers above; '–' where undefined."""
+def decimals(value: float) -> int:
+    """How many decimals show three significant digits of a number of this size."""
+    return 3 if not math.isfinite(value) or abs(value) < 1 else max(0, 2 - int(math.log10(abs(value))))
+
+
+def number(value: float, places: int | None = None) -> str:
+    """A number with `places` decimals (None: three significant digits); '–' where undefined."""
     if value is None or not math.isfinite(value):
         return "–"
-    if abs(value) >= 100 or (float(value).is_integer() and abs(value) >= 1):
-        return f"{value:,.0f}".replace("-", "−")
-    text = f"{value:.{digits}f}" if abs(value) < 1 else f"{value:.{max(0, digits - 1)}f}"
-    return text.replace("-", "−")
+    return f"{value:,.{decimals(value) if places is None else places}f}".replace("-", "−")
 
 
 def title_of(name: str) -> str:
@@ -401,10 +406,10 @@ class Drawer:
     def __init__(self, folder: pathlib.Path, source: str):
         self.folder, self.source = folder, source
 
-    def all(self, drawn: Sequence[tuple[str, Any]]) -> str:
-        """The figures that are not None, side by side where there is room."""
+    def all(self, drawn: Sequence[tuple[str, Any]], kind: str = "figures") -> str:
+        """The figures that are not None: kind "figures" two to a row where there is room, "broad" one."""
         shown = [self.one(name, figure) for name, figure in drawn if figure is not None]
-        return f'<div class="figures">{"".join(shown)}</div>' if shown else ""
+        return f'<div class="{kind}">{"".join(shown)}</div>' if shown else ""
 
     def one(self, name: str, figure) -> str:
         stem = f"{name}_{self.source}"

@@ -64,9 +64,11 @@ def scatter(table: Table, rows: Sequence[Mapping[str, Any]], dataset: str, x: st
         return None
     lines = [_correlation_text(r) for r in rows if r["stratum"] == dataset and not r["given"] and _finite(r)]
     source = here["source"][0]
-    figure = plots.titled(6.4, 4.8, f"Strength and disentanglement: {dataset} ({source})", "One point per run")
+    title = f"Strength and disentanglement: {dataset} ({source})"
+    figure = plots.titled(6.4, 5.2, title, "One point per run; 95 % intervals draw architectures first")
     axes = figure.subplots()
     plots.style(axes)
+    axes.set_title("\n".join(lines), fontsize=8, color=INK, loc="left", linespacing=1.5)
     labels = list(dict.fromkeys(here["label"].tolist()))
     for label in labels:
         chosen = here["label"] == label
@@ -75,13 +77,12 @@ def scatter(table: Table, rows: Sequence[Mapping[str, Any]], dataset: str, x: st
     axes.set_xlabel("causal effect strength (l2 norm of the image's change, mean over active latents)", fontsize=8)
     axes.set_ylabel("DCI disentanglement", fontsize=8)
     legend(figure, labels)
-    figure.text(0.99, 0.985, "\n".join(lines), fontsize=7.5, color=MUTED, ha="right", va="top", linespacing=1.4)
     return figure
 
 
 def _correlation_text(row: Mapping[str, Any]) -> str:
     text = f"{row['method']}, {row['subset']}: {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-    return text.replace("-0", "−0") + f", p {row['p_adjusted']:.3f}"
+    return text.replace("-", "−") + f", adjusted p {row['p_adjusted']:.3f}"
 
 
 def _finite(row: Mapping[str, Any]) -> bool:
@@ -191,20 +192,19 @@ def vq_strength(rows: Sequence[Mapping[str, Any]], source: str) -> Figure | None
 
 
 def traversals(records: Sequence[Record], images: Sequence[Mapping[str, np.ndarray]], dataset: str) -> Figure | None:
-    """The most and the least specific latent of one run of each architecture: a strip of images each."""
-    strips, labels = [], []
-    for record, arrays in zip(records, images, strict=True):
-        for place, what in {0: "most", len(arrays["latents"]) - 1: "least"}.items():
-            if 0 <= place < len(arrays["latents"]):
-                strips.append(arrays["traversals"][place] / 255.0)
-                value = arrays["specificity"][place]
-                labels.append(f"{display(record['label'])}\n{what} specific: z{arrays['latents'][place]} ({value:.2f})")
-    if not strips:
+    """The most and the least specific latent of one run of each architecture: two strips of images to a row."""
+    shown = [(r, arrays) for r, arrays in zip(records, images, strict=True) if len(arrays["latents"])]
+    if not shown:
         return None
-    source, seed = records[0]["data"]["source"], records[0]["seed"]
-    subtitle = f"{dataset} ({source}), seed {seed}; do(z_i := value); in brackets the latent's specificity"
-    values = np.linspace(-3, 3, strips[0].shape[0])
-    return plots.traversals(np.stack(strips), labels, values, "The most and the least specific latents", subtitle)
+    subtitle = f"{about(records, dataset)}; do(z_i := −3 … 3); left the most specific active latent, right the least"
+    figure = plots.titled(11.0, 0.9 + 0.86 * len(shown), "The most and the least specific latents", subtitle)
+    for axes, (record, arrays) in zip(figure.subplots(len(shown), 2, squeeze=False), shown, strict=True):
+        for side, place in enumerate((0, -1)):
+            plots.show_picture(axes[side], plots.tile(arrays["traversals"][place][None] / 255.0))
+            name = f"{display(record['label'])}   " if side == 0 else ""
+            text = f"{name}z{arrays['latents'][place]}, specificity {arrays['specificity'][place]:.2f}"
+            axes[side].set_title(text, fontsize=8, color=INK, loc="left", pad=2)
+    return figure
 
 
 def panels(
@@ -214,7 +214,7 @@ def panels(
     """One heat map per run on a common scale: matrices [rows, columns]; columns None numbers nothing."""
     across = min(3, len(records))
     down = -(-len(records) // across)
-    figure = plots.titled(3.4 * across + 1.4, 0.9 + down * (0.9 + 0.2 * len(rows)), title, subtitle)
+    figure = plots.titled(3.4 * across + 1.4, 0.9 + down * (0.9 + 0.22 * len(rows)), title, subtitle)
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     largest = max(0.05, max(float(np.nanmax(m)) if np.isfinite(m).any() else 0.0 for m in matrices))
     for axes in list(grid.flat)[len(records) :]:

@@ -103,7 +103,7 @@ def write_study(workdir, table, real: tuple[str, ...] = (), failed: tuple[str, .
 
 def make_record(row: dict, real: bool) -> dict:
     factors = {f"factor_{k}": 4 for k in range(int(row["num_factors"]))}
-    rng = np.random.default_rng(row["seed"])
+    rng = np.random.default_rng([row["seed"], len(row["label"])])
     sites = ("encoder/conv0", "encoder/conv1", "latent/z", "decoder/dense0", "decoder/conv0")
     decoder = {f"decoder/{name}": float(rng.uniform(0.4, 0.9)) for name in ("dense0", "dense1", "conv0", "conv1")}
     nulls = {"sites": decoder, "null_permuted": 0.8, "null_untrained": 0.6}
