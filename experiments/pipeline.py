@@ -46,17 +46,27 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
 
 def prepare(config: ConfigDict) -> tuple[Architecture, Dataset, evaluation.Settings]:
     """The model, data set and evaluation settings of a config, checked before anything is computed."""
-    counts = ("steps", "batch_size", "log_every", "checkpoint_every")
-    training.check_positive(seeds=config.seeds, **{f"training.{name}": config.training[name] for name in counts})
-    if not config.training.learning_rate > 0:
-        raise ValueError(f"training.learning_rate must be positive, not {config.training.learning_rate}")
-    # Where images live is a question for stored sets only; left to their reader unless it is asked for.
-    options = {} if config.data.residency == "auto" else {"residency": config.data.residency}
-    dataset = data.load(config.data.name, source=config.data.source, data_dir=config.data.dir or None, **options)
+    check_training(config)
+    dataset = load_dataset(config.data)
     model = create_model(config, dataset)
     settings = evaluation.Settings(**config.evaluation)
     evaluation.check_settings(settings, model, dataset)
     return model, dataset, settings
+
+
+def check_training(config: ConfigDict) -> None:
+    """ValueError for training settings out of range."""
+    counts = ("steps", "batch_size", "log_every", "checkpoint_every")
+    training.check_positive(seeds=config.seeds, **{f"training.{name}": config.training[name] for name in counts})
+    if not config.training.learning_rate > 0:
+        raise ValueError(f"training.learning_rate must be positive, not {config.training.learning_rate}")
+
+
+def load_dataset(config: ConfigDict) -> Dataset:
+    """The data set of a config's `data` section."""
+    # Where images live is a question for stored sets only; left to their reader unless it is asked for.
+    options = {} if config.residency == "auto" else {"residency": config.residency}
+    return data.load(config.name, source=config.source, data_dir=config.dir or None, **options)
 
 
 def create_model(config: ConfigDict, dataset: Dataset) -> Architecture:
