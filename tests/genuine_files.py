@@ -6,6 +6,7 @@ Each returns what a reader must give back. Images are noise, so that no two can 
 import gzip
 import io
 import itertools
+import json
 import struct
 import zipfile
 
@@ -160,3 +161,48 @@ def write_celeba(folder, num=12, as_zip=True, csv=False):
             ]
         (folder / f"{stem}.{'csv' if csv else 'txt'}").write_text("\n".join(lines) + "\n")
     return files, attributes, landmarks, partition
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_tfds(folder, name, version, records, shards=2):
+    """An array_record folder as TensorFlow Datasets prepares it: shuffled tf.train.Example records.
+
+    records: {split: [{feature: int or bytes}]}. Its features.json is TFDS' own, for sets that it knows.
+    """
+    import tensorflow_datasets as tfds
+    from array_record.python import array_record_module
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    path = folder / name / version
+    path.mkdir(parents=True)
+    tfds.builder(name, data_dir=folder).info.features.save_config(path)
+    splits = []
+    for split, examples in records.items():
+        order = np.random.default_rng(5).permutation(len(examples))
+        lengths = [len(part) for part in np.array_split(order, shards)]
+        for shard, part in enumerate(np.array_split(order, shards)):
+            file = f"{name}-{split}.array_record-{shard:05d}-of-{shards:05d}"
+            writer = array_record_module.ArrayRecordWriter(str(path / file), "group_size:1")
+            for index in part:
+                example = tf_example_pb2.Example()
+                for feature, value in examples[index].items():
+                    field = example.features.feature[feature]
+                    (field.bytes_list if isinstance(value, bytes) else field.int64_list).value.append(value)
+                writer.write(example.SerializeToString())
+            writer.close()
+        splits.append(
+            {
+                "name": split,
+                "numBytes": "1",
+                "shardLengths": [str(length) for length in lengths],
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+            }
+        )
+    record = {"name": name, "version": version, "fileFormat": "array_record", "splits": splits}
+    (path / "dataset_info.json").write_text(json.dumps(record))
+    return path

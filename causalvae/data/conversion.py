@@ -26,6 +26,7 @@ from causalvae.data.formats import Grid
 from causalvae.data.originals import Location
 
 CELEBA_SIZE = (178, 218)  # width, height, px
+CELEBA_SPLITS = {"train": 0, "valid": 1, "test": 2}  # as in list_eval_partition
 NORB_SHAPE = (2, 96, 96)  # cameras, height, width
 
 Facts = dict[str, Any]

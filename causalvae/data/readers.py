@@ -33,8 +33,6 @@ from causalvae.data.streaming import StoredImages, StoredPairs, choose_residency
 
 __all__ = ["celeba", "dsprites", "mpi3d", "prepared", "shapes3d", "smallnorb"]
 
-CELEBA_SPLITS = {"train": 0, "valid": 1, "test": 2}
-
 
 class Storage(NamedTuple):
     """The options that all readers share."""
@@ -148,7 +146,7 @@ def celeba(
     (arrays["landmarks"] [N, 5, 2], x and y in px of the prepared image) are optional; the partition is needed
     for a split.
     """
-    _check_choice("celeba", "split", split, ("all", *CELEBA_SPLITS))
+    _check_choice("celeba", "split", split, ("all", *conversion.CELEBA_SPLITS))
     _check_resize("celeba", size, resample)
     storage = Storage(cache_dir, residency, rebuild, verify)
     options = {"crop": crop, "size": size, "resample": resample}
@@ -160,7 +158,11 @@ def celeba(
     partition = entry.arrays.get("partition")
     if split != "all" and partition is None:
         raise ValueError(f"split={split!r} needs list_eval_partition.txt, which was not beside the images")
-    rows = np.arange(images.shape[0]) if split == "all" else np.flatnonzero(partition == CELEBA_SPLITS[split])
+    rows = (
+        np.arange(images.shape[0])
+        if split == "all"
+        else np.flatnonzero(partition == conversion.CELEBA_SPLITS[split])
+    )
     names = tuple(entry.facts["attribute_names"])
     arrays = {
         key: jnp.asarray(entry.arrays[key]) for key in ("attributes", "landmarks") if key in entry.arrays

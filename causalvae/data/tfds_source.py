@@ -1,0 +1,91 @@
+"""Sets that TensorFlow Datasets prepared as array_record, read without TensorFlow.
+
+Its records are shuffled, and hold an encoded image beside the labels. Labels are read first, without decoding
+the images; they say where in the grid each image belongs.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
+
+from causalvae.data import formats
+from causalvae.data.conversion import CELEBA_SPLITS, Encoded, FaceLists
+
+LOT = 1024  # records read at a time
+LANDMARKS = [
+    f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
+]
+
+
+class Records:
+    """The records of one prepared folder, <data_dir>/<name>/<version>."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.builder = tfds.builder_from_directory(path)
+        file_format = self.builder.info.file_format.value
+        if file_format != "array_record":
+            raise ValueError(
+                f"{path} was prepared as {file_format}, which needs TensorFlow to be read. Prepare it as "
+                "array_record (`python -m experiments.prepare` in another folder), or convert it: `tfds "
+                f"convert_format --dataset_dir={path} --out_file_format=array_record --out_path=…`"
+            )
+
+    def labels(self, features: Sequence[str], splits: Sequence[str] = ("train",)) -> np.ndarray:
+        """[N, K] int64: integer features of every record, in the order of `images`."""
+        return np.array(
+            [
+                [record[feature].int64_list.value[0] for feature in features]
+                for lot in self._lots(splits)
+                for record in lot
+            ]
+        )
+
+    def images(self, splits: Sequence[str] = ("train",)) -> Iterator[np.ndarray]:
+        """Decoded images, some at a time."""
+        with concurrent.futures.ThreadPoolExecutor() as pool:  # Pillow decodes without the GIL
+            for lot in self._encoded(splits):
+                yield np.stack(
+                    list(pool.map(lambda encoded: np.asarray(formats.decode_image(*encoded)), lot))
+                )
+
+    def faces(self) -> tuple[FaceLists, Iterator[list[Encoded]]]:
+        """CelebA: its lists, and encoded images in the same order."""
+        splits = [split for split in ("train", "validation", "test") if split in self.builder.info.splits]
+        names = sorted(self.builder.info.features["attributes"])
+        counts = [self.builder.info.splits[split].num_examples for split in splits]
+        partition = np.repeat([CELEBA_SPLITS[split.removesuffix("ation")] for split in splits], counts)
+        attributes = self.labels([f"attributes/{name}" for name in names], splits)
+        landmarks = self.labels([f"landmarks/{name}" for name in LANDMARKS], splits)
+        return FaceLists((), tuple(names), attributes, landmarks, partition), self._encoded(splits)
+
+    def _encoded(self, splits: Sequence[str]) -> Iterator[list[Encoded]]:
+        done = 0
+        for lot in self._lots(splits):
+            yield [
+                (record["image"].bytes_list.value[0], f"{self.path}: the image of record {done + i}")
+                for i, record in enumerate(lot)
+            ]
+            done += len(lot)
+
+    def _lots(self, splits: Sequence[str]) -> Iterator[list[Any]]:
+        """Records as maps from a feature's name to its tf.train.Feature."""
+        for split in splits:
+            try:
+                source = self.builder.as_data_source(
+                    split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+                )
+                for start in range(0, len(source), LOT):
+                    records = source.__getitems__(range(start, min(start + LOT, len(source))))
+                    yield [tf_example_pb2.Example.FromString(record).features.feature for record in records]
+            except Exception as error:  # array_record raises whatever its C++ side met
+                raise ValueError(
+                    f"{self.path}: split {split!r} cannot be read ({error}); prepare it again"
+                ) from error

@@ -1,0 +1,120 @@
+"""Prepare a genuine data set: convert the files that lie in a folder, or download them first.
+
+    python -m experiments.prepare --dataset=3dshapes --data_dir=data/3dshapes
+    python -m experiments.prepare --dataset=mpi3d --variant=real --data_dir=data/mpi3d
+    python -m experiments.prepare --dataset=celeba --crop=148 --data_dir=data/celeba
+
+Files on disk (the original ones, or a folder that TensorFlow Datasets prepared as array_record) are converted
+without TensorFlow. Downloading goes through TensorFlow Datasets and needs the extra `tensorflow`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from causalvae import data
+from causalvae.data import originals
+from experiments import cli
+
+DATASET = flags.DEFINE_string(
+    "dataset", None, "Which: dsprites, 3dshapes, mpi3d, smallnorb or celeba.", required=True
+)
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder of the files. Default: $CAUSALVAE_DATA, or ./data/<dataset>."
+)
+CACHE_DIR = flags.DEFINE_string(
+    "cache_dir", None, "Where to put the prepared array. Default: beside the files."
+)
+REBUILD = flags.DEFINE_bool("rebuild", False, "Prepare again what lies prepared, a damaged cache for one.")
+VERIFY = flags.DEFINE_bool("verify", False, "Check the sha256 of what lies prepared, however large.")
+FILE = flags.DEFINE_string("file", None, "Which file, where the folder holds several.")
+VARIANT = flags.DEFINE_enum("variant", None, tuple(originals.MPI3D_FILES), "Of mpi3d. Default: toy.")
+SPLIT = flags.DEFINE_string("split", None, "Of smallnorb: both, train or test. Default: both.")
+CROP = flags.DEFINE_integer(
+    "crop", None, "Of celeba: side of the central square to keep, px. Default: everything."
+)
+SIZE = flags.DEFINE_integer("size", None, "Of celeba and smallnorb: px after resizing. Default: 64.")
+RESAMPLE = flags.DEFINE_string(
+    "resample", None, "Of celeba and smallnorb: Pillow's filter. Default: bicubic, lanczos."
+)
+
+OPTIONS = (CACHE_DIR, REBUILD, VERIFY, FILE, VARIANT, SPLIT, CROP, SIZE, RESAMPLE)
+
+
+def main(_: list[str]) -> None:
+    """Prepare what the flags ask for, and say what it is."""
+    options = {option.name: option.value for option in OPTIONS if option.value}
+    print(describe(prepare(DATASET.value, DATA_DIR.value, options)))
+
+
+def prepare(name: str, data_dir: str | None, options: dict[str, Any]) -> data.Dataset:
+    """The genuine set `name`, converted if it was not, downloaded if its files are not there."""
+    genuine = [known for known, entry in data.DATASETS.items() if entry.real]
+    if name not in genuine:
+        raise ValueError(
+            f"no genuine data set {name!r}.{cli.nearest(name, genuine)} There are: {', '.join(genuine)}"
+        )
+    folder = Path(data_dir).expanduser() if data_dir else originals.default_data_dir(name)
+    if not originals.prepared(name, folder, **options):
+        download(name, folder, options.get("variant", "toy"))
+    # Prepared sets are opened, not loaded onto a device: nothing is computed here.
+    return data.load(name, source="real", data_dir=folder, residency="stream", **options)
+
+
+def download(name: str, folder: Path, variant: str = "toy") -> None:
+    """Download and prepare with TensorFlow Datasets, as array_record, into `folder`.
+
+    Raises OSError, with the files to fetch by hand, from where and whereto, if that fails for any reason.
+    """
+    origin = originals.origin(name, variant)
+    by_hand = f"Fetch {by_hand_files(name, origin)} from {origin.url} by hand and put it into {folder}."
+    if importlib.util.find_spec("tensorflow") is None:
+        raise OSError(
+            f"{folder} has no files of {name}, and downloading them needs TensorFlow "
+            f"(pip install 'causalvae[tensorflow]'). {by_hand}"
+        )
+    import tensorflow_datasets as tfds
+
+    import causalvae.data.mpi3d_tfds  # noqa: F401 (registers mpi3d)
+
+    print(f"{name}: downloading {origin.tfds} with TensorFlow Datasets into {folder}", flush=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        builder = tfds.builder(origin.tfds, data_dir=folder, file_format="array_record")
+        builder.download_and_prepare()
+    except Exception as error:  # downloads fail in as many ways as there are hosts
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise OSError(
+            f"{origin.tfds} could not be downloaded and prepared: {first_line}\n{by_hand}"
+        ) from error
+
+
+def by_hand_files(name: str, origin: originals.Origin) -> str:
+    """What to fetch when it must be done by hand."""
+    if name == "smallnorb":
+        return "the six files smallnorb-*-{dat,cat,info}.mat.gz"
+    if name == "celeba":
+        lists = ("list_attr_celeba.txt", "list_eval_partition.txt", "list_landmarks_align_celeba.txt")
+        return " and ".join(("img_align_celeba.zip", *lists))
+    return " or ".join(file for file in origin.files if "*" not in file)
+
+
+def describe(dataset: data.Dataset) -> str:
+    """What was prepared, from which files, and whether their checksums are the published ones."""
+    record = dataset.describe()
+    kind = "attributes" if dataset.factor_kind == "attributes" else "factors"
+    values = ", ".join(f"{name} {size}" for name, size in record["factors"].items())
+    files = ", ".join(f"{name} (checksum {state})" for name, _, state in record["files"])
+    shape = " × ".join(map(str, dataset.image_shape))
+    return (
+        f"{dataset.name}: {dataset.size:,} images of {shape}, from {files}\n"
+        f"{kind}: {values}\nsha256 of the prepared array: {record['sha256']}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
