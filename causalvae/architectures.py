@@ -271,14 +271,21 @@ def beta_vae(image_shape, latents=10, network="standard", beta=4.0) -> Architect
     return gaussian("beta", beta_regulariser, {"beta": beta}, image_shape, latents, network)
 
 
-def factor_vae(image_shape, latents=10, network="standard", gamma=30.0, second_batch=True) -> Architecture:
+def factor_vae(
+    image_shape,
+    latents=10,
+    network="standard",
+    gamma=30.0,
+    second_batch=True,
+    discriminator_features=(1000,) * 6,
+) -> Architecture:
     """Kim & Mnih 2018; gamma weighs the total correlation on top of the full KL. Published sweep: 10 to 100.
 
     second_batch: permuted codes come from images of their own, as in the paper; False takes them from the
-    same batch, as disentanglement_lib does.
+    same batch, as disentanglement_lib does. discriminator_features: of its hidden layers.
     """
     functions = gaussian_functions(tuple(image_shape), latents, network)
-    discriminator = models.Discriminator()
+    discriminator = models.Discriminator(discriminator_features)
 
     def init(key):
         params = discriminator.init(jax.random.fold_in(key, 2), jnp.zeros((1, latents)))["params"]

@@ -258,11 +258,11 @@ class Discriminator(nn.Module):
     Kim & Mnih 2018, appendix A: six hidden layers of 1000, leaky ReLU of slope 0.2.
     """
 
-    hidden: Sequence[int] = (1000,) * 6
+    features: Sequence[int] = (1000,) * 6
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         h = z
-        for i, features in enumerate(self.hidden):
+        for i, features in enumerate(self.features):
             h = nn.leaky_relu(dense(features, f"dense{i}")(h), negative_slope=0.2)
         return dense(2, "logits")(h)
