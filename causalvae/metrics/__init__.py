@@ -19,25 +19,42 @@ from causalvae.metrics.causal import (
     permuted_modularity,
     unit_selectivity,
 )
-from causalvae.metrics.dci import dci
+from causalvae.metrics.compactness import modularity_explicitness
+from causalvae.metrics.importance import dci
+from causalvae.metrics.irs import irs
 from causalvae.metrics.mutual_information import mig
-from causalvae.metrics.scores import Score
+from causalvae.metrics.sap import sap
+from causalvae.metrics.scores import Score, score, table, to_csv, to_json
+from causalvae.metrics.suite import METRICS, check_names, evaluate_codes
+from causalvae.metrics.voting import betavae_score, factorvae_score
 
 __all__ = [
+    "METRICS",
     "Score",
     "active_latents",
+    "betavae_score",
     "bootstrap_standard_error",
     "causal_effect_strength",
+    "check_names",
     "circuit_modularity",
     "dci",
     "effect_distances",
     "effect_strength",
+    "evaluate_codes",
+    "factorvae_score",
     "image_distance",
     "intervention_specificity",
+    "irs",
     "kl_per_latent",
     "mean_over",
     "mig",
+    "modularity_explicitness",
     "modularity_over_sites",
     "permuted_modularity",
+    "sap",
+    "score",
+    "table",
+    "to_csv",
+    "to_json",
     "unit_selectivity",
 ]
