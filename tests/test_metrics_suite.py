@@ -1,0 +1,207 @@
+"""The suite against disentanglement_lib's own scores, plain loops, and codes whose answers are known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from causalvae import metrics
+
+CASES = "identity noisy_plus_near_dead rotated_45_two rotated_random exactly_dead duplicated pure_noise merged".split()
+SPLIT = dict(num_train=2000, num_test=1000, shuffle=False)
+SIZES = (3, 6, 10, 8)
+
+
+@pytest.fixture(scope="module")
+def reference(shared_data):
+    folder = shared_data / "metrics"
+    if not folder.is_dir():
+        pytest.skip(f"reference codes not found at {folder}")
+    with np.load(folder / "reference_codes.npz") as arrays:
+        codes = {case: (arrays[f"{case}/codes"], arrays[f"{case}/factors"]) for case in CASES}
+    return codes, json.loads((folder / "reference_scores.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def grid():
+    """Factors [N, 4] drawn independently, and the codes that equal them up to scale."""
+    factors = np.stack([np.random.default_rng(k).integers(0, n, 3000) for k, n in enumerate(SIZES)], axis=1)
+    return factors.astype(np.float32) / np.array(SIZES, np.float32), factors
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_parity_with_the_reference_functions(reference, case):
+    (codes, factors), scores = reference[0][case], reference[1][case]
+    assert abs(metrics.mig(codes[:2000], factors[:2000]).score - scores["mig"]) < 1e-6
+    assert abs(metrics.sap(codes, factors, reference=True, **SPLIT).score - scores["sap_discrete"]) < 0.01
+    assert abs(metrics.sap(codes, factors, continuous=True, **SPLIT).score - scores["sap_continuous"]) < 1e-6
+    modularity = metrics.modularity_explicitness(codes, factors, explicit=False, reference=True, **SPLIT).modularity
+    assert abs(modularity - scores["modularity"]) < 1e-6
+    robustness = metrics.irs(codes, factors, reference=True).score
+    if scores["irs"] is None:
+        assert np.isnan(robustness)
+    else:
+        assert abs(robustness - scores["irs"]) < 1e-6
+
+
+def test_dead_latents_change_nothing_unless_the_reference_is_asked_for(reference):
+    codes, factors = reference[0]["exactly_dead"]
+    live = codes[:, np.ptp(codes, axis=0) > 0]
+    assert live.shape[1] == codes.shape[1] - 2
+    assert metrics.irs(codes, factors).score == metrics.irs(live, factors).score
+    with_dead, without = (metrics.modularity_explicitness(c, factors, explicit=False, **SPLIT) for c in (codes, live))
+    assert abs(with_dead.modularity - without.modularity) < 1e-6 and without.modularity > 0.85
+    for dead_or_not in (codes, live):
+        assert metrics.factorvae_score(dead_or_not, factors, 500, 300).score == 1.0
+
+
+# --- plain recomputations --------------------------------------------------------------------------------
+
+
+def test_modularity_is_the_formula_of_its_source(grid):
+    codes = np.concatenate([grid[0], grid[0][:, :1] + grid[0][:, 1:2]], axis=1)
+    factors = grid[1]
+    found = metrics.modularity_explicitness(codes, factors, explicit=False, **SPLIT)
+    expected = []
+    for column in codes[:2000].T:
+        binned = np.digitize(column, np.histogram(column, 20)[1][:-1])
+        information = [_mutual_information(binned, f) for f in factors[:2000].T]
+        best = max(information)
+        expected.append(1 - (sum(i**2 for i in information) - best**2) / (best**2 * (len(information) - 1)))
+    np.testing.assert_allclose(found.per_latent, expected, atol=1e-5)
+
+
+def _mutual_information(a, b):
+    total = 0.0
+    for x in np.unique(a):
+        for y in np.unique(b):
+            joint = np.mean((a == x) & (b == y))
+            if joint > 0:
+                total += joint * np.log(joint / (np.mean(a == x) * np.mean(b == y)))
+    return total
+
+
+def test_irs_is_the_formula_of_its_source(grid):
+    codes = grid[0].astype(np.float64) @ np.array([[1, 0.5], [0, 1], [0, 0], [0.2, 0]])
+    found = metrics.irs(codes, grid[1])
+    for i in range(2):
+        largest = max(abs(codes[:, i] - codes[:, i].mean()))
+        ratios = []
+        for k, size in enumerate(SIZES):
+            groups = [codes[grid[1][:, k] == v, i] for v in range(size)]
+            ratios.append(np.mean([np.quantile(abs(g - g.mean()), 0.99) for g in groups]) / largest)
+        np.testing.assert_allclose(found.matrix[i], 1 - np.array(ratios), atol=1e-9)
+
+
+def test_factorvae_votes_are_those_of_a_plain_loop(grid):
+    """The same definition with a loop per vote: the shares of votes agree within sampling error."""
+    codes, factors = grid[0] @ np.random.default_rng(5).normal(size=(4, 4)).astype(np.float32), grid[1]
+    found = metrics.factorvae_score(codes, factors, 3000, 1500, seed=1)
+    generator, votes = np.random.default_rng(2), np.zeros((4, 4))
+    variances = codes.var(axis=0, ddof=1)
+    for _ in range(3000):
+        k = generator.integers(4)
+        rows = np.flatnonzero(factors[:, k] == factors[generator.integers(len(factors)), k])
+        local = codes[generator.choice(rows, 64)].var(axis=0, ddof=1) / variances
+        votes[local.argmin(), k] += 1
+    np.testing.assert_allclose(found.votes / 3000, votes / 3000, atol=0.03)
+    assert abs(found.score - votes.max(axis=1).sum() / 3000) < 0.03
+
+
+def test_a_pair_of_the_betavae_score_shares_its_factor_and_nothing_else(grid):
+    """Identity codes: the feature of the shared factor is exactly 0, so a linear classifier is always right."""
+    found = metrics.betavae_score(*grid, 500, 300)
+    assert found.score == found.train_accuracy == 1.0
+    noise = np.random.default_rng(0).normal(size=grid[0].shape)
+    assert metrics.betavae_score(noise, grid[1], 1000, 1000).score < 0.32
+
+
+def test_explicitness_is_one_for_a_readable_code_and_a_half_for_noise(grid):
+    # A linear classifier can read every class off a one-hot code.
+    one_hot = np.concatenate([np.eye(n)[f] for n, f in zip(SIZES, grid[1].T)], axis=1)
+    assert metrics.modularity_explicitness(one_hot, grid[1]).explicitness > 0.9999
+    noise = np.random.default_rng(0).normal(size=grid[0].shape)
+    assert abs(metrics.modularity_explicitness(noise, grid[1]).explicitness - 0.5) < 0.03
+
+
+# --- defined answers -------------------------------------------------------------------------------------
+
+ANSWERS = {
+    # codes -> what each score must lie between
+    "identity": dict(mig=(0.98, 1), sap_continuous=(0.98, 1), modularity=(0.99, 1), irs=(0.99, 1), factorvae=(1, 1)),
+    "noise": dict(mig=(0, 0.02), sap_continuous=(0, 0.02), modularity=(0.4, 0.9), irs=(0, 0.4), factorvae=(0.2, 0.4)),
+    "duplicated": dict(mig=(0, 0.01), sap_continuous=(0, 0.01), modularity=(0.99, 1), irs=(0.99, 1), factorvae=(1, 1)),
+    "all dead": dict(mig=(0, 0), sap_continuous=(0, 0), modularity=(0, 0), irs=(0, 0), factorvae=(0, 0)),
+    "one latent": dict(mig=(0.2, 0.26), sap_continuous=(0.2, 0.26), modularity=(0.99, 1), irs=(0.99, 1)),
+}
+
+
+def instructive(name, codes):
+    return {
+        "identity": codes,
+        "noise": np.random.default_rng(0).normal(size=codes.shape),
+        "duplicated": np.concatenate([codes, codes], axis=1),
+        "all dead": np.full_like(codes, 0.3),
+        "one latent": codes[:, :1],
+    }[name]
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_instructive_codes_have_their_documented_answers(grid, name):
+    names = [metric for metric in metrics.METRICS if metric not in ("dci", "sap_discrete", "infomec")]
+    records = metrics.evaluate_codes(instructive(name, grid[0]), grid[1], names, votes=400, **SPLIT)
+    values = {record.name: record.value for record in records}
+    for score, (low, high) in ANSWERS[name].items():
+        assert low <= values[score] <= high, (score, values[score])
+    for record in records:
+        assert record.estimator and (record.value is not None or record.note)
+        assert record.ceiling is not None and record.samples
+
+
+def test_constant_factors_are_dropped_and_said_so(grid):
+    factors = np.concatenate([np.zeros((3000, 1), int), grid[1]], axis=1)
+    (record,) = metrics.evaluate_codes(grid[0], factors, "mig")
+    (without,) = metrics.evaluate_codes(grid[0], grid[1], "mig")
+    assert record.value == without.value and "constant factors [0] dropped" in record.note
+
+
+def test_permuting_latents_changes_no_score(grid):
+    noisy = grid[0] + 0.1 * np.random.default_rng(0).normal(size=grid[0].shape)
+    names = "mig,sap_continuous,modularity,irs,explicitness"
+    one, other = (metrics.evaluate_codes(c, grid[1], names, nulls=False) for c in (noisy, noisy[:, ::-1]))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a.value, b.value, atol=1e-4)
+
+
+def test_nulls_are_those_of_unrelated_codes(grid):
+    (record,) = metrics.evaluate_codes(*grid, "factorvae", votes=600)
+    assert record.value == 1.0 and 0.15 < record.null < 0.4
+    (bare,) = metrics.evaluate_codes(*grid, "factorvae", votes=600, nulls=False)
+    assert bare.null is None
+
+
+@pytest.mark.parametrize(
+    "codes, factors, message",
+    [
+        (np.zeros((5, 2, 1)), np.zeros((5, 1), int), r"codes must be \[N, d\]"),
+        (np.zeros((5, 2)), np.zeros((4, 1), int), "codes have 5 rows but factors have 4"),
+        (np.zeros((5, 2)), np.zeros((5, 1)), "factors must be integer class ids, not float64"),
+        (np.full((5, 2), np.nan), np.arange(5)[:, None], "NaN or infinite"),
+        (np.zeros((5, 2)), np.arange(-1, 4)[:, None], "negative class ids"),
+        (np.zeros((5, 2)), np.ones((5, 1), int), "constant"),
+    ],
+)
+def test_malformed_codes_and_factors_are_refused(codes, factors, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.evaluate_codes(codes, factors)
+
+
+def test_unknown_names_are_refused(grid):
+    with pytest.raises(ValueError, match="no metric 'migg'.*Did you mean 'mig'"):
+        metrics.evaluate_codes(*grid, "migg")
+
+
+def test_too_few_rows_for_a_metric_is_an_undefined_record_with_its_reason():
+    codes, factors = np.arange(8.0)[:, None], np.arange(8)[:, None]  # every value once
+    (record,) = metrics.evaluate_codes(codes, factors, "factorvae", votes=10)
+    assert record.value is None and "no value of factor 0 has two rows" in record.note
