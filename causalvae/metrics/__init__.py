@@ -20,7 +20,7 @@ from causalvae.metrics.causal import (
     unit_selectivity,
 )
 from causalvae.metrics.compactness import modularity_explicitness
-from causalvae.metrics.importance import dci
+from causalvae.metrics.importance import dci, dci_of_members
 from causalvae.metrics.irs import irs
 from causalvae.metrics.mutual_information import mig
 from causalvae.metrics.sap import sap
@@ -38,6 +38,7 @@ __all__ = [
     "check_names",
     "circuit_modularity",
     "dci",
+    "dci_of_members",
     "effect_distances",
     "effect_strength",
     "evaluate_codes",

@@ -266,7 +266,9 @@ def _modularity(xp: Any, responses: Any, active: Any) -> Any:
     return 1.0 - total / xp.where(count > 0, count, xp.nan)
 
 
-def permuted_modularity(key: Array, responses: Array, active: Array | None = None, num: int = 100) -> np.ndarray:
+def permuted_modularity(
+    key: Array, responses: Array, active: Array | None = None, num: int = 100
+) -> np.ndarray:
     """The null of `circuit_modularity`: [num] values of M with the units permuted within each a_i. Source:
     this library. Runs on the host, in numpy (see `_modularity`)."""
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32))
