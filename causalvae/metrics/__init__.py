@@ -21,11 +21,13 @@ from causalvae.metrics.causal import (
 )
 from causalvae.metrics.compactness import modularity_explicitness
 from causalvae.metrics.importance import dci, dci_of_members
+from causalvae.metrics.infomec import infomec
 from causalvae.metrics.irs import irs
 from causalvae.metrics.mutual_information import mig
 from causalvae.metrics.sap import sap
 from causalvae.metrics.scores import Score, score, table, to_csv, to_json
 from causalvae.metrics.suite import METRICS, check_names, evaluate_codes
+from causalvae.metrics.udr import udr
 from causalvae.metrics.voting import betavae_score, factorvae_score
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "evaluate_codes",
     "factorvae_score",
     "image_distance",
+    "infomec",
     "intervention_specificity",
     "irs",
     "kl_per_latent",
@@ -57,5 +60,6 @@ __all__ = [
     "table",
     "to_csv",
     "to_json",
+    "udr",
     "unit_selectivity",
 ]

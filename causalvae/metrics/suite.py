@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from causalvae.metrics import inputs
 from causalvae.metrics.compactness import modularity_explicitness
 from causalvae.metrics.importance import dci
+from causalvae.metrics.infomec import infomec
 from causalvae.metrics.irs import irs
 from causalvae.metrics.mutual_information import mig
 from causalvae.metrics.sap import sap
@@ -211,6 +212,23 @@ def _factorvae(checked: inputs.Inputs, sizes: Sizes) -> dict[str, Measured]:
     return {"factorvae": Measured(found.score, "majority vote, batches of 64", samples, settings)}
 
 
+def _infomec(checked: inputs.Inputs, sizes: Sizes) -> dict[str, Measured]:
+    rows = _train_rows(checked, sizes)
+    found = infomec(rows.codes, rows.factors, seed=sizes.seed)
+    samples = {"train": len(rows.codes)}
+    settings = {"prune": 0.05, "neighbours": 10, "latents_active": int(found.active.sum())}
+    nearest = "nearest neighbours (10)"
+    why = {
+        "infom": (found.modularity, nearest, "no active latent, or a single factor"),
+        "infoe": (found.explicitness, "logistic regression without penalty, in sample", ""),
+        "infoc": (found.compactness, nearest, "fewer than two active latents"),
+    }
+    return {
+        name: Measured(value, how, samples, settings, _note(value, reason))
+        for name, (value, how, reason) in why.items()
+    }
+
+
 def _note(value: float, reason: str) -> str:
     return "" if np.isfinite(value) else reason
 
@@ -238,6 +256,7 @@ METRICS: dict[str, Metric] = {
     "modularity": Metric(_modularity, _of_identity(_modularity)),
     "explicitness": Metric(_explicitness, _known("explicitness")),
     "irs": Metric(_irs, _of_identity(_irs)),
+    "infomec": Metric(_infomec, _known("infom", "infoc")),
     "betavae": Metric(_betavae, _known("betavae")),
     "factorvae": Metric(_factorvae, _known("factorvae")),
 }
