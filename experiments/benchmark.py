@@ -1,0 +1,366 @@
+"""How fast is it: medians and ratios of runs taken in turn, so that a machine's moods hit all of them alike.
+
+    python -m experiments.benchmark                              every section, with small defaults
+    python -m experiments.benchmark --only=step,ensemble,scan    training steps
+    python -m experiments.benchmark --only=patch --pairs=256 --units=0    every unit of every site
+    python -m experiments.benchmark --only=dci --rows=10000      scikit-learn alone takes minutes here
+    python -m experiments.benchmark --list                       what the sections are
+
+Comparisons with PyTorch need it installed (pip install .[torch]); without it they are left out, and say so.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import importlib.util
+import json
+import multiprocessing
+import os
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from causalvae import architectures, data, interventions, metrics, training
+from causalvae.data.base import Dataset
+from causalvae.sites import site_shapes
+from experiments import cli
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How much to measure."""
+
+    rounds: int = 7  # how often the runs of a section take turns
+    steps: int = 20  # training steps in one timed call
+    batch_size: int = 64
+    pairs: int = 64  # of the patch section
+    units: int = 4  # of each site in the patch section; 0: all
+    rows: int = 1000  # of the dci section
+
+
+class Row(NamedTuple):
+    """One line of a table."""
+
+    name: str
+    milliseconds: float  # median over rounds, of one unit of work
+    ratio: float  # to the reference: median over rounds of the ratio within a round
+    quartiles: tuple[float, float]  # of that ratio
+    note: str = ""
+
+
+class Table(NamedTuple):
+    """What a section found."""
+
+    unit: str  # what the milliseconds are for
+    reference: str  # name of the row that ratios are to
+    rows: list[Row]
+    remarks: list[str] = []
+
+
+# --- timing ----------------------------------------------------------------------------------------------
+
+
+def paired(
+    runs: Mapping[str, Callable[[], Any]], rounds: int, warm: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Wall seconds [rounds] of each run, the runs taken in turn, forwards and backwards.
+
+    A run may return JAX arrays, which are waited for. Runs named in `warm` (None: all) are called once
+    before, so that compilation is not timed.
+    """
+    for name, run in runs.items():
+        if warm is None or name in warm:
+            jax.block_until_ready(run())
+    seconds = {name: np.zeros(rounds) for name in runs}
+    for i in range(rounds):
+        for name in list(runs)[:: 1 if i % 2 == 0 else -1]:
+            start = time.perf_counter()
+            jax.block_until_ready(runs[name]())
+            seconds[name][i] = time.perf_counter() - start
+    return seconds
+
+
+def rows_of(seconds: Mapping[str, np.ndarray], reference: str, work: int) -> list[Row]:
+    """Rows of timings [rounds]; `work`: units of work that one call of every run does."""
+    rows = []
+    for name, times in seconds.items():
+        low, ratio, high = np.quantile(times / seconds[reference], (0.25, 0.5, 0.75)).tolist()
+        rows.append(Row(name, 1e3 * statistics.median(times) / work, ratio, (low, high)))
+    return rows
+
+
+def show(title: str, table: Table) -> str:
+    """A table as text."""
+    width = max(len(row.name) for row in table.rows)
+    lines = [f"{title}: ms per {table.unit}, ratio to {table.reference} [quartiles over rounds]"]
+    for row in table.rows:
+        low, high = row.quartiles
+        timing = f"{row.milliseconds:10.2f}  {row.ratio:6.3f} [{low:.3f} {high:.3f}]"
+        lines.append(f"  {row.name:{width}} {timing}  {row.note}".rstrip())
+    return "\n".join(lines + [f"  {remark}" for remark in table.remarks])
+
+
+# --- training steps --------------------------------------------------------------------------------------
+
+
+def stored_image(images: jax.Array, factors: jax.Array, key: jax.Array) -> jax.Array:
+    return images[factors[0]].astype(jnp.float32) / 255
+
+
+@functools.cache
+def stored_dataset(num: int = 2048) -> Dataset:
+    """3DShapes frames kept as uint8 and gathered by number: data that cost a step next to nothing."""
+    images = data.load("3dshapes", source="procedural").sample(jax.random.key(0), num)[1]
+    images = (255 * images).round().astype(jnp.uint8)
+    return Dataset("stored", "procedural", ("image",), (num,), images.shape[1:], stored_image, images)
+
+
+def trainer(
+    model: Any, dataset: Dataset, members: int, batch_size: int, steps: int, calls: int = 1
+) -> Callable[[], Any]:
+    """A function that trains `calls` times `steps` steps further, by the library's own `train_steps`."""
+    optimizer = training.make_optimizer(model)
+    state = training.init_state(model, optimizer, list(range(members)))
+    hyper = training.member_hyper(model.hyper, members)
+
+    def run():
+        nonlocal state
+        for _ in range(calls):
+            state, report = training.train_steps(
+                model.loss, optimizer, batch_size, model.batches, dataset, state, hyper, jnp.int32(steps)
+            )
+        return report.metrics["loss"]
+
+    return run
+
+
+def step(settings: Settings) -> Table:
+    """A training step of the plain VAE (standard network, Bernoulli + KL, Adam) against PyTorch's."""
+    model, dataset, s = architectures.create("vae"), stored_dataset(), settings
+    runs = {"causalvae": trainer(model, dataset, 1, s.batch_size, s.steps)}
+    if not has_torch():
+        rows = rows_of(paired(runs, s.rounds), "causalvae", s.steps)
+        return Table("training step", "causalvae", rows, [NO_TORCH])
+    params = jax.tree.map(np.asarray, model.init(jax.random.key(0)))
+    with torch_process(params, np.asarray(dataset.arrays)) as torch_side:
+        runs["PyTorch"] = lambda: torch_side("train", False, s.batch_size, s.steps)
+        runs["PyTorch, channels last"] = lambda: torch_side("train", True, s.batch_size, s.steps)
+        seconds = paired(runs, s.rounds)
+    return Table("training step", "PyTorch", rows_of(seconds, "PyTorch", s.steps))
+
+
+def ensemble(settings: Settings) -> Table:
+    """Three members trained in one program against one member; at most 3.2 times is the aim."""
+    model, dataset, s = architectures.create("vae"), stored_dataset(), settings
+    runs = {f"members: {m}": trainer(model, dataset, m, s.batch_size, s.steps) for m in (1, 3)}
+    return Table("training step", "members: 1", rows_of(paired(runs, s.rounds), "members: 1", s.steps))
+
+
+def scan(settings: Settings) -> Table:
+    """Steps looped inside one call against as many calls of one step."""
+    model, dataset, s = architectures.create("vae"), stored_dataset(), settings
+    runs = {
+        "one call a step": trainer(model, dataset, 1, s.batch_size, 1, calls=s.steps),
+        f"{s.steps} steps a call": trainer(model, dataset, 1, s.batch_size, s.steps),
+    }
+    rows = rows_of(paired(runs, s.rounds), "one call a step", s.steps)
+    return Table("training step", "one call a step", rows)
+
+
+def relative(settings: Settings) -> Table:
+    """A training step of each architecture against the plain VAE's."""
+    dataset, s = stored_dataset(), settings
+    runs = {
+        name: trainer(architectures.create(name), dataset, 1, s.batch_size, s.steps)
+        for name in architectures.ARCHITECTURES
+    }
+    return Table("training step", "vae", rows_of(paired(runs, s.rounds), "vae", s.steps))
+
+
+def observe(settings: Settings) -> Table:
+    """Drawing a batch from each data set, as a share of a plain VAE's training step on that set."""
+    s, rows = settings, []
+    for name in data.DATASETS:
+        dataset = data.load(name, source="procedural")
+        model = architectures.create("vae", image_shape=dataset.image_shape)
+        runs = {
+            "step": trainer(model, dataset, 1, s.batch_size, s.steps),
+            f"{name} ({dataset.source})": functools.partial(draw, dataset, s.batch_size, jnp.int32(s.steps)),
+        }
+        row = rows_of(paired(runs, s.rounds), "step", s.steps)[1]
+        rows.append(row._replace(note=f"{1e3 * s.batch_size / row.milliseconds:,.0f} images/s"))
+    return Table(f"batch of {s.batch_size}", "a training step on the same set", rows)
+
+
+@functools.partial(jax.jit, static_argnames="batch_size")
+def draw(dataset: Dataset, batch_size: int, batches: jax.Array) -> jax.Array:
+    """The last of `batches` batches of images [batch_size, H, W, C], every one of them drawn."""
+
+    def body(i, images):
+        return dataset.sample(jax.random.fold_in(jax.random.key(0), i), batch_size)[1]
+
+    return jax.lax.fori_loop(0, batches, body, jnp.zeros((batch_size, *dataset.image_shape)))
+
+
+# --- interventions and metrics ---------------------------------------------------------------------------
+
+
+def patch(settings: Settings) -> Table:
+    """Patching units one at a time, in every pair, against a PyTorch loop with forward hooks."""
+    model, s = architectures.create("vae"), settings
+    params = model.init(jax.random.key(0))
+    images = stored_image(stored_dataset().arrays, jnp.arange(2 * s.pairs)[None], None)
+    x, x_source = images[: s.pairs], images[s.pairs :]
+    shapes = site_shapes(model, params, x)
+    units = {site: range(min(s.units or shape.shape[-1], shape.shape[-1])) for site, shape in shapes.items()}
+
+    def ours():
+        effects = functools.partial(interventions.patch_effects, model, params, x, x_source)
+        return {site: effects(site, units=list(indices)).output_change for site, indices in units.items()}
+
+    start = time.perf_counter()
+    found = jax.block_until_ready(ours())
+    first = time.perf_counter() - start
+    runs, work = {"causalvae": ours}, s.pairs * sum(map(len, units.values()))
+    if not has_torch():
+        rows = rows_of(paired(runs, s.rounds, warm=()), "causalvae", work)
+        return Table("patched run", "causalvae", rows, [NO_TORCH])
+    with torch_process(jax.tree.map(np.asarray, params), np.asarray(stored_dataset().arrays)) as torch_side:
+        runs["PyTorch hooks"] = lambda: torch_side("patch_sweep", np.asarray(x), np.asarray(x_source), units)
+        expected = runs["PyTorch hooks"]()
+        seconds = paired(runs, s.rounds, warm=())
+    error = max(np.abs(np.asarray(found[site]) - expected[site]).max() for site in units)
+    remarks = [
+        f"{work:,} patched runs: {work // s.pairs} units of {len(units)} sites, {s.pairs} pairs",
+        f"largest difference between the two sides' effects: {error:.1e}",
+        f"compilation: {first - np.median(seconds['causalvae']):.1f} s",
+    ]
+    return Table("patched run", "PyTorch hooks", rows_of(seconds, "PyTorch hooks", work), remarks)
+
+
+def dci(settings: Settings) -> Table:
+    """DCI by boosted trees compiled by XLA against scikit-learn's, on 10 latents and dSprites' factors."""
+    rng, num = np.random.default_rng(0), settings.rows
+    factors = np.stack([rng.integers(0, n, 2 * num) for n in (3, 6, 40, 32, 32)], axis=1)
+    codes = (factors / factors.max(axis=0)) @ rng.normal(size=(5, 10)) + 0.1 * rng.normal(size=(2 * num, 10))
+    scores: dict[str, Any] = {}
+
+    def score(estimator):
+        scores[estimator] = metrics.dci(codes, factors, estimator, num_train=num, num_test=num // 2)
+
+    runs = {name: functools.partial(score, name) for name in ("sklearn", "xla")}
+    seconds = paired(runs, rounds=1, warm=("xla",))  # the reference takes minutes: once is enough
+    notes = ["D {:.4f}  C {:.4f}  I {:.4f}".format(*scores[name][:3]) for name in runs]
+    rows = [row._replace(note=note) for row, note in zip(rows_of(seconds, "sklearn", 1), notes, strict=True)]
+    return Table(f"score on {num} rows", "sklearn", rows)
+
+
+SECTIONS: dict[str, Callable[[Settings], Table]] = {
+    "step": step,
+    "ensemble": ensemble,
+    "scan": scan,
+    "architectures": relative,
+    "observe": observe,
+    "patch": patch,
+    "dci": dci,
+}
+
+
+# --- PyTorch, in a process of its own --------------------------------------------------------------------
+
+NO_TORCH = "PyTorch is not installed, so there is nothing to compare with: pip install .[torch]"
+
+
+def has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+class torch_process:  # noqa: N801 - used as a function in a with statement
+    """`call(name, *arguments)` runs a function of experiments/benchmark_torch.py in a process of its own."""
+
+    def __init__(self, params: Any, images: np.ndarray):
+        self.pool = concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self.arguments = (len(os.sched_getaffinity(0)), params, images)
+
+    def __enter__(self) -> Callable[..., Any]:
+        self.call("prepare", *self.arguments)
+        return self.call
+
+    def __exit__(self, *exception: Any) -> None:
+        self.pool.shutdown()
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        return self.pool.submit(_call_torch, name, arguments).result()
+
+
+def _call_torch(name: str, arguments: tuple) -> Any:
+    return getattr(importlib.import_module("experiments.benchmark_torch"), name)(*arguments)
+
+
+# --- the command -----------------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """Where the figures come from."""
+    device = jax.devices()[0]
+    return {
+        "backend": jax.default_backend(),
+        "device": device.device_kind,
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+
+
+def define_flags() -> None:
+    flags.DEFINE_list("only", list(SECTIONS), "Sections, separated by commas. Default: all.")
+    flags.DEFINE_string("out", None, "Also write the tables to this JSON file.")
+    flags.DEFINE_bool("list", False, "List the sections, and leave.")
+    for field in dataclasses.fields(Settings):
+        lowest = 0 if field.name == "units" else 1
+        flags.DEFINE_integer(field.name, field.default, FLAG_HELP[field.name], lower_bound=lowest)
+
+
+FLAG_HELP = {
+    "rounds": "How often the runs of a section take turns.",
+    "steps": "Training steps in one timed call.",
+    "batch_size": "Images in a batch.",
+    "pairs": "Pairs of images in section patch.",
+    "units": "Units of each site in section patch; 0: all of them.",
+    "rows": "Training rows in section dci. The literature's number is 10,000.",
+}
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    if values.list:
+        print("\n".join(f"{name:15} {function.__doc__}" for name, function in SECTIONS.items()))
+        return
+    for name in values.only:
+        if name not in SECTIONS:
+            cli.fail(f"no section {name!r}; there are: {', '.join(SECTIONS)}.{cli.nearest(name, SECTIONS)}")
+    settings = Settings(**{field.name: values[field.name].value for field in dataclasses.fields(Settings)})
+    results = {"machine": machine(), "settings": dataclasses.asdict(settings), "sections": {}}
+    print("  ".join(f"{key} {value}" for key, value in results["machine"].items()), flush=True)
+    for name in values.only:
+        table = SECTIONS[name](settings)
+        print(show(name, table), flush=True)
+        results["sections"][name] = {**table._asdict(), "rows": [row._asdict() for row in table.rows]}
+        if values.out:
+            pathlib.Path(values.out).write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,159 @@
+"""The PyTorch side of the benchmark: the standard VAE, its training step, and patching with forward hooks.
+
+Used from experiments/benchmark.py in a process of its own, whose state is the globals at the end: beside a
+running XLA, PyTorch would have another allocator state and other threads than its users have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from causalvae import layers
+
+# Sites of the standard network in forward order.
+ENCODER_SITES = ("encoder/conv0", "encoder/conv1", "encoder/conv2", "encoder/conv3", "encoder/dense")
+LATENT_SITES = ("latent/mean", "latent/log_variance", "latent/z")
+DECODER_SITES = (
+    "decoder/dense0", "decoder/dense1", "decoder/conv0", "decoder/conv1", "decoder/conv2", "decoder/logits",
+)  # fmt: skip
+
+
+class Permute(nn.Module):
+    """Axes in another order."""
+
+    def __init__(self, *axes: int):
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(self.axes)
+
+
+class StandardVAE(nn.Module):
+    """The standard network, with the same units in the same order as ours. Images NCHW."""
+
+    def __init__(self, colours: int = 3, latents: int = 10):
+        super().__init__()
+        down = [nn.Conv2d(i, o, 4, 2, 1) for i, o in ((colours, 32), (32, 32), (32, 64), (64, 64))]
+        up = [nn.ConvTranspose2d(i, o, 4, 2, 1) for i, o in ((64, 64), (64, 32), (32, 32), (32, colours))]
+        self.weighted = dict(zip(ENCODER_SITES, [*down, nn.Linear(1024, 256)], strict=True))
+        self.weighted |= {site: nn.Linear(256, latents) for site in LATENT_SITES[:2]}
+        dense = [nn.Linear(latents, 256), nn.Linear(256, 1024)]
+        self.weighted |= dict(zip(DECODER_SITES, [*dense, *up], strict=True))
+        # What a site holds is the output of its module here: of the ReLU where there is one.
+        rectified = (*ENCODER_SITES, *DECODER_SITES[:-1])
+        self.sites = {**self.weighted, **{site: nn.ReLU() for site in rectified}, "latent/z": nn.Identity()}
+        flatten = nn.Sequential(Permute(0, 2, 3, 1), nn.Flatten())  # rows, columns, channels: our order
+        unflatten = nn.Sequential(nn.Unflatten(1, (4, 4, 64)), Permute(0, 3, 1, 2))
+        self.encoder = self._chain(ENCODER_SITES, {"encoder/dense": flatten})
+        self.mean, self.log_variance = self.weighted["latent/mean"], self.weighted["latent/log_variance"]
+        self.z = self.sites["latent/z"]
+        self.decoder = self._chain(DECODER_SITES, {"decoder/conv0": unflatten})
+
+    def _chain(self, sites: Sequence[str], before: Mapping[str, nn.Module]) -> nn.Sequential:
+        modules = []
+        for site in sites:
+            modules += [before[site]] if site in before else []
+            modules += [self.weighted[site]]
+            modules += [self.sites[site]] if self.sites[site] is not self.weighted[site] else []
+        return nn.Sequential(*modules)
+
+    def forward(self, x: torch.Tensor, noise: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(logits, mean, log-variance)."""
+        h = self.encoder(x)
+        mean, log_variance = self.mean(h), self.log_variance(h)
+        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean) if noise else mean
+        return self.decoder(self.z(z)), mean, log_variance
+
+    @torch.no_grad()
+    def load(self, params: Mapping[str, Any]) -> None:
+        """Takes over parameters of ours (a plain dict of numpy arrays)."""
+        for site, module in self.weighted.items():
+            group, name = site.split("/")
+            source = params["encoder" if group == "latent" else group][name]
+            convert = {
+                nn.Conv2d: layers.down_kernel_to_torch,
+                nn.ConvTranspose2d: layers.up_kernel_to_torch,
+                nn.Linear: np.transpose,
+            }[type(module)]
+            module.weight.copy_(torch.from_numpy(np.ascontiguousarray(convert(source["kernel"]))))
+            module.bias.copy_(torch.from_numpy(np.array(source["bias"])))
+
+
+def negative_elbo(network: StandardVAE, images: torch.Tensor, noise: bool = True) -> torch.Tensor:
+    """Bernoulli reconstruction summed over pixels + KL, averaged over the batch, in nats."""
+    logits, mean, log_variance = network(images, noise)
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, images, reduction="sum")
+    kl = 0.5 * (mean**2 + log_variance.exp() - log_variance - 1)
+    return entropy / images.shape[0] + kl.sum(dim=1).mean()
+
+
+# --- what the benchmark calls in the other process -------------------------------------------------------
+
+networks: dict[bool, StandardVAE] = {}  # by channels_last
+optimizers: dict[bool, torch.optim.Optimizer] = {}
+stored: dict[bool, torch.Tensor] = {}  # uint8 images
+
+
+def prepare(threads: int, params: Mapping[str, Any], images: np.ndarray) -> None:
+    """The same parameters and the same stored images [N, H, W, C] uint8 as the other side has."""
+    torch.set_num_threads(threads)
+    for channels_last in (False, True):
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        network = StandardVAE(images.shape[3], params["decoder"]["dense0"]["kernel"].shape[0])
+        network.load(params)
+        networks[channels_last] = network.to(memory_format=layout)
+        optimizers[channels_last] = torch.optim.Adam(network.parameters(), lr=1e-4)
+        stored[channels_last] = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+
+
+def train(channels_last: bool, batch_size: int, steps: int) -> float:
+    """`steps` training steps; the last loss."""
+    network, optimizer, images = networks[channels_last], optimizers[channels_last], stored[channels_last]
+    for _ in range(steps):
+        batch = images[torch.randint(images.shape[0], (batch_size,))].float() / 255
+        optimizer.zero_grad()
+        loss = negative_elbo(network, batch)
+        loss.backward()
+        optimizer.step()
+    return loss.item()
+
+
+@torch.no_grad()
+def patch_sweep(x: np.ndarray, x_source: np.ndarray, units: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """site -> mean change of the image [units] when one unit comes from the source run: a loop with hooks."""
+    network = networks[False]
+    x, x_source = (torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() for images in (x, x_source))
+    base = torch.sigmoid(network(x, noise=False)[0])
+    changes = {}
+    for site, indices in units.items():
+        source = _captured(network, site, x_source)
+        changes[site] = np.array([_patched_change(network, site, unit, source, x, base) for unit in indices])
+    return changes
+
+
+def _captured(network: StandardVAE, site: str, x: torch.Tensor) -> torch.Tensor:
+    kept = []
+    hook = network.sites[site].register_forward_hook(lambda module, inputs, output: kept.append(output))
+    network(x, noise=False)
+    hook.remove()
+    return kept[0]
+
+
+def _patched_change(
+    network: StandardVAE, site: str, unit: int, source: torch.Tensor, x: torch.Tensor, base: torch.Tensor
+) -> float:
+    def replace(module, inputs, output):
+        output = output.clone()
+        output[:, unit] = source[:, unit]
+        return output
+
+    hook = network.sites[site].register_forward_hook(replace)
+    image = torch.sigmoid(network(x, noise=False)[0])
+    hook.remove()
+    return torch.linalg.vector_norm((image - base).flatten(1), dim=1).mean().item()
