@@ -9,7 +9,6 @@ Lengths are in units of a tenth of the room's half-width; z points up; the room'
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -30,24 +29,25 @@ FLOOR, BACK_WALL, SIDE_WALL, SKY = range(4)  # materials; reflectances are in th
 class Scene(NamedTuple):
     """Everything that was fitted. Fields may be traced, so that a scene can be fitted by any optimiser."""
 
-    focal_length: float = 78.257  # px
+    focal_length: float = 78.8802  # px
     camera_distance: float = 10.0  # from the room's centre, around which the camera turns
-    camera_height: float = 1.827
-    camera_pitch: float = -0.019  # radians, downwards
-    max_yaw: float = math.pi / 6  # radians; orientation 0 is -max_yaw, 14 is +max_yaw
-    side_wall: float = 10.28  # |x| of the left and right walls
-    back_wall: float = 10.28  # y of the back wall
-    wall_height: float = 5.932
-    object_distance: float = 7.221  # from the camera, on its axis
-    radius: tuple[float, ...] = (0.661, 0.698, 0.824, 0.598)  # at scale 0; for the cube half a side
-    height: tuple[float, ...] = (1.37, 1.466, 1.648, 2.531)  # at scale 0
-    growth: float = 0.669  # of the object from first to last scale
-    key_light: tuple[float, ...] = (-5.166, -1.048, 22.21)  # a spot that points straight down; casts the shadow
-    spot: float = 7.5  # exponent of its cone
-    ambient: float = 0.301
-    diffuse: tuple[float, ...] = (0.86, 0.35)  # of the key light and of one at the camera
-    specular: tuple[float, ...] = (0.115, 0.004)  # white, on the object only
-    reflectance: tuple[float, ...] = (1.0, 1.396, 1.1, 1.461)  # floor, back wall, side wall, object
+    camera_height: float = 1.9047
+    camera_pitch: float = -0.0145  # radians, downwards
+    max_yaw: float = 0.5354  # radians; orientation 0 is -max_yaw, 14 is +max_yaw
+    side_wall: float = 10.4255  # |x| of the left and right walls
+    back_wall: float = 10.4446  # y of the back wall
+    wall_height: float = 5.9133
+    object_distance: float = 7.5517  # from the camera, on its axis
+    radius: tuple[float, ...] = (0.6954, 0.7395, 0.8485, 0.6407)  # at scale 0; for the cube half a side
+    height: tuple[float, ...] = (1.4033, 1.5089, 1.648, 2.5955)  # at scale 0
+    growth: float = 0.6677  # of the object from first to last scale
+    key_light: tuple[float, ...] = (-4.9795, -0.6548, 22.7311)  # a spot; it casts the shadow
+    target: tuple[float, ...] = (-5.0666, 0.4402, 0.0)  # what the spot points at
+    spot: float = 9.4854  # exponent of its cone
+    ambient: float = 0.3087
+    diffuse: tuple[float, ...] = (0.892, 0.4157)  # of the key light and of one at the camera
+    specular: tuple[float, ...] = (0.1453, 0.0036)  # white, on the object only
+    reflectance: tuple[float, ...] = (1.0, 1.2749, 1.0169, 1.3298)  # floor, back wall, side wall, object
 
 
 class Ray(NamedTuple):
@@ -112,7 +112,7 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 
 
 def layers(scene: Scene, scale: jax.Array, shape: jax.Array, orientation: Any) -> tuple[jax.Array, ...]:
-    """One view, filtered from each pixel's rays: two arrays [4, 64, 64], in the order that `trace` returns."""
+    """One view, filtered from each pixel's rays: two arrays [4, 64, 64], in the order of `trace`."""
     steps = ((jnp.arange(CANVAS * SUPERSAMPLE) + 0.5) / SUPERSAMPLE - CANVAS / 2) / scene.focal_length
 
     def pixel(down: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -164,7 +164,9 @@ def trace(scene: Scene, scale: Any, shape: Any, ray: Ray, place: jax.Array) -> t
     floor = (material == FLOOR).astype(jnp.float32)
     wall = ((material == BACK_WALL) | (material == SIDE_WALL)).astype(jnp.float32)
     reflectance = jnp.asarray(scene.reflectance)
-    shade = diffuse * reflectance[jnp.minimum(material, SIDE_WALL)]
+    along = jnp.where(material == SIDE_WALL, on_room[1], on_room[0])
+    texture = jnp.where(wall > 0, wall_texture(along, on_room[2], scene.wall_height), 1.0)
+    shade = diffuse * reflectance[jnp.minimum(material, SIDE_WALL)] * texture
     return (
         jnp.stack([floor, floor * shade, wall, wall * shade]),
         jnp.stack([covered, covered * object_diffuse * reflectance[-1], covered * highlight, lit]),
@@ -185,6 +187,15 @@ def hit_room(scene: Scene, ray: Ray) -> tuple[Hit, jax.Array]:
     return Hit(distance, jnp.where(is_floor, UP, facing_wall)), material
 
 
+def wall_texture(along: jax.Array, up: jax.Array, tile: Any) -> jax.Array:
+    """Factor on a wall's brightness: faint hexagons, and one slanting dark blotch per square tile."""
+    u, v, turn = along / tile, up / tile, 2 * jnp.pi
+    waves = jnp.cos(turn * (5 * u + 8 * v)) + jnp.cos(turn * (5 * u - 8 * v)) + jnp.cos(turn * 10 * u) / 2
+    u, v = jnp.mod(u - 0.08 + 0.5, 1) - 0.5, v - 0.49
+    length, width = (0.6 * u - 0.8 * v) / 0.21, (0.8 * u + 0.6 * v) / 0.083
+    return 1 + 0.012 * waves - 0.06 * jnp.exp(-(length**4) - width**4)
+
+
 def hit_object(scene: Scene, scale: jax.Array, shape: jax.Array, ray: Ray) -> Hit:
     """The object, standing at the origin of the ray's coordinates and turned with the room."""
     size = 1 + scene.growth * scale / 7
@@ -197,8 +208,10 @@ def shading(scene: Scene, point: jax.Array, normal: jax.Array, eye: jax.Array) -
 
     As in fixed-function OpenGL with no shininess, a highlight is all or nothing: what faces a light has it.
     """
-    rays = [_unit(light - point) for light in (jnp.asarray(scene.key_light), eye)]
-    cone = (jnp.maximum(rays[0][2], 1e-3) ** scene.spot, 1.0)
+    key_light = jnp.asarray(scene.key_light)
+    rays = [_unit(light - point) for light in (key_light, eye)]
+    off_axis = jnp.sum(rays[0] * _unit(key_light - jnp.asarray(scene.target)))
+    cone = (jnp.maximum(off_axis, 1e-3) ** scene.spot, 1.0)
     cosines = [jnp.maximum(jnp.sum(normal * ray), 0.0) for ray in rays]
     diffuse = [a * b * c for a, b, c in zip(scene.diffuse, cone, cosines, strict=True)]
     highlight = [a * b * (c > 0) for a, b, c in zip(scene.specular, cone, cosines, strict=True)]
