@@ -110,23 +110,25 @@ class Entries(engine.Groups):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _knock_out(forward, chunk, params, x, numbers):
-    capture = engine.sites_until(engine.model_sites(forward, params, x), (SITE,))
     num_books, num_codes, _ = params["codebook"].shape
     groups = Entries({SITE: numbers}, num_codes=num_codes, shared=num_books == 1)
 
     def block(x, valid):
-        base = engine.run_rows(forward, capture, params, x, None, {})
-        codes = base.activations[SITE]
+        base, finite = engine.end_run(forward, params, x, None)
+        codes, image = base.activations[SITE], engine.image_of(base.outputs)
         second = next_nearest(base.activations["latent/z"], codes, params["codebook"])
-        image = engine.image_of(base.outputs)
-        change = engine.sweep(
-            forward, (), params, x, None, base, {SITE: second}, groups, _image_change, image, chunk
-        )
+        patched = engine.patched_runs(x, None, base, {SITE: second})
+        start = engine.captured(base, ())
+        change = engine.sweep(forward, (), chunk, params, patched, groups, _image_change, start, image)
         used = groups.total(SITE, codes, jnp.ones(codes.shape)) > 0
         weight = valid.astype(change.dtype)
-        return change @ weight, used.astype(change.dtype) @ weight, engine.all_finite(base.activations)
+        return change @ weight, used.astype(change.dtype) @ weight, finite
 
-    change, used, finite = engine.in_blocks(block, x, chunk)
+    return engine.in_blocks(block, x, chunk, _sums)
+
+
+def _sums(blocks, num: int):
+    change, used, finite = blocks
     return jnp.sum(change, axis=0), jnp.sum(used, axis=0), finite
 
 

@@ -160,7 +160,7 @@ def _groups_of_masks(shapes: Mapping[str, Any], masks: Mapping[str, Any]) -> Gro
     return Groups({site: jnp.asarray(mask, bool) for site, mask in masks.items()}, "mask")
 
 
-# --- the sweep -------------------------------------------------------------------------------------------
+# --- runs ------------------------------------------------------------------------------------------------
 
 
 def run_rows(
@@ -169,7 +169,7 @@ def run_rows(
     params: PyTree,
     x: jax.Array,
     keys: jax.Array | None,
-    edits: Mapping,
+    edits: Mapping[str, tuple],
 ) -> Run:
     """A run whose row n has its own noise, from keys[n]; without keys, the posterior mean.
 
@@ -186,84 +186,156 @@ def run_rows(
     return Run(*jax.vmap(one)((x, keys, edits)))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def end_run(
+    forward: Callable, params: PyTree, x: jax.Array, keys: jax.Array | None
+) -> tuple[Run, Activations]:
+    """The unpatched run with every site captured, and site -> whether all of it is finite.
+
+    One program, which sweeps at all sites share.
+    """
+    run = run_rows(forward, ("*",), params, x, keys, {})
+    finite = Activations((site, jnp.all(jnp.isfinite(value))) for site, value in run.activations.items())
+    return run, finite
+
+
+def end_runs(forward, params, x, x_source, keys) -> tuple[Run, Run, Activations]:
+    """The runs of both ends of pairs, with the same noise for the two of a pair, and which sites are
+    finite.
+    """
+    base, finite = end_run(forward, params, x, keys)
+    source, source_finite = end_run(forward, params, x_source, keys)
+    return base, source, Activations((site, flag & source_finite[site]) for site, flag in finite.items())
+
+
+def captured(run: Run, sites: Collection[str]) -> Run:
+    """The run with the activations of `sites` only."""
+    return Run(run.outputs, Activations((s, a) for s, a in run.activations.items() if s in sites))
+
+
+def before(run: Run, patched: Collection[str]) -> dict[str, jax.Array]:
+    """The activations that no patch can change: all up to and with the first patched site."""
+    first = min(list(run.activations).index(site) for site in patched)
+    return dict(list(run.activations.items())[: first + 1])
+
+
+# --- the sweep -------------------------------------------------------------------------------------------
+
+
+class Patched(NamedTuple):
+    """The runs that a sweep patches, and what with. P rows, one for each pair."""
+
+    x: jax.Array  # [P, ...]
+    keys: jax.Array | None  # [P]
+    fixed: dict[str, jax.Array]  # site -> [P, ...]: see `before`
+    base: dict[str, jax.Array]  # patched site -> its activation in the unpatched run [P, ...]
+    replacement: dict[str, jax.Array]  # patched site -> [P, ...]
+
+
+def patched_runs(
+    x: jax.Array, keys: jax.Array | None, run: Run, replacement: Mapping[str, jax.Array]
+) -> Patched:
+    """`run`, of x, with the activations of some sites to be replaced."""
+    base = {site: run.activations[site] for site in replacement}
+    return Patched(x, keys, before(run, replacement), base, dict(replacement))
+
+
 def sweep(
     forward: Callable,
     capture: tuple[str, ...],
+    chunk: int,
     params: PyTree,
-    x: jax.Array,
-    keys: jax.Array | None,
-    base: Run,
-    replacements: Mapping[str, jax.Array],
+    patched: Patched,
     groups: Groups,
     measure: Callable[[Run, PyTree], PyTree],
+    unpatched: Run,
     references: PyTree,
-    chunk: int,
 ) -> PyTree:
     """Every group of units replaced, in every pair: measure(run, references) -> pytree of [G, P, ...].
 
-    x [P, ...] and base: the runs that are patched, with the activations of every site up to the first patched
-    one. replacements: site -> [P, ...]. references: pytree of [P, ...] that `measure` sees row by row, beside
-    the patched run. measure: a run and references of C rows -> pytree of [C, ...].
+    measure: a run, with the activations that `capture` names, and references, of C rows -> pytree of [C,
+        ...].
+    unpatched: the run without a patch, as `measure` would see it. references: pytree of [P, ...].
     """
-    pairs, num_groups = x.shape[0], groups.size
+    pairs, num_groups = patched.x.shape[0], groups.size
     total = num_groups * pairs
-    fixed = start(base.activations, replacements)
-    changed = sum(
-        groups.total(site, base.activations[site], (value != base.activations[site]).astype(jnp.float32))
-        for site, value in replacements.items()
-    )
-    changed = changed > 0
-    items = jnp.nonzero(changed.reshape(-1), size=total, fill_value=total)[0]
+    items, count = _changed_items(patched, groups)
     chunk = min(chunk, total)
     items = jnp.concatenate([items, jnp.full((-total % chunk,), total, items.dtype)])
 
     def step(i, results):
         item = jax.lax.dynamic_slice(items, (i * chunk,), (chunk,))
         group, pair = jnp.minimum(item // pairs, num_groups - 1), item % pairs
-        edits = {site: (patch(value[pair]),) for site, value in fixed.items()}
-        for site, value in replacements.items():
-            mask = groups.select(site, group, base.activations[site][pair])
-            edits[site] = (*edits.get(site, ()), patch(value[pair], mask))
-        run = run_rows(forward, capture, params, x[pair], None if keys is None else keys[pair], edits)
-        measured = measure(run, _rows(references, pair))
+        x, keys, fixed, base, replacement = _rows(patched, pair)
+        edits = {site: (patch(value),) for site, value in fixed.items()}
+        for site, value in replacement.items():
+            edits[site] = (*edits.get(site, ()), patch(value, groups.select(site, group, base[site])))
+        measured = measure(run_rows(forward, capture, params, x, keys, edits), _rows(references, pair))
         return jax.tree.map(lambda r, m: r.at[item].set(m, mode="drop"), results, measured)
 
-    unchanged = measure(captured(base, capture), references)
-    results = jax.tree.map(lambda u: jnp.tile(u, (num_groups,) + (1,) * (u.ndim - 1)), unchanged)
-    steps = (jnp.sum(changed) + chunk - 1) // chunk
-    results = jax.lax.fori_loop(0, steps, step, results)
+    results = measure(unpatched, references)
+    results = jax.tree.map(lambda u: jnp.tile(u, (num_groups,) + (1,) * (u.ndim - 1)), results)
+    results = jax.lax.fori_loop(0, (count + chunk - 1) // chunk, step, results)
     return jax.tree.map(lambda r: r.reshape(num_groups, pairs, *r.shape[1:]), results)
 
 
-def start(activations: Activations, patched: Collection[str]) -> dict[str, jax.Array]:
-    """The base run's activations that no patch can change: all up to and with the first patched site."""
-    first = min(list(activations).index(site) for site in patched)
-    return dict(list(activations.items())[: first + 1])
+def _changed_items(patched: Patched, groups: Groups) -> tuple[jax.Array, jax.Array]:
+    """The (group, pair) items, numbered g P + p, whose replacement changes anything, first; and how many."""
+    changed = sum(
+        groups.total(site, base, (base != patched.replacement[site]).astype(jnp.float32))
+        for site, base in patched.base.items()
+    )
+    changed = changed.reshape(-1) > 0
+    return jnp.nonzero(changed, size=changed.size, fill_value=changed.size)[0], jnp.sum(changed)
 
 
 def _rows(tree: PyTree, rows: jax.Array) -> PyTree:
     return jax.tree.map(lambda a: a[rows], tree)
 
 
-def captured(run: Run, sites: Sequence[str]) -> Run:
-    """The run with the activations of `sites` only."""
-    return Run(run.outputs, Activations((site, run.activations[site]) for site in sites))
+def in_blocks(
+    function: Callable[[PyTree, jax.Array], PyTree],
+    rows: PyTree,
+    block: int,
+    finish: Callable[[PyTree, int], PyTree],
+) -> PyTree:
+    """finish(results [blocks, ...], N) of function(rows [P, ...], valid [P]) over blocks of P = `block` rows.
 
-
-def in_blocks(function: Callable[[PyTree, jax.Array], PyTree], rows: PyTree, block: int) -> PyTree:
-    """function(rows [P, ...], valid [P]) of blocks of P = `block` rows, one after the other: [blocks, ...].
-
-    The last block is filled up with the first rows, whose `valid` is False.
+    The last block is filled up with the first rows, whose `valid` is False. Outside jit the blocks are a
+    Python loop, so that the programs which `function` calls are shared with other callers; inside jit, one
+    of XLA's. `finish` is a module-level function.
     """
     num = jax.tree.leaves(rows)[0].shape[0]
     block = min(block, num)
-    blocks = -(-num // block)
-    index = jnp.arange(blocks * block)
-    valid = (index < num).reshape(blocks, block)
-    index = (index % num).reshape(blocks, block)
-    if blocks == 1:
-        return jax.tree.map(lambda a: a[None], function(rows, valid[0]))
-    return jax.lax.map(lambda b: function(_rows(rows, b[0]), b[1]), (index, valid))
+    index = np.arange(-(-num // block) * block).reshape(-1, block)
+    valid, index = index < num, index % num
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(rows)) and len(index) > 1:
+        blocks = jnp.asarray(index), jnp.asarray(valid)
+        return finish(jax.lax.map(lambda b: function(_rows(rows, b[0]), b[1]), blocks), num)
+    if len(index) == 1:
+        return _finish(finish, num, [function(rows, jnp.asarray(valid[0]))])
+    results = [function(_rows(rows, i), jnp.asarray(v)) for i, v in zip(index, valid, strict=True)]
+    return _finish(finish, num, results)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _finish(finish, num, blocks):
+    return finish(jax.tree.map(lambda *results: jnp.stack(results), *blocks), num)
+
+
+def keep(results: PyTree, num: int) -> PyTree:
+    """A `finish` that leaves the blocks as they are."""
+    return results
+
+
+def merge_pairs(results: PyTree, num: int) -> PyTree:
+    """[blocks, G, P, ...] -> [G, num, ...]: the blocks' pairs end to end, without the filling."""
+
+    def merge(blocks):
+        blocks = jnp.moveaxis(blocks, 0, 1)
+        return blocks.reshape(blocks.shape[0], -1, *blocks.shape[3:])[:, :num]
+
+    return jax.tree.map(merge, results)
 
 
 # --- small things that all share -------------------------------------------------------------------------
@@ -306,28 +378,12 @@ def row_keys(key: jax.Array | None, num: int) -> jax.Array | None:
     return None if key is None else jax.random.split(key, num)
 
 
-def sites_until(shapes: Mapping[str, Any], sites: Sequence[str]) -> tuple[str, ...]:
-    """All sites of the forward pass up to the last of `sites`."""
-    order = list(shapes)
-    return tuple(order[: max(order.index(site) for site in sites) + 1])
-
-
 def model_sites(model: Any, params: PyTree, x: jax.Array) -> Activations:
     """site -> shape of one pair's activation, in forward order; ValueError if the model has no sites."""
     shapes = site_shapes(model, params, x)
     if not shapes:
         raise ValueError("this model passes no activation through its tap: it has no site to intervene on")
     return shapes
-
-
-def all_finite(activations: Activations) -> Activations:
-    """site -> whether all its activations are finite."""
-    return Activations((site, jnp.all(jnp.isfinite(value))) for site, value in activations.items())
-
-
-def both(first: Mapping[str, jax.Array], second: Mapping[str, jax.Array]) -> Activations:
-    """site -> both flags."""
-    return Activations((site, flag & second[site]) for site, flag in first.items())
 
 
 def check_finite(finite: Mapping[str, Any]) -> None:

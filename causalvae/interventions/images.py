@@ -44,7 +44,7 @@ class Occlude:
         height, width = image_shape[:2]
         if not 1 <= self.size <= min(height, width) or self.stride < 1:
             raise ValueError(
-                f"a window of {self.size} px every {self.stride} px does not fit an image of {height} x {width}"
+                f"a window of {self.size} px every {self.stride} px does not fit images of {height} x {width}"
             )
         return (height - self.size) // self.stride + 1, (width - self.size) // self.stride + 1
 
@@ -148,8 +148,7 @@ def _manipulate(manipulation, chunk, encode, x, key):
         changes = jax.lax.map(several, padded.reshape(-1, at_once))
         return changes.reshape(-1, *base.shape)[:variants]
 
-    changes = engine.in_blocks(block, x, chunk)  # [blocks, V, P, d]
-    return jnp.moveaxis(changes, 0, 1).reshape(variants, -1, changes.shape[-1])[:, : x.shape[0]]
+    return engine.in_blocks(block, x, chunk, engine.merge_pairs)
 
 
 def saliency_maps(

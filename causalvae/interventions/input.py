@@ -226,20 +226,25 @@ def _factor_effects(function, dataset, factors, changed, owner, key, scale):
     num_factors = dataset.num_factors
     count = jax.ops.segment_sum(counts, owner, num_factors)[:, None]
     if scale is None:
-        # Over the manipulated images, not x alone: a unit silent in a small sample of x may well answer to a factor.
-        first, second = (jax.tree.map(lambda m, i=i: jnp.mean(m[:, i], axis=0), moments) for i in (0, 1))
-        scale = jax.tree.map(lambda a, b: jnp.sqrt(jnp.maximum(b - a**2, 0.0)), first, second)
+        scale = jax.tree.map(_standard_deviation, moments, base)
 
     def normalise(total, scale):
         mean = jax.ops.segment_sum(total, owner, num_factors) / jnp.where(count > 0, count, jnp.nan)
-        # Where nothing moves at all the answer is 0; what moves has a standard deviation above rounding error.
         return jnp.where(mean == 0, 0.0, mean / jnp.maximum(scale, 1e-12)[None])
 
     return jax.tree.map(normalise, totals, scale)
 
 
+def _standard_deviation(moments: jax.Array, base: jax.Array) -> jax.Array:
+    """[units], over the manipulated images and not x alone: a unit silent in a few x may answer to a factor.
+    Not below the rounding error of its values, so that a constant unit has no effect. moments [E, 2, units]."""
+    first, second = jnp.mean(moments, axis=0)
+    rounding = 1e-6 * jnp.max(jnp.abs(base), axis=tuple(range(base.ndim - 1)))
+    return jnp.maximum(jnp.sqrt(jnp.maximum(second - first**2, 0.0)), rounding)
+
+
 def _moments(now: jax.Array, base: jax.Array) -> jax.Array:
-    """[2, units]: mean and mean square of [N, ..., units] around the base's mean, which keeps float32 exact enough."""
+    """[2, units]: mean and mean square of [N, ..., units] about the base's mean (for float32's sake)."""
     rows = tuple(range(now.ndim - 1))
     centred = now - jnp.mean(base, axis=rows, keepdims=True)
     return jnp.stack([jnp.mean(centred, axis=rows), jnp.mean(centred**2, axis=rows)])

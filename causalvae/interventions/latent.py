@@ -223,7 +223,7 @@ def _perturb(responses, chunk, decode, encode, z, values, scale, chosen):
         stacked = jax.lax.map(pairs, padded.reshape(-1, at_once))
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: latent.shape[0]], stacked)
 
-    blocks = engine.in_blocks(block, (z, jnp.moveaxis(values, 0, 1)), chunk)
+    blocks = engine.in_blocks(block, (z, jnp.moveaxis(values, 0, 1)), chunk, engine.keep)
     shape = (chosen.shape[0], num_values)
     return [_collect(name, result, shape, num) for name, result in zip(responses, blocks, strict=True)]
 

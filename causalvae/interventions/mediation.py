@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from causalvae.interventions import engine, patching
+from causalvae.interventions import engine
 from causalvae.interventions.engine import Run
 from causalvae.interventions.input import Pairs
 from causalvae.sites import check_site
@@ -121,50 +121,47 @@ def mediate(
     forward, keys = getattr(model, "forward", model), engine.row_keys(key, x.shape[0])
     outcome = engine.as_pytree(outcome)
     check_outcome(forward, capture, params, x, outcome)
-    mediation, finite = _mediate(
-        forward, capture, engine.check_chunk(chunk), params, x, x_source, keys, groups, outcome
-    )
+    chunk = engine.check_chunk(chunk)
+
+    def block(rows, valid):
+        x, x_source, keys = rows
+        base, source, finite = engine.end_runs(forward, params, x, x_source, keys)
+        ends = engine.captured(base, capture), engine.captured(source, capture)
+
+        def patched(x, run, other):  # outcomes [G, P] of `run` with each group taken from `other`
+            runs = engine.patched_runs(x, keys, run, {s: other.activations[s] for s in groups.selectors})
+            start = engine.captured(run, capture)
+            return patched_outcomes(forward, capture, chunk, params, runs, groups, outcome, start, ends)
+
+        at_ends = end_outcomes(outcome, ends)
+        return (*at_ends, patched(x, base, source), patched(x_source, source, base)), finite
+
+    mediation, finite = engine.in_blocks(block, (x, x_source, keys), chunk, _effects)
     engine.check_finite(finite)
     return mediation
 
 
+def _effects(blocks, num: int):
+    (*outcomes, finite) = *blocks[0], blocks[1]
+    outcomes[:2] = (y[:, None] for y in outcomes[:2])
+    at_base, at_source, indirect, direct = engine.merge_pairs(outcomes, num)
+    total, indirect, direct = at_source - at_base, indirect - at_base, direct - at_base
+    return Mediation(total[0], direct, indirect, total - direct - indirect), finite
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _mediate(forward, capture, chunk, params, x, x_source, keys, groups, outcome):
-    sites = tuple(groups.selectors)
-    needed = engine.sites_until(engine.model_sites(forward, params, x), sites)
-    everything = (*needed, *(site for site in capture if site not in needed))
+def patched_outcomes(forward, capture, chunk, params, patched, groups, outcome, unpatched, ends) -> jax.Array:
+    """The outcome [G, P] of one block of runs with each group of units replaced. ends: the runs of x and
+    x'.
+    """
+    measure = functools.partial(outcome_of_references, outcome)
+    return engine.sweep(forward, capture, chunk, params, patched, groups, measure, unpatched, ends)
 
-    def block(rows, valid):
-        x, x_source, keys = rows
-        base, source = patching.run_both(forward, everything, params, x, x_source, keys)
-        ends = engine.captured(base, capture), engine.captured(source, capture)
 
-        def effects(x, run, other):  # outcomes [G, P] of `run` with each group taken from `other`
-            values = {site: other.activations[site] for site in sites}
-            return engine.sweep(
-                forward,
-                capture,
-                params,
-                x,
-                keys,
-                run,
-                values,
-                groups,
-                functools.partial(outcome_of_references, outcome),
-                ends,
-                chunk,
-            )
-
-        at_base, at_source = outcome(ends[0], *ends), outcome(ends[1], *ends)
-        total = at_source - at_base
-        indirect = effects(x, base, source) - at_base[None]
-        direct = effects(x_source, source, base) - at_base[None]
-        finite = engine.both(engine.all_finite(base.activations), engine.all_finite(source.activations))
-        return Mediation(total[None], direct, indirect, total[None] - direct - indirect), finite
-
-    mediation, finite = engine.in_blocks(block, (x, x_source, keys), chunk)
-    mediation = jax.tree.map(lambda e: patching.merge_blocks(e, x.shape[0]), mediation)
-    return mediation._replace(total=mediation.total[0]), finite
+@jax.jit
+def end_outcomes(outcome, ends: tuple[Run, Run]) -> tuple[jax.Array, jax.Array]:
+    """The outcome [P] of the runs of x and of x'."""
+    return outcome(ends[0], *ends), outcome(ends[1], *ends)
 
 
 def outcome_of_references(outcome: Callable, run: Run, ends: tuple[Run, Run]) -> jax.Array:

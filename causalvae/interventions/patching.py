@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from causalvae.interventions import engine
 from causalvae.interventions.engine import Groups, Run
+from causalvae.sites import Activations
 
 PyTree = Any
 MODES = ("interchange", "zero", "mean", "resample")
@@ -75,36 +76,37 @@ def patch_effects(
     forward, keys = getattr(model, "forward", model), engine.row_keys(key, x.shape[0])
     chunk = engine.check_chunk(chunk)
     mode = "interchange" if mode == "resample" else mode
-    effects, finite = _patch_effects(forward, mode, chunk, per_pair, params, x, x_source, keys, groups)
+    mean = (
+        _mean_activations(forward, tuple(groups.selectors), params, x, keys, chunk)
+        if mode == "mean"
+        else None
+    )
+
+    def block(rows, valid):
+        x, x_source, keys = rows
+        base, source, finite = engine.end_runs(forward, params, x, x_source, keys)
+        patched = engine.patched_runs(x, keys, base, {s: source.activations[s] for s in groups.selectors})
+        outputs = base.outputs, source.outputs
+        return _patch(forward, mode, chunk, per_pair, params, patched, groups, mean, outputs, valid), finite
+
+    finish = _pairs if per_pair else _means
+    effects, finite = engine.in_blocks(block, (x, x_source, keys), chunk, finish)
     engine.check_finite(finite)
     return effects
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _patch_effects(forward, mode, chunk, per_pair, params, x, x_source, keys, groups: Groups):
-    sites = tuple(groups.selectors)
-    capture = engine.sites_until(engine.model_sites(forward, params, x), sites)
-    mean = mean_activations(forward, sites, params, x, keys, chunk) if mode == "mean" else None
-
-    def block(rows, valid):
-        x, x_source, keys = rows
-        base, source = run_both(forward, capture, params, x, x_source, keys)
-        replacements = {
-            s: replacement(mode, s, base.activations[s], source.activations[s], mean) for s in sites
-        }
-        references = tuple((engine.image_of(r.outputs), engine.latent_of(r.outputs)) for r in (base, source))
-        effects = engine.sweep(
-            forward, (), params, x, keys, base, replacements, groups, _measure, references, chunk
-        )
-        finite = engine.both(engine.all_finite(base.activations), engine.all_finite(source.activations))
-        return (effects if per_pair else _total(effects, valid)), finite
-
-    effects, finite = engine.in_blocks(block, (x, x_source, keys), chunk)
-    if per_pair:
-        return jax.tree.map(lambda e: merge_blocks(e, x.shape[0]), effects), finite
-    sums, counts = jax.tree.map(lambda e: jnp.sum(e, axis=0), effects)
-    means = jax.tree.map(lambda s, c: s / jnp.where(c > 0, c, jnp.nan), sums, counts)
-    return means, finite
+def _patch(forward, mode, chunk, per_pair, params, patched, groups: Groups, mean, outputs, valid):
+    """Effects of one block of pairs: [G, P, ...], or sums over the valid pairs with their counts."""
+    replacement = {
+        site: _replacement(mode, site, patched.base[site], value, mean)
+        for site, value in patched.replacement.items()
+    }
+    references = tuple((engine.image_of(o), engine.latent_of(o)) for o in outputs)
+    patched = patched._replace(replacement=replacement)
+    unpatched = Run(outputs[0], Activations())
+    effects = engine.sweep(forward, (), chunk, params, patched, groups, _measure, unpatched, references)
+    return effects if per_pair else _total(effects, valid)
 
 
 def _measure(run: Run, references) -> PatchEffects:
@@ -116,9 +118,8 @@ def _measure(run: Run, references) -> PatchEffects:
     remaining, whole = distance(image, source_image), distance(base_image, source_image)
     recovery = 1 - remaining / jnp.where(whole > 0, whole, jnp.nan)
     change = jnp.abs(latent - base_latent)
-    return PatchEffects(
-        distance(image, base_image), jnp.mean(change, axis=tuple(range(1, change.ndim - 1))), recovery
-    )
+    change = jnp.mean(change, axis=tuple(range(1, change.ndim - 1)))
+    return PatchEffects(distance(image, base_image), change, recovery)
 
 
 def _total(effects: PatchEffects, valid: jax.Array) -> tuple[PatchEffects, PatchEffects]:
@@ -132,18 +133,21 @@ def _total(effects: PatchEffects, valid: jax.Array) -> tuple[PatchEffects, Patch
     return PatchEffects(*(s for s, _ in pairs)), PatchEffects(*(c for _, c in pairs))
 
 
-# --- pieces shared with mediation and circuits -----------------------------------------------------------
+def _means(blocks, num: int):
+    (sums, counts), finite = blocks
+    sums, counts = jax.tree.map(lambda a: jnp.sum(a, axis=0), (sums, counts))
+    return jax.tree.map(lambda s, c: s / jnp.where(c > 0, c, jnp.nan), sums, counts), finite
 
 
-def run_both(forward, capture, params, x, x_source, keys) -> tuple[Run, Run]:
-    """The runs of x and of x_source as one batch, with the same noise for the two of a pair."""
-    both_keys = None if keys is None else jnp.concatenate([keys, keys])
-    both = engine.run_rows(forward, capture, params, jnp.concatenate([x, x_source]), both_keys, {})
-    num = x.shape[0]
-    return jax.tree.map(lambda a: a[:num], both), jax.tree.map(lambda a: a[num:], both)
+def _pairs(blocks, num: int):
+    effects, finite = blocks
+    return engine.merge_pairs(effects, num), finite
 
 
-def replacement(mode, site: str, base: jax.Array, source: jax.Array, mean: Mapping | None) -> jax.Array:
+# --- what units are replaced by --------------------------------------------------------------------------
+
+
+def _replacement(mode, site: str, base: jax.Array, source: jax.Array, mean: Mapping | None) -> jax.Array:
     """What replaces the base run's activation [P, ...] at a site."""
     if mode == "interchange":
         return source
@@ -156,21 +160,18 @@ def replacement(mode, site: str, base: jax.Array, source: jax.Array, mean: Mappi
     return jnp.broadcast_to(mode(base, source), base.shape).astype(base.dtype)
 
 
-def mean_activations(forward, sites: tuple[str, ...], params, x, keys, chunk: int) -> dict[str, jax.Array]:
+def _mean_activations(forward, sites: tuple[str, ...], params, x, keys, chunk: int) -> dict[str, jax.Array]:
     """site -> activation averaged over the rows of x."""
 
     def block(rows, valid):
-        x, keys = rows
-        activations = engine.run_rows(forward, sites, params, x, keys, {}).activations
-        return {s: jnp.tensordot(valid.astype(a.dtype), a, 1) for s, a in activations.items()}
+        run, _ = engine.end_run(forward, params, *rows)
+        return {s: jnp.tensordot(valid.astype(jnp.float32), run.activations[s], 1) for s in sites}
 
-    return {s: jnp.sum(t, axis=0) / x.shape[0] for s, t in engine.in_blocks(block, (x, keys), chunk).items()}
+    return engine.in_blocks(block, (x, keys), chunk, _mean_of_sums)
 
 
-def merge_blocks(effects: jax.Array, num: int) -> jax.Array:
-    """[blocks, G, P, ...] -> [G, num, ...]."""
-    merged = jnp.moveaxis(effects, 0, 1)
-    return merged.reshape(merged.shape[0], -1, *merged.shape[3:])[:, :num]
+def _mean_of_sums(sums, num: int):
+    return jax.tree.map(lambda s: jnp.sum(s, axis=0) / num, sums)
 
 
 def distance(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -9,10 +9,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from causalvae.interventions import engine, patching
+from causalvae.interventions import engine
 from causalvae.interventions.engine import Groups, Run
 from causalvae.interventions.input import Pairs
-from causalvae.interventions.mediation import check_outcome, mediate, outcome_of_references, projected_change
+from causalvae.interventions.mediation import (
+    check_outcome,
+    end_outcomes,
+    mediate,
+    outcome_of_references,
+    patched_outcomes,
+    projected_change,
+)
 from causalvae.sites import Edit, add, patch
 
 PyTree = Any
@@ -64,58 +71,57 @@ def path_effects(
     outcome = engine.as_pytree(outcome)
     check_outcome(forward, (), params, x, outcome)
     chunk = engine.check_chunk(chunk)
-    effects, finite = _path_effects(forward, chunk, params, x, x_source, keys, sending, receiving, outcome)
+
+    def block(rows, valid):
+        x, x_source, keys = rows
+        base, source, finite = engine.end_runs(forward, params, x, x_source, keys)
+        ends = engine.captured(base, ()), engine.captured(source, ())
+        at_base, _ = end_outcomes(outcome, ends)
+        patched = engine.patched_runs(x, keys, base, {sender: source.activations[sender]})
+        at_sender = patched_outcomes(forward, (), chunk, params, patched, sending, outcome, ends[0], ends)
+        until = engine.captured(base, order[: order.index(receiver) + 1])
+        through = _through(forward, chunk, params, patched, sending, receiving, outcome, until, ends)
+        return (at_base, at_sender, *through), finite
+
+    effects, finite = engine.in_blocks(block, (x, x_source, keys), chunk, _effects)
     engine.check_finite(finite)
     return effects
+
+
+def _effects(blocks, num: int):
+    (at_base, at_sender, path, together), finite = blocks
+    at_base, at_sender, together = engine.merge_pairs((at_base[:, None], at_sender, together), num)
+    path = jnp.moveaxis(engine.merge_pairs(jnp.moveaxis(path, 3, 2), num), 2, 1) - at_base[None]
+    together, at_sender = together - at_base, at_sender - at_base
+    return PathEffects(path, together, together - jnp.sum(path, axis=1), at_sender), finite
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _through(forward, chunk, params, patched, sending, receiving, outcome, base, ends):
+    """Outcomes with receivers as each sender makes them: one at a time [U, W, P], and all together [U, P]."""
+    (sender,), (receiver,) = sending.selectors, receiving.selectors
+    measure = functools.partial(outcome_of_references, outcome)
+    start = engine.captured(base, ())
+
+    def one(group):
+        mask = sending.select(sender, group[None], patched.base[sender][:1])
+        mask = jnp.broadcast_to(mask, patched.base[sender].shape)
+        edits = {site: (patch(value),) for site, value in patched.fixed.items()}
+        edits[sender] = (*edits[sender], patch(patched.replacement[sender], mask))
+        run = engine.run_rows(forward, (receiver,), params, patched.x, patched.keys, edits)
+        reached = engine.patched_runs(patched.x, patched.keys, base, run.activations)
+        everything = engine.union(receiving, run.activations)
+        sweep = functools.partial(engine.sweep, forward, (), chunk, params, reached)
+        together = sweep(everything, measure, start, ends)[0]
+        return sweep(receiving, measure, start, ends), together
+
+    return jax.lax.map(one, jnp.arange(sending.size))
 
 
 def _groups(shapes, site, units) -> Groups:
     if isinstance(units, Mapping):
         return engine.make_groups(shapes, site, units)
     return engine.make_groups(shapes, site, "unit", units)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _path_effects(forward, chunk, params, x, x_source, keys, sending, receiving, outcome):
-    (sender,), (receiver,) = sending.selectors, receiving.selectors
-    capture = engine.sites_until(engine.model_sites(forward, params, x), (receiver,))
-
-    def block(rows, valid):
-        x, x_source, keys = rows
-        base, source = patching.run_both(forward, capture, params, x, x_source, keys)
-        ends = engine.captured(base, ()), engine.captured(source, ())
-        at_base = outcome(ends[0], *ends)
-        measure = functools.partial(outcome_of_references, outcome)
-        sweep = functools.partial(engine.sweep, forward, (), params, x, keys, base)
-        at_sender = sweep({sender: source.activations[sender]}, sending, measure, ends, chunk)
-
-        def through(group):  # one sender, all its receivers: [W, P] and [P]
-            mask = sending.select(sender, group[None], base.activations[sender])
-            start = engine.start(base.activations, (sender,))
-            edits = {site: (patch(value),) for site, value in start.items()}
-            edits[sender] = (
-                *edits[sender],
-                patch(source.activations[sender], jnp.broadcast_to(mask, start[sender].shape)),
-            )
-            run = engine.run_rows(forward, (receiver,), params, x, keys, edits)
-            reached = {receiver: run.activations[receiver]}
-            union = engine.union(receiving, reached)
-            return sweep(reached, receiving, measure, ends, chunk), sweep(
-                reached, union, measure, ends, chunk
-            )[0]
-
-        path, together = jax.lax.map(through, jnp.arange(sending.size))
-        path, together = path - at_base[None, None], together - at_base[None]
-        effects = PathEffects(path, together, together - jnp.sum(path, axis=1), at_sender - at_base[None])
-        # The pairs' axis next to the front, as `merge_blocks` wants it.
-        effects = effects._replace(path=jnp.moveaxis(effects.path, 1, 2))
-        return effects, engine.both(
-            engine.all_finite(base.activations), engine.all_finite(source.activations)
-        )
-
-    effects, finite = engine.in_blocks(block, (x, x_source, keys), chunk)
-    effects = jax.tree.map(lambda e: patching.merge_blocks(e, x.shape[0]), effects)
-    return effects._replace(path=jnp.moveaxis(effects.path, 2, 1)), finite
 
 
 # --- attribution patching --------------------------------------------------------------------------------
@@ -158,7 +164,15 @@ def attribution_effects(
     outcome = engine.as_pytree(outcome)
     check_outcome(forward, (), params, x, outcome)
     chunk = engine.check_chunk(chunk)
-    estimate, finite = _attribution(forward, chunk, params, x, x_source, keys, groups, outcome)
+
+    def block(rows, valid):
+        x, x_source, keys = rows
+        base, source, finite = engine.end_runs(forward, params, x, x_source, keys)
+        patched = engine.patched_runs(x, keys, base, {s: source.activations[s] for s in groups.selectors})
+        ends = engine.captured(base, ()), engine.captured(source, ())
+        return _estimate(forward, params, patched, groups, outcome, ends), finite
+
+    estimate, finite = engine.in_blocks(block, (x, x_source, keys), chunk, _pairs)
     engine.check_finite(finite)
     if not exact:
         return Attribution(estimate, None, None)
@@ -166,28 +180,21 @@ def attribution_effects(
     return Attribution(estimate, found, jnp.mean(jnp.abs(estimate - found), axis=1))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _attribution(forward, chunk, params, x, x_source, keys, groups, outcome):
-    sites = tuple(groups.selectors)
-    capture = engine.sites_until(engine.model_sites(forward, params, x), sites)
+def _pairs(blocks, num: int):
+    estimate, finite = blocks
+    return engine.merge_pairs(estimate, num), finite
 
-    def block(rows, valid):
-        x, x_source, keys = rows
-        base, source = patching.run_both(forward, capture, params, x, x_source, keys)
-        ends = engine.captured(base, ()), engine.captured(source, ())
 
-        def total(offsets):
-            edits = {site: (Edit(offset, operation=add),) for site, offset in offsets.items()}
-            return jnp.sum(outcome(engine.run_rows(forward, (), params, x, keys, edits), *ends))
+@functools.partial(jax.jit, static_argnums=0)
+def _estimate(forward, params, patched, groups, outcome, ends):
+    """The first-order effect [G, P] of each group, from one gradient of the outcome."""
+    x, keys, fixed, base, replacement = patched
 
-        difference = {site: source.activations[site] - base.activations[site] for site in sites}
-        gradient = jax.grad(total)(jax.tree.map(jnp.zeros_like, difference))
-        estimate = sum(
-            groups.total(site, base.activations[site], difference[site] * gradient[site]) for site in sites
-        )
-        return estimate, engine.both(
-            engine.all_finite(base.activations), engine.all_finite(source.activations)
-        )
+    def total(offsets):
+        edits = {site: (patch(value),) for site, value in fixed.items()}
+        for site, offset in offsets.items():
+            edits[site] = (*edits.get(site, ()), Edit(offset, operation=add))
+        return jnp.sum(outcome(engine.run_rows(forward, (), params, x, keys, edits), *ends))
 
-    estimate, finite = engine.in_blocks(block, (x, x_source, keys), chunk)
-    return patching.merge_blocks(estimate, x.shape[0]), finite
+    gradient = jax.grad(total)(jax.tree.map(jnp.zeros_like, base))
+    return sum(groups.total(s, base[s], (replacement[s] - base[s]) * gradient[s]) for s in base)
