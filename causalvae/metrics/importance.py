@@ -74,6 +74,8 @@ def dci(
     that carry nothing at all give D = C = 0; a single latent has no completeness and a single factor no
     disentanglement (log 1 = 0: NaN); a factor with one value among the training rows is predicted as that
     value with no importance.
+    Latents that give exactly the same split (copies, halves that both set a class apart) share its importance
+    by chance, so boosted trees agree to 0.01 only up to such ties.
     Permuting latents permutes the importance; rescaling them leaves trees unchanged.
     """
     return dci_of_members(np.asarray(codes)[None], factors, estimator, seed, num_train, num_test, shuffle)[0]
