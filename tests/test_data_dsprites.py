@@ -1,0 +1,98 @@
+"""Procedural dSprites against genuine frames, and its raster against a scanline fill in plain Python."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from causalvae.data import dsprites, load
+
+BATCH = 1536
+observe = jax.jit(lambda dataset, factors: dataset.observe(factors, jax.random.key(0))[..., 0].astype(jnp.uint8))
+SUB_GRID = (1, 1, 4, 2, 2)
+
+
+def draw(dataset, factors):
+    """Images [N, 64, 64] uint8, in batches of one compiled size."""
+    padded = np.concatenate([factors, np.zeros((-len(factors) % BATCH, 5), int)]).reshape(-1, BATCH, 5)
+    images = [np.asarray(observe(dataset, jnp.asarray(part, jnp.int32))) for part in padded]
+    return np.concatenate(images)[: len(factors)]
+
+
+def test_genuine_frames_to_the_pixel(shared_data):
+    genuine = np.load(shared_data / "dsprites" / "dsprites_genuine_subgrid_46080.npz")
+    dataset = load("dsprites", "procedural", strides=SUB_GRID)
+    assert dataset.factor_sizes == (3, 6, 10, 16, 16) and dataset.size == len(genuine["imgs"]) == 46_080
+    images = draw(dataset, genuine["latents_classes"])
+    wrong_pixels = (images != genuine["imgs"]).sum((1, 2))
+    assert wrong_pixels.max() <= 2
+    assert (wrong_pixels > 0).sum() <= 0.005 * len(images)
+
+
+def test_genuine_frames_are_found_at_their_indices_in_the_full_set(shared_data):
+    genuine = np.load(shared_data / "dsprites" / "dsprites_genuine_subgrid_46080.npz")
+    rows = np.random.default_rng(0).choice(46_080, BATCH, replace=False)
+    dataset = load("dsprites", "procedural")
+    indices = genuine["original_dataset_indices"][rows]
+    factors = np.stack(np.unravel_index(indices, dataset.factor_sizes), axis=1)
+    wrong_pixels = (draw(dataset, factors) != genuine["imgs"][rows]).sum((1, 2))
+    assert (wrong_pixels > 0).sum() <= 0.005 * BATCH
+
+
+def scanline(polygon):
+    """Even-odd fill [64, 64] of a polygon [V, 2] in units of 1/256 px, in exact rational arithmetic."""
+    image = np.zeros((64, 64), np.uint8)
+    for row in range(64):
+        y = 256 * row + 128
+        for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+            x0, y0, x1, y1 = int(x0), int(y0), int(x1), int(y1)
+            if min(y0, y1) < y <= max(y0, y1):
+                run, rise = x1 - x0, y1 - y0
+                crossing = (x0 - 128) * rise + (y - y0) * run  # over `rise`
+                column = math.ceil(crossing / rise / 256) if crossing % (256 * rise) else crossing // (256 * rise)
+                image[row, max(column, 0) :] ^= 1
+    return image
+
+
+def test_fill_polygon_equals_a_scanline_fill():
+    rng = np.random.default_rng(1)
+    fill = jax.jit(dsprites.fill_polygon)
+    for _ in range(20):
+        polygon = rng.integers(20 * 256, 48 * 256, size=(7, 2))
+        filled = np.asarray(fill(jnp.asarray(polygon[:, 0], jnp.int32), jnp.asarray(polygon[:, 1], jnp.int32)))
+        np.testing.assert_array_equal(filled, scanline(polygon))
+
+
+def test_vertices_on_pixel_centres_belong_to_the_left_and_bottom_edges():
+    corners = 256 * np.array([[20, 20], [30, 20], [30, 30], [20, 30]]) + 128  # on centres of pixels 20 and 30
+    filled = np.asarray(dsprites.fill_polygon(*jnp.asarray(corners.T, jnp.int32)))
+    expected = np.zeros((64, 64))
+    expected[21:31, 20:30] = 1
+    np.testing.assert_array_equal(filled, expected)
+
+
+def test_area_centre_and_symmetry():
+    dataset = load("dsprites", "procedural")
+    square, ellipse = (np.array([[shape, 5, k, 16, 16] for k in (0, 10, 39)]) for shape in (0, 1))
+    # Vertices are 0.3 * 32 px from the centre at scale 1; an ellipse of semi-axes 1.33 r and r / 1.33.
+    for factors, area in ((square, 19.2**2), (ellipse, math.pi * 9.6**2)):
+        images = draw(dataset, factors)
+        np.testing.assert_allclose(images.sum((1, 2)), area, rtol=0.03)
+        rows, columns = np.nonzero(images[0])
+        np.testing.assert_allclose([rows.mean() + 0.5, columns.mean() + 0.5], 16 + 32 * 16 / 31, atol=0.5)
+        np.testing.assert_array_equal(images[0], images[2])  # 0 and 2 pi are the same orientation
+
+
+def test_position_moves_right_and_down():
+    dataset = load("dsprites", "procedural")
+    images = draw(dataset, np.array([[2, 3, 7, 0, 0], [2, 3, 7, 31, 0], [2, 3, 7, 0, 31]]))
+    np.testing.assert_array_equal(np.roll(images[0], 32, axis=1), images[1])
+    np.testing.assert_array_equal(np.roll(images[0], 32, axis=0), images[2])
+
+
+@pytest.mark.parametrize("strides", [(1, 1, 1), (1, 1, 0, 1, 1), (1, 1, 1.5, 1, 1)])
+def test_strides_that_make_no_grid_are_refused(strides):
+    with pytest.raises(ValueError, match="strides must be 5 positive integers"):
+        load("dsprites", "procedural", strides=strides)
