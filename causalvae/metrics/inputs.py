@@ -103,7 +103,7 @@ def split_rows(
     if num_train is None:
         num_train = min(STANDARD_TRAIN, max(1, round(2 * num_rows / 3)))
     if num_test is None:
-        num_test = min(STANDARD_TEST, num_rows - num_train)
+        num_test = min(STANDARD_TEST, max(1, num_rows - num_train))
     if num_train < 1 or num_test < 1 or num_train + num_test > num_rows:
         raise ValueError(
             f"{num_train} training and {num_test} test rows were asked for, at least 1 each, "

@@ -1,0 +1,106 @@
+"""Disentanglement scores of codes from any framework: an .npz file in, a table (and CSV, JSON) out.
+
+The file holds `codes` [N, d] (real numbers), `factors` [N, K] (integer class ids) and, if it likes,
+`factor_names` [K]. From PyTorch:
+
+    numpy.savez("codes.npz", codes=mu.cpu().numpy(), factors=labels.cpu().numpy())
+
+Then
+
+    python -m experiments.metrics --codes=codes.npz
+    python -m experiments.metrics --codes=codes.npz --metrics=mig,dci --dci_estimator=sklearn
+    python -m experiments.metrics --codes=codes.npz --csv=scores.csv --json=scores.json --data_set=dsprites
+    python -m experiments.metrics --list
+"""
+
+from __future__ import annotations
+
+import pathlib
+import zipfile
+
+import numpy as np
+from absl import flags
+
+from causalvae import metrics
+from causalvae.metrics.ceilings import CEILINGS
+from experiments import cli
+
+CODES = flags.DEFINE_string("codes", None, "The .npz file with `codes` and `factors`.")
+METRICS = flags.DEFINE_string("metrics", "all", "Names of metrics separated by commas, or all.")
+NUM_TRAIN = flags.DEFINE_integer("num_train", None, "Rows to fit on; default two thirds, at most 10,000.")
+NUM_TEST = flags.DEFINE_integer("num_test", None, "Rows to score on; default the rest, at most 5,000.")
+VOTES = flags.DEFINE_integer(
+    "votes", 10_000, "Votes (points) of the FactorVAE and BetaVAE scores.", lower_bound=1
+)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the shuffle, the nulls and the estimators.", lower_bound=0)
+SHUFFLE = flags.DEFINE_bool(
+    "shuffle", True, "Shuffle the rows; without it, the first train and the last test."
+)
+ESTIMATOR = flags.DEFINE_string("dci_estimator", "xla", "xla, sklearn, random_forest or lasso.")
+NULLS = flags.DEFINE_bool("nulls", True, "Compute each score's null too: twice the time.")
+DATA_SET = flags.DEFINE_string("data_set", None, "Take ceilings from the stored table of this data set.")
+CSV = flags.DEFINE_string("csv", None, "Write the scores to this CSV file.")
+JSON = flags.DEFINE_string("json", None, "Write the scores to this JSON file.")
+LIST = flags.DEFINE_bool("list", False, "List the metrics and leave.")
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    if LIST.value:
+        print("\n".join(metrics.METRICS))
+        return
+    if CODES.value is None:
+        raise ValueError("--codes is missing: the .npz file with `codes` [N, d] and `factors` [N, K]")
+    if DATA_SET.value is not None and DATA_SET.value not in CEILINGS:
+        near = cli.nearest(DATA_SET.value, CEILINGS)
+        raise ValueError(f"no ceilings of {DATA_SET.value!r}; there are: {', '.join(CEILINGS)}.{near}")
+    metrics.check_names(METRICS.value)
+    codes, factors, names = load(pathlib.Path(CODES.value))
+    scores = metrics.evaluate_codes(
+        codes,
+        factors,
+        METRICS.value,
+        num_train=NUM_TRAIN.value,
+        num_test=NUM_TEST.value,
+        votes=VOTES.value,
+        seed=SEED.value,
+        shuffle=SHUFFLE.value,
+        dci_estimator=ESTIMATOR.value,
+        nulls=NULLS.value,
+    )
+    if DATA_SET.value is not None:
+        ceilings = CEILINGS[DATA_SET.value]["identity"]
+        scores = [s._replace(ceiling=ceilings.get(s.name, s.ceiling)) for s in scores]
+    print(metrics.table(scores))
+    if CSV.value:
+        pathlib.Path(CSV.value).write_text(metrics.to_csv(scores))
+    if JSON.value:
+        provenance = {"codes": CODES.value, "factor_names": names, "data_set": DATA_SET.value}
+        pathlib.Path(JSON.value).write_text(metrics.to_json(scores, **provenance) + "\n")
+
+
+def load(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
+    """Codes, factors and factor names of an .npz file; FileNotFoundError or ValueError that says what to mend."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no file {path}: make it with numpy.savez({path.name!r}, codes=…, factors=…)"
+        )
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, ValueError, EOFError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not an .npz file of plain arrays, as numpy.savez writes them"
+        ) from error
+    missing = [name for name in ("codes", "factors") if name not in arrays]
+    if missing:
+        held = ", ".join(sorted(arrays)) or "nothing"
+        raise ValueError(f"{path} has no {' and no '.join(missing)}; it holds {held}")
+    names = [str(name) for name in arrays["factor_names"]] if "factor_names" in arrays else None
+    if names is not None and len(names) != arrays["factors"].shape[-1]:
+        raise ValueError(f"{path} names {len(names)} factors but has {arrays['factors'].shape[-1]}")
+    return arrays["codes"], arrays["factors"], names
+
+
+if __name__ == "__main__":
+    cli.run(main)
