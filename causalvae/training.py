@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from causalvae import checkpoints
+from causalvae import checkpoints, sharding
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import JsonLines, Progress
@@ -60,7 +61,7 @@ def make_optimizer(model: Architecture, learning_rate: float = 1e-4) -> optax.Gr
     return _optimizer(tuple(sorted(model.optimizers.items())), float(learning_rate))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _optimizer(labels: tuple[tuple[str, str], ...], learning_rate: float) -> optax.GradientTransformation:
     optimizers = {
         "adam": optax.adam(learning_rate),
@@ -99,22 +100,26 @@ def draw_batches(dataset: Dataset, key: jax.Array, batch_size: int, batches: int
     return images[0] if batches == 1 else jnp.concatenate(images)
 
 
-def member_step(loss: Callable, optimizer, batch_size: int, batches: int, dataset, step, key, params, opt_state, hyper):
+def member_step(
+    loss: Callable, optimizer, batch_size: int, batches: int, mesh, dataset, step, key, params, opt_state, hyper
+):
     """One step of one member: draw images, differentiate the loss, update. Returns (params, opt_state, metrics)."""
     data_key, loss_key = jax.random.split(jax.random.fold_in(key, step))
-    images = draw_batches(dataset, data_key, batch_size, batches)
+    images = sharding.shard_batch(draw_batches(dataset, data_key, batch_size, batches), mesh)
     (_, info), gradients = jax.value_and_grad(loss, has_aux=True)(params, images, loss_key, hyper, step)
     updates, opt_state = optimizer.update(gradients, opt_state, params)
     params = {**optax.apply_updates(params, updates), **info.updates}
     return params, opt_state, info.metrics
 
 
-def map_members(function: Callable, *arguments: PyTree) -> PyTree:
+def map_members(function: Callable, mesh: Mesh | None, *arguments: PyTree) -> PyTree:
     """`function` over the leading member axis of every argument.
 
     On a CPU members run one after the other: a batched matrix product gains nothing there, and one member at
-    a time stays in cache. On accelerators they run side by side.
+    a time stays in cache. On accelerators they run side by side, and on a mesh each device has its share.
     """
+    if mesh is not None:
+        return jax.vmap(function, spmd_axis_name=sharding.MEMBER)(*arguments)
     members = jax.tree.leaves(arguments)[0].shape[0]
     if members == 1:
         squeezed = jax.tree.map(lambda leaf: leaf[0], arguments)
@@ -124,7 +129,10 @@ def map_members(function: Callable, *arguments: PyTree) -> PyTree:
     return jax.vmap(function)(*arguments)
 
 
-@functools.partial(jax.jit, static_argnames=("loss", "optimizer", "batch_size", "batches"), donate_argnames="state")
+STATIC = ("loss", "optimizer", "batch_size", "batches", "mesh")
+
+
+@functools.partial(jax.jit, static_argnames=STATIC, donate_argnames="state")
 def train_steps(
     loss: Callable,
     optimizer: optax.GradientTransformation,
@@ -134,17 +142,19 @@ def train_steps(
     state: TrainState,
     hyper: Mapping[str, jax.Array],
     num_steps: jax.Array,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, Report]:
     """`num_steps` steps in one call. The number is an array, so that calls of any length share one program and
     a run's bits do not depend on how it was cut into calls.
 
-    loss, batches: of the Architecture. hyper: name -> [M]. Returns the new state and the metrics' means.
+    loss, batches: of the Architecture. hyper: name -> [M]. mesh: of the devices that state and hyper are spread
+    over, see sharding.py. Returns the new state and the metrics' means.
     """
-    step_of_member = functools.partial(member_step, loss, optimizer, batch_size, batches, dataset)
+    step_of_member = functools.partial(member_step, loss, optimizer, batch_size, batches, mesh, dataset)
 
     def one_step(params, opt_state, step):
         return map_members(
-            lambda key, p, o, h: step_of_member(step, key, p, o, h), state.keys, params, opt_state, hyper
+            lambda key, p, o, h: step_of_member(step, key, p, o, h), mesh, state.keys, params, opt_state, hyper
         )
 
     def body(i, carry):
@@ -204,6 +214,7 @@ def train(
     checkpoint_every: int = 1000,
     stop_when_diverged: bool = True,
     tensorboard: bool = False,
+    mesh: Mesh | None = None,
     progress: Callable[..., Any] = Progress,
 ) -> TrainState:
     """Train one member per seed to `steps`, from the latest checkpoint in `workdir` if there is one.
@@ -213,6 +224,8 @@ def train(
     and member) and Stopped when SIGTERM or SIGINT asked to stop; the state is saved before either.
     stop_when_diverged False: members do not touch each other, so the others go on; `metrics.jsonl` has null
     where a loss was not finite. tensorboard: write event files to `tensorboard/` as well.
+    mesh: devices that share the work (sharding.make_mesh); on several hosts every process calls this alike, and
+    process 0 writes.
     """
     check_positive(steps=steps, batch_size=batch_size, log_every=log_every, checkpoint_every=checkpoint_every)
     if len(seeds) < 1:
@@ -222,15 +235,19 @@ def train(
     hyper = member_hyper({**model.hyper, **(hyper or {})}, len(seeds))
     state = init_state(model, optimizer, seeds)
     kept = checkpoints.manager(workdir / "checkpoints")
-    state = checkpoints.restore(kept, state) or state
-    log = JsonLines(workdir / "metrics.jsonl", keep=lambda line: line["step"] <= int(state.step))
+    state = sharding.shard_members(checkpoints.restore(kept, state) or state, mesh)
+    hyper, dataset = sharding.shard_members(hyper, mesh), sharding.replicate(dataset, mesh)
+    first = sharding.is_first_process()
+    log_name = "metrics.jsonl" if first else f"metrics_{jax.process_index()}.jsonl"
+    log = JsonLines(workdir / log_name, keep=lambda line: line["step"] <= int(state.step))
     call = functools.partial(train_steps, model.loss, optimizer, batch_size, model.batches, dataset)
-    events = EventWriter(workdir / "tensorboard") if tensorboard else None
+    events = EventWriter(workdir / "tensorboard") if tensorboard and first else None
     bar = progress(steps, done=int(state.step), unit="steps", rate=("images/s", batch_size * len(seeds)))
     with StopRequest() as stop, bar, log:
         while (step := int(state.step)) < steps:
             target = min(steps, _next(step, log_every), _next(step, checkpoint_every))
-            state, report = call(state, hyper, jnp.int32(target - step))
+            state, report = call(state, hyper, jnp.int32(target - step), mesh)
+            report = sharding.fetch(report, mesh)
             metrics = {name: np.asarray(value).tolist() for name, value in report.metrics.items()}
             log.write({"step": target, **metrics})
             if events:
@@ -239,16 +256,17 @@ def train(
             loss = float(np.mean(finite)) if finite.size else float("inf")
             bar.update(target, f"loss {loss:.1f}  reconstruction {np.mean(metrics['reconstruction']):.1f}")
             if stop_when_diverged:
-                _check_finite(report.diverged, seeds, state, workdir)
-            if target == steps or target % checkpoint_every == 0 or stop.signal:
-                checkpoints.save(kept, target, state, loss)
-            if stop.signal and target < steps:
+                _check_finite(report.diverged, seeds, sharding.fetch(state, mesh), workdir)
+            stopping = sharding.on_any_process(stop.signal is not None)
+            if target == steps or target % checkpoint_every == 0 or stopping:
+                checkpoints.save(kept, target, sharding.fetch(state, mesh), loss)
+            if stopping and target < steps:
                 raise Stopped(
-                    f"stopped by {stop.signal} at step {target} of {steps}; saved in {workdir}. "
+                    f"stopped by {stop.signal or 'another process'} at step {target} of {steps}; saved in {workdir}. "
                     "The same command goes on from there."
                 )
     kept.close()
-    return state
+    return sharding.fetch(state, mesh)
 
 
 def _next(step: int, every: int) -> int:
