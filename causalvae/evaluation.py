@@ -71,6 +71,9 @@ class Latents(NamedTuple):
     specificity_outputs: jax.Array  # normalised, [0, 1]
     specificity_factors: jax.Array
     specificity_latents: jax.Array
+    specificity_outputs_reported: jax.Array  # the paper's form, 1 / (H + eps)
+    specificity_factors_reported: jax.Array
+    specificity_latents_reported: jax.Array
 
 
 class Patching(NamedTuple):
@@ -110,7 +113,7 @@ def evaluate(
     key = functools.partial(jax.random.fold_in, jax.random.key(settings.seed))
     train = collect_codes(model, params, dataset, key(0), settings.codes)
     test = collect_codes(model, params, dataset, key(1), settings.test_codes)
-    images = dataset.sample(key(2), max(settings.images, SHOWN))[1]
+    images = draw_images(dataset, key(2), max(settings.images, SHOWN))
     perturbed = perturb(model, params, untrained, images[: settings.images], train, settings, key(3))
     generative = dataset.factor_kind == "generative"
     effects = (
@@ -169,6 +172,12 @@ def _collect(functions, batch, batches, params, dataset, key):
     return jax.lax.map(one, jnp.arange(batches))
 
 
+@functools.partial(jax.jit, static_argnums=2)
+def draw_images(dataset: Dataset, key: jax.Array, num: int) -> jax.Array:
+    """`num` images of the data set."""
+    return dataset.sample(key, num)[1]
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def reconstruct(forward, params, images):
     """The forward pass from posterior means."""
@@ -191,7 +200,7 @@ def reconstruction_scores(dataset: Dataset, codes: Codes, key: jax.Array) -> lis
 @jax.jit
 def mean_image_error(dataset: Dataset, key: jax.Array) -> jax.Array:
     """Mean squared error per pixel of always answering the mean image: the variance of pixels over images."""
-    return jnp.mean(jnp.var(dataset.sample(key, 1000)[1], axis=0))
+    return jnp.mean(jnp.var(draw_images(dataset, key, 1000), axis=0))
 
 
 def _error(values: jax.Array) -> float:
@@ -248,9 +257,15 @@ def summarise_latents(perturbed: Perturbed, effects: FactorEffects | None) -> La
     strength = metrics.effect_strength(sweep["l2"])
     undefined = jnp.full(perturbed.activity.shape, jnp.nan)
 
-    def specificity(effects):
-        return metrics.intervention_specificity(effects).normalised
-
+    categories = {
+        "outputs": sweep["outputs"].reshape(len(strength.mean), -1),
+        "factors": None if effects is None else effects.latents.T,
+        "latents": sweep["latents"] if len(strength.mean) > 1 else None,
+    }
+    specificity = {}
+    for name, effect in categories.items():
+        found = (undefined, undefined) if effect is None else metrics.intervention_specificity(effect)
+        specificity[f"specificity_{name}_reported"], specificity[f"specificity_{name}"] = found
     return Latents(
         activity=perturbed.activity,
         active=perturbed.active,
@@ -260,9 +275,7 @@ def summarise_latents(perturbed: Perturbed, effects: FactorEffects | None) -> La
         ces_rms=metrics.effect_strength(sweep["rms"]).mean,
         ces_resample_l2=metrics.effect_strength(resample["l2"]).mean,
         ces_resample_rms=metrics.effect_strength(resample["rms"]).mean,
-        specificity_outputs=specificity(sweep["outputs"].reshape(len(strength.mean), -1)),
-        specificity_factors=undefined if effects is None else specificity(effects.latents.T),
-        specificity_latents=specificity(sweep["latents"]) if len(strength.mean) > 1 else undefined,
+        **specificity,
     )
 
 
@@ -275,6 +288,9 @@ LATENT_SCORES = {
     "specificity_outputs": "1 - H/log K over output values; mean over active latents",
     "specificity_factors": "1 - H/log K over factors; mean over active latents",
     "specificity_latents": "1 - H/log K over latents, decoded and encoded again; mean over active latents",
+    "specificity_outputs_reported": "1/(H + 1e-6), the paper's form, unbounded; mean over active latents",
+    "specificity_factors_reported": "1/(H + 1e-6), the paper's form, unbounded; mean over active latents",
+    "specificity_latents_reported": "1/(H + 1e-6), the paper's form, unbounded; mean over active latents",
 }
 
 
@@ -304,7 +320,7 @@ def latent_scores(model: Architecture, latents: Latents, codes: Codes, settings:
                 estimator=estimator,
                 samples=measured,
                 settings={"active_threshold": threshold, "averaged": int(mean.count), "latents": model.latents},
-                ceiling=1.0 if name.startswith("specificity") else None,
+                ceiling=1.0 if estimator.startswith("1 - H") else None,
                 note="" if int(mean.count) else "undefined: no active latent has a value",
             )
         )
