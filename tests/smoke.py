@@ -1,0 +1,25 @@
+"""What a smoke run of a config must leave behind; shared by the files that run them (one per image shape, so that
+two workers can share the work and each still reuses its compiled programs)."""
+
+import importlib
+import json
+import math
+
+from experiments import pipeline
+
+
+def run(stem, workdir):
+    """Run `configs/<stem>.py:smoke` whole, and check what it wrote."""
+    config = importlib.import_module(f"configs.{stem}").get_config("smoke")
+    pipeline.run(config, workdir)
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["data"]["name"] == config.data.name and results["data"]["source"] == "procedural"
+    (member,) = results["members"]
+    values = {score["name"]: score["value"] for score in member["scores"]}
+    for score in member["scores"]:
+        assert score["estimator"] and (score["value"] is not None or score["note"]), score
+    assert math.isfinite(values["reconstruction"]) and values["mean_squared_error"] > 0
+    assert 0 <= values["dci_disentanglement"] <= 1 and 0 <= values["mig"] <= 1
+    factors, latents = len(results["data"]["factors"]), len(member["latents"]["ces_l2"])
+    assert len(member["factor_effects"]) == factors and len(member["factor_effects"][0]) == latents
+    assert len(list((workdir / "figures").glob("*.png"))) == 5
