@@ -252,6 +252,18 @@ def test_celeba_without_optional_lists(tmp_path):
 # Where files are looked for
 
 
+def test_auto_looks_for_what_the_options_ask_for(tmp_path):
+    sizes = (1, 1, 1, 1, 1, 2, 2)
+    genuine.write_mpi3d(tmp_path, "real.npz", sizes)
+    genuine.write_smallnorb(tmp_path, (2, 1, 1, 1))
+    (tmp_path / f"{genuine.NORB_STEMS['train']}-dat.mat.gz").unlink()
+    assert data.load("mpi3d", data_dir=tmp_path, variant="real", factor_sizes=sizes).source == "real"
+    assert data.load("smallnorb", data_dir=tmp_path, split="test").source == "real"
+    assert not originals.prepared("mpi3d", tmp_path) and not originals.prepared("smallnorb", tmp_path)
+    with pytest.raises(ValueError, match="no variant 'reel'; it has: toy, realistic, real, complex"):
+        data.load("mpi3d", data_dir=tmp_path, variant="reel")
+
+
 def test_auto_takes_genuine_files_where_they_are(tmp_path, monkeypatch):
     monkeypatch.delenv("CAUSALVAE_DATA", raising=False)
     monkeypatch.chdir(tmp_path)

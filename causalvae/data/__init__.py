@@ -58,14 +58,15 @@ def load(name: str, source: str = "auto", data_dir: str | None = None, **options
     entry = DATASETS[name]
     if source == "real" and entry.real is None:
         raise ValueError(f"{name} exists only as a procedural set; use source='procedural'")
-    if source == "real" or (source == "auto" and entry.real is not None and _is_prepared(name, data_dir)):
+    on_disk = source == "auto" and entry.real is not None and _is_prepared(name, data_dir, options)
+    if source == "real" or on_disk:
         return _call(name, entry.real, (data_dir,), options)
     return _call(name, entry.procedural, (), options)
 
 
-def _is_prepared(name: str, data_dir: str | None) -> bool:
-    """Whether genuine files of `name` lie on disk in a form that needs no download."""
-    return _resolve(name, "readers:prepared")(name, data_dir)
+def _is_prepared(name: str, data_dir: str | None, options: dict[str, Any]) -> bool:
+    """Whether the genuine files that `options` ask for lie on disk in a form that needs no download."""
+    return _resolve(name, "readers:prepared")(name, data_dir, **options)
 
 
 def _resolve(name: str, target: str) -> Callable[..., Any]:

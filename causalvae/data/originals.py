@@ -47,6 +47,8 @@ def origin(name: str, variant: str = "toy", split: str = "both") -> Origin:
         files = ("3dshapes.h5", "3dshapes*.h5")
         return Origin(files, "https://storage.googleapis.com/3d-shapes/3dshapes.h5", "shapes3d")
     if name == "mpi3d":
+        if variant not in MPI3D_FILES:
+            raise ValueError(f"mpi3d has no variant {variant!r}; it has: {', '.join(MPI3D_FILES)}")
         url = MPI3D_COMPLEX_URL if variant == "complex" else MPI3D_URL + MPI3D_FILES[variant][0]
         return Origin(MPI3D_FILES[variant], url, f"mpi3d/{variant}")
     if name == "smallnorb":
@@ -129,7 +131,9 @@ def locate(
         for path in _tfds_folders(folders, wanted.tfds):
             tfds_stem = wanted.tfds.replace("/", "-") + "-tfds"
             return Location(path, cache.location(tfds_stem + tag, root, cache_dir), is_tfds=True)
-        for entry in _prepared_entries(name, options, variant, folders, cache_dir):
+        for entry in _prepared_entries(
+            name, options, {"variant": variant, "split": split}, folders, cache_dir
+        ):
             return Location(None, entry)
     raise FileNotFoundError(_not_found(name, root, file, wanted, variant))
 
@@ -208,14 +212,19 @@ def _tfds_folders(folders: Sequence[Path], tfds_name: str) -> Iterator[Path]:
 
 
 def _prepared_entries(
-    name: str, options: dict[str, Any], variant: str, folders: Sequence[Path], cache_dir: str | None
+    name: str, options: dict[str, Any], which: dict[str, str], folders: Sequence[Path], cache_dir: str | None
 ) -> Iterator[Path]:
-    """Entries of the cache that were made from files in `folders` which are there no more."""
+    """Entries of the cache that were made from files in `folders` which are there no more.
+
+    which: choices that an entry must share where it records them; options: these it must have, all of them,
+    unless none are given (then any entry will do).
+    """
     for folder in folders:
         for entry in cache.entries(folder, cache_dir):
             facts = json.loads((entry / cache.PROVENANCE).read_text())
-            same = facts["dataset"] == name and facts.get("variant", variant) == variant
-            if same and (not options or facts["options"] == options):
+            chosen = {**facts["options"], **facts}
+            same = all(chosen.get(key, value) == value for key, value in which.items())
+            if facts["dataset"] == name and same and (not options or facts["options"] == options):
                 yield entry
 
 

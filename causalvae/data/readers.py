@@ -91,8 +91,6 @@ def mpi3d(
     (1,036,800: 6·6·2·3·3·40·40; 460,800: 4·4·2·3·3·40·40); for a file with another number of images, a part
     of the grid of your own, give `factor_sizes`.
     """
-    if variant not in originals.MPI3D_FILES:
-        raise ValueError(f"mpi3d has no variant {variant!r}; it has: {', '.join(originals.MPI3D_FILES)}")
     storage = Storage(cache_dir, residency, rebuild, verify)
     options = {"factor_sizes": "x".join(map(str, factor_sizes))} if factor_sizes else {}
     location = locate("mpi3d", data_dir, file, cache_dir, variant=variant, options=options)
