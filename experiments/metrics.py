@@ -80,7 +80,7 @@ def main(argv: list[str]) -> None:
 
 
 def load(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
-    """Codes, factors and factor names of an .npz file; FileNotFoundError or ValueError that says what to mend."""
+    """Codes, factors and factor names of an .npz file; FileNotFoundError or ValueError where it has none."""
     if not path.is_file():
         raise FileNotFoundError(
             f"no file {path}: make it with numpy.savez({path.name!r}, codes=…, factors=…)"
