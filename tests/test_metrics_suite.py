@@ -7,7 +7,8 @@ import pytest
 
 from causalvae import metrics
 
-CASES = "identity noisy_plus_near_dead rotated_45_two rotated_random exactly_dead duplicated pure_noise merged".split()
+CASES = ["identity", "noisy_plus_near_dead", "rotated_45_two", "rotated_random"]
+CASES += ["exactly_dead", "duplicated", "pure_noise", "merged"]
 SPLIT = dict(num_train=2000, num_test=1000, shuffle=False)
 SIZES = (3, 6, 10, 8)
 
@@ -35,7 +36,9 @@ def test_parity_with_the_reference_functions(reference, case):
     assert abs(metrics.mig(codes[:2000], factors[:2000]).score - scores["mig"]) < 1e-6
     assert abs(metrics.sap(codes, factors, reference=True, **SPLIT).score - scores["sap_discrete"]) < 0.01
     assert abs(metrics.sap(codes, factors, continuous=True, **SPLIT).score - scores["sap_continuous"]) < 1e-6
-    modularity = metrics.modularity_explicitness(codes, factors, explicit=False, reference=True, **SPLIT).modularity
+    modularity = metrics.modularity_explicitness(
+        codes, factors, explicit=False, reference=True, **SPLIT
+    ).modularity
     assert abs(modularity - scores["modularity"]) < 1e-6
     robustness = metrics.irs(codes, factors, reference=True).score
     if scores["irs"] is None:
@@ -49,7 +52,9 @@ def test_dead_latents_change_nothing_unless_the_reference_is_asked_for(reference
     live = codes[:, np.ptp(codes, axis=0) > 0]
     assert live.shape[1] == codes.shape[1] - 2
     assert metrics.irs(codes, factors).score == metrics.irs(live, factors).score
-    with_dead, without = (metrics.modularity_explicitness(c, factors, explicit=False, **SPLIT) for c in (codes, live))
+    with_dead, without = (
+        metrics.modularity_explicitness(c, factors, explicit=False, **SPLIT) for c in (codes, live)
+    )
     assert abs(with_dead.modularity - without.modularity) < 1e-6 and without.modularity > 0.85
     for dead_or_not in (codes, live):
         assert metrics.factorvae_score(dead_or_not, factors, 500, 300).score == 1.0
@@ -109,7 +114,8 @@ def test_factorvae_votes_are_those_of_a_plain_loop(grid):
 
 
 def test_a_pair_of_the_betavae_score_shares_its_factor_and_nothing_else(grid):
-    """Identity codes: the feature of the shared factor is exactly 0, so a linear classifier is always right."""
+    """Identity codes: the feature of the shared factor is exactly 0, so a linear classifier is always
+    right."""
     found = metrics.betavae_score(*grid, 500, 300)
     assert found.score == found.train_accuracy == 1.0
     noise = np.random.default_rng(0).normal(size=grid[0].shape)
@@ -118,7 +124,7 @@ def test_a_pair_of_the_betavae_score_shares_its_factor_and_nothing_else(grid):
 
 def test_explicitness_is_one_for_a_readable_code_and_a_half_for_noise(grid):
     # A linear classifier can read every class off a one-hot code.
-    one_hot = np.concatenate([np.eye(n)[f] for n, f in zip(SIZES, grid[1].T)], axis=1)
+    one_hot = np.concatenate([np.eye(n)[f] for n, f in zip(SIZES, grid[1].T, strict=True)], axis=1)
     assert metrics.modularity_explicitness(one_hot, grid[1]).explicitness > 0.9999
     noise = np.random.default_rng(0).normal(size=grid[0].shape)
     assert abs(metrics.modularity_explicitness(noise, grid[1]).explicitness - 0.5) < 0.03
@@ -128,9 +134,15 @@ def test_explicitness_is_one_for_a_readable_code_and_a_half_for_noise(grid):
 
 ANSWERS = {
     # codes -> what each score must lie between
-    "identity": dict(mig=(0.98, 1), sap_continuous=(0.98, 1), modularity=(0.99, 1), irs=(0.99, 1), factorvae=(1, 1)),
-    "noise": dict(mig=(0, 0.02), sap_continuous=(0, 0.02), modularity=(0.4, 0.9), irs=(0, 0.4), factorvae=(0.2, 0.4)),
-    "duplicated": dict(mig=(0, 0.01), sap_continuous=(0, 0.01), modularity=(0.99, 1), irs=(0.99, 1), factorvae=(1, 1)),
+    "identity": dict(
+        mig=(0.98, 1), sap_continuous=(0.98, 1), modularity=(0.99, 1), irs=(0.99, 1), factorvae=(1, 1)
+    ),
+    "noise": dict(
+        mig=(0, 0.02), sap_continuous=(0, 0.02), modularity=(0.4, 0.9), irs=(0, 0.4), factorvae=(0.2, 0.4)
+    ),
+    "duplicated": dict(
+        mig=(0, 0.01), sap_continuous=(0, 0.01), modularity=(0.99, 1), irs=(0.99, 1), factorvae=(1, 1)
+    ),
     "all dead": dict(mig=(0, 0), sap_continuous=(0, 0), modularity=(0, 0), irs=(0, 0), factorvae=(0, 0)),
     "one latent": dict(mig=(0.2, 0.26), sap_continuous=(0.2, 0.26), modularity=(0.99, 1), irs=(0.99, 1)),
 }

@@ -109,7 +109,9 @@ class _Groups:
     def __init__(self, checked: inputs.Inputs):
         self.codes, self.factors = checked.codes, checked.factors
         self.order = np.argsort(self.factors, axis=0, kind="stable")  # [N, K]
-        self.counts = [np.bincount(column, minlength=n) for column, n in zip(self.factors.T, checked.sizes)]
+        self.counts = [
+            np.bincount(column, minlength=n) for column, n in zip(self.factors.T, checked.sizes, strict=True)
+        ]
         self.starts = [np.concatenate([[0], np.cumsum(count)[:-1]]) for count in self.counts]
 
     def rows(self, factor: int, values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
