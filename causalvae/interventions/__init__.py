@@ -7,7 +7,16 @@ patched = patch_effects(model, params, pairs.x, pairs.x_source, "encoder/dense")
 effects = summarise(mediate(model, params, pairs, "encoder/dense"), key)
 """
 
+from causalvae.interventions.codes import KnockOut, code_swap_distances, knock_out, quantise
 from causalvae.interventions.engine import GRANULARITIES, Run
+from causalvae.interventions.images import (
+    Brightness,
+    Noise,
+    Occlude,
+    Translate,
+    manipulate_images,
+    saliency_maps,
+)
 from causalvae.interventions.input import (
     AllValues,
     Pairs,
@@ -25,6 +34,7 @@ from causalvae.interventions.latent import (
     Resample,
     Shift,
     Sweep,
+    code_decoder,
     decoder,
     perturb_latents,
 )
@@ -34,16 +44,20 @@ from causalvae.interventions.mediation import (
     LatentOutcome,
     Mediation,
     MediationSummary,
+    indirect_effects,
     mediate,
     projected_change,
     summarise,
 )
 from causalvae.interventions.patching import PatchEffects, patch_effects
+from causalvae.interventions.paths import Attribution, PathEffects, attribution_effects, path_effects
 
 __all__ = [
-    "AllValues", "CodeSwap", "Decoded", "Estimate", "FactorReadout", "GRANULARITIES", "LatentOutcome",
-    "Mediation", "MediationSummary", "Pairs", "PatchEffects", "Perturbation", "Prior", "Resample", "Run",
-    "Shift", "Sweep", "counterfactuals", "counterfactuals_all_values", "decoder", "encoder",
-    "factor_latent_effects", "factor_unit_effects", "mediate", "patch_effects", "perturb_latents",
-    "projected_change", "summarise",
+    "AllValues", "Attribution", "Brightness", "CodeSwap", "Decoded", "Estimate", "FactorReadout",
+    "GRANULARITIES", "KnockOut", "LatentOutcome", "Mediation", "MediationSummary", "Noise", "Occlude",
+    "Pairs", "PatchEffects", "PathEffects", "Perturbation", "Prior", "Resample", "Run", "Shift", "Sweep",
+    "Translate", "attribution_effects", "code_decoder", "code_swap_distances", "counterfactuals",
+    "counterfactuals_all_values", "decoder", "encoder", "factor_latent_effects", "factor_unit_effects",
+    "indirect_effects", "knock_out", "manipulate_images", "mediate", "patch_effects", "path_effects",
+    "perturb_latents", "projected_change", "quantise", "saliency_maps", "summarise",
 ]  # fmt: skip

@@ -37,8 +37,12 @@ class Pairs:
     dataset: str = struct.field(pytree_node=False, default="")  # "name (source)"
 
 
-def counterfactuals(dataset: Dataset, key: jax.Array, factor: int | str, num: int) -> Pairs:
+def counterfactuals(
+    dataset: Dataset, key: jax.Array, factor: int | str, num: int, contrast: tuple[int, int] | None = None
+) -> Pairs:
     """`num` pairs (x, x') with x' the same instance under do(f_k := v), v uniform over the other values.
+
+    contrast: (a, b), two values of the factor: x is then under do(f_k := a) and x' under do(f_k := b).
 
     Source: the paper for the idea, this library for the form. Noise is shared within a pair, so nothing else
     differs; in a set with a causal graph the factor's descendants follow. Where factors are attributes that
@@ -55,7 +59,8 @@ def counterfactuals(dataset: Dataset, key: jax.Array, factor: int | str, num: in
     if dataset.factor_kind == "attributes":
         return Pairs(*_matched(dataset, key, index, num), index, True, label)
     factor_key, value_key, image_key = jax.random.split(key, 3)
-    factors, changed = _changed_factors(dataset, index, num, factor_key, value_key)
+    _check_contrast(dataset, index, contrast)
+    factors, changed = _changed_factors(dataset, index, num, contrast, factor_key, value_key)
     return Pairs(
         observe(dataset, factors, image_key),
         observe(dataset, changed, image_key),
@@ -67,10 +72,22 @@ def counterfactuals(dataset: Dataset, key: jax.Array, factor: int | str, num: in
     )
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _changed_factors(dataset, factor, num, factor_key, value_key):
+def _check_contrast(dataset: Dataset, factor: int, contrast: tuple[int, int] | None) -> None:
+    size = dataset.factor_sizes[factor]
+    if contrast is not None and (len(contrast) != 2 or not all(0 <= value < size for value in contrast)):
+        raise ValueError(
+            f"contrast {contrast} is not two values of {dataset.factor_names[factor]!r}, "
+            f"which are 0 to {size - 1}"
+        )
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _changed_factors(dataset, factor, num, contrast, factor_key, value_key):
     """Factors [num, K], and the same with one factor set to another of its values, uniformly."""
     factors = dataset.sample_factors(factor_key, num)
+    if contrast is not None:
+        ends = (dataset.intervene(factors, factor, jnp.full((num,), value), factor_key) for value in contrast)
+        return tuple(ends)
     size = dataset.factor_sizes[factor]
     values = (factors[:, factor] + jax.random.randint(value_key, (num,), 1, size)) % size
     # A graph's exogenous noise comes from the key that the factors were drawn with.
@@ -236,8 +253,10 @@ def _factor_effects(function, dataset, factors, changed, owner, key, scale):
 
 
 def _standard_deviation(moments: jax.Array, base: jax.Array) -> jax.Array:
-    """[units], over the manipulated images and not x alone: a unit silent in a few x may answer to a factor.
-    Not below the rounding error of its values, so that a constant unit has no effect. moments [E, 2, units]."""
+    """[units], over the manipulated images and not x alone: one silent in few x may answer to a factor.
+
+    Not below the rounding error of its values, so that a constant unit has no effect. moments [E, 2, units].
+    """
     first, second = jnp.mean(moments, axis=0)
     rounding = 1e-6 * jnp.max(jnp.abs(base), axis=tuple(range(base.ndim - 1)))
     return jnp.maximum(jnp.sqrt(jnp.maximum(second - first**2, 0.0)), rounding)

@@ -112,6 +112,27 @@ def mediate(
 
     Raises ValueError for an outcome that does not return one number per pair, and as `patch_effects` does.
     """
+    return _mediate(_effects, model, params, pairs, site, outcome, granularity, key, chunk, units, capture)
+
+
+def indirect_effects(
+    model: Any,
+    params: PyTree,
+    pairs: Pairs | tuple[jax.Array, jax.Array],
+    site: str | Sequence[str],
+    outcome: Callable[[Run, Run, Run], jax.Array] = projected_change,
+    granularity: str | Mapping[str, Any] = "unit",
+    key: jax.Array | None = None,
+    chunk: int | None = None,
+    units: Sequence[int] | None = None,
+    capture: str | Sequence[str] = (),
+) -> tuple[jax.Array, jax.Array]:
+    """(total [N], indirect [G, N]) of `mediate`, at half its cost."""
+    return _mediate(_indirect, model, params, pairs, site, outcome, granularity, key, chunk, units, capture)
+
+
+def _mediate(finish, model, params, pairs, site, outcome, granularity, key, chunk, units, capture):
+    """Outcomes of the ends and of the patched runs, block by block, and what `finish` makes of them."""
     x, x_source = engine.unpack(pairs)
     shapes = engine.model_sites(model, params, x)
     groups = engine.make_groups(shapes, site, granularity, units)
@@ -119,9 +140,8 @@ def mediate(
     for name in capture:
         check_site(name, shapes)
     forward, keys = getattr(model, "forward", model), engine.row_keys(key, x.shape[0])
-    outcome = engine.as_pytree(outcome)
+    outcome, chunk = engine.as_pytree(outcome), engine.check_chunk(chunk)
     check_outcome(forward, capture, params, x, outcome)
-    chunk = engine.check_chunk(chunk)
 
     def block(rows, valid):
         x, x_source, keys = rows
@@ -133,20 +153,28 @@ def mediate(
             start = engine.captured(run, capture)
             return patched_outcomes(forward, capture, chunk, params, runs, groups, outcome, start, ends)
 
-        at_ends = end_outcomes(outcome, ends)
-        return (*at_ends, patched(x, base, source), patched(x_source, source, base)), finite
+        outcomes = [*end_outcomes(outcome, ends), patched(x, base, source)]
+        if finish is _effects:
+            outcomes.append(patched(x_source, source, base))
+        return outcomes, finite
 
-    mediation, finite = engine.in_blocks(block, (x, x_source, keys), chunk, _effects)
+    effects, finite = engine.in_blocks(block, (x, x_source, keys), chunk, finish)
     engine.check_finite(finite)
-    return mediation
+    return effects
 
 
 def _effects(blocks, num: int):
-    (*outcomes, finite) = *blocks[0], blocks[1]
-    outcomes[:2] = (y[:, None] for y in outcomes[:2])
-    at_base, at_source, indirect, direct = engine.merge_pairs(outcomes, num)
+    (at_base, at_source, indirect, direct), finite = blocks
+    at_base, at_source = at_base[:, None], at_source[:, None]
+    at_base, at_source, indirect, direct = engine.merge_pairs((at_base, at_source, indirect, direct), num)
     total, indirect, direct = at_source - at_base, indirect - at_base, direct - at_base
     return Mediation(total[0], direct, indirect, total - direct - indirect), finite
+
+
+def _indirect(blocks, num: int):
+    (at_base, at_source, indirect), finite = blocks
+    at_base, at_source, indirect = engine.merge_pairs((at_base[:, None], at_source[:, None], indirect), num)
+    return ((at_source - at_base)[0], indirect - at_base), finite
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -15,7 +15,7 @@ from causalvae.interventions.input import Pairs
 from causalvae.interventions.mediation import (
     check_outcome,
     end_outcomes,
-    mediate,
+    indirect_effects,
     outcome_of_references,
     patched_outcomes,
     projected_change,
@@ -151,7 +151,7 @@ def attribution_effects(
 
     Source: Nanda 2023 for the estimate; exact where the network after the site is affine and the outcome
     linear.
-    exact: also patch every group, which costs what `mediate`'s indirect effect costs; False gives None.
+    exact: also patch every group, which costs what `indirect_effects` costs; False gives None.
     Others as in `mediate`. Raises ValueError at a site of integer codes, which have no gradient.
     """
     x, x_source = engine.unpack(pairs)
@@ -176,7 +176,7 @@ def attribution_effects(
     engine.check_finite(finite)
     if not exact:
         return Attribution(estimate, None, None)
-    found = mediate(model, params, (x, x_source), site, outcome, granularity, key, chunk, units).indirect
+    _, found = indirect_effects(model, params, (x, x_source), site, outcome, granularity, key, chunk, units)
     return Attribution(estimate, found, jnp.mean(jnp.abs(estimate - found), axis=1))
 
 

@@ -1,0 +1,383 @@
+"""Circuits: the smallest sets of units through which a factor reaches the output, and how they are wired.
+
+A factor's circuit at a site is chosen greedily: units in the order of their natural indirect effects, up to
+the first set whose joint patch recovers `threshold` of the total effect, then rid of units that it can do
+without. Everything is a joint patch, so a set's effect is measured and never added up from its units'
+effects.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from causalvae import metrics
+from causalvae.interventions.engine import Run
+from causalvae.interventions.input import Pairs
+from causalvae.interventions.mediation import indirect_effects, projected_change
+from causalvae.interventions.paths import path_effects
+from causalvae.sites import check_site, site_shapes
+
+PyTree = Any
+Outcome = Callable[[Run, Run, Run], jax.Array]
+
+
+# --- one factor, one site --------------------------------------------------------------------------------
+
+
+class Circuit(NamedTuple):
+    """A set of units of one site that serves one factor. Effects are fractions of the total effect."""
+
+    site: str
+    units: np.ndarray  # [n] int, the largest effect first
+    faithfulness: float  # of the circuit patched alone
+    completeness: float  # 1 - that of all units but the circuit
+    random: np.ndarray  # [draws] of random sets of the same size: the null of faithfulness
+    effects: np.ndarray  # [units] of each unit alone
+    curve: np.ndarray  # [units] of the n + 1 units with the largest effects together
+    found: bool  # whether the threshold was reached; if not, `units` are all of the site's
+
+
+def find_circuit(
+    model: Any,
+    params: PyTree,
+    pairs: Pairs | tuple[jax.Array, jax.Array],
+    site: str,
+    threshold: float = 0.9,
+    outcome: Outcome = projected_change,
+    key: jax.Array | None = None,
+    chunk: int | None = None,
+    random_sets: int = 20,
+    seed: int = 0,
+) -> Circuit:
+    """The smallest set of a site's units, chosen greedily, whose joint patch recovers `threshold` of the
+    effect.
+
+    Source: this library, after Wang et al. 2022. pairs: of one factor, as `counterfactuals` gives them.
+    Others as in `mediate`. Only a cut set can recover all; at another site a circuit may not exist (`found`
+    is False). Raises ValueError where x and x' have no effect on the outcome to explain.
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold is a fraction of the total effect, in (0, 1], not {threshold}")
+    num_units = _num_units(model, params, pairs, site)
+
+    def joint(masks):  # [G, units] -> fractions of the total effect [G]
+        padded = np.zeros(
+            (-(-len(masks) // num_units) * num_units, num_units), bool
+        )  # one shape, one program
+        padded[: len(masks)] = masks
+        total, indirect = indirect_effects(model, params, pairs, site, outcome, {site: padded}, key, chunk)
+        return _fractions(total, indirect)[: len(masks)]
+
+    effects = joint(np.eye(num_units, dtype=bool))
+    order = np.argsort(-effects, kind="stable")
+    prefixes = np.zeros((num_units, num_units), bool)
+    for n in range(num_units):
+        prefixes[n:, order[n]] = True
+    curve = joint(prefixes)
+    found = bool((curve >= threshold).any())
+    size = int(np.argmax(curve >= threshold)) + 1 if found else num_units
+    units = _prune(joint, prefixes[size - 1], threshold) if found else prefixes[-1]
+    sets = _random_sets(np.random.default_rng(seed), random_sets, int(units.sum()), num_units)
+    alone, rest, *random = joint(np.stack([units, ~units, *sets]))
+    members = np.array([unit for unit in order if units[unit]])
+    return Circuit(site, members, float(alone), float(1 - rest), np.asarray(random), effects, curve, found)
+
+
+def _prune(joint: Callable, units: np.ndarray, threshold: float) -> np.ndarray:
+    """The set without the units that it can do without: the least needed goes first, as long as one can
+    go.
+    """
+    while units.sum() > 1:
+        members = np.flatnonzero(units)
+        without = np.repeat(units[None], len(members), axis=0)
+        without[np.arange(len(members)), members] = False
+        remaining = joint(without)
+        if remaining.max() < threshold:
+            break
+        units = without[np.argmax(remaining)]
+    return units
+
+
+def _random_sets(generator: np.random.Generator, draws: int, size: int, num_units: int) -> list[np.ndarray]:
+    sets = [np.zeros(num_units, bool) for _ in range(draws)]
+    for mask in sets:
+        mask[generator.choice(num_units, size, replace=False)] = True
+    return sets
+
+
+def _fractions(total: jax.Array, indirect: jax.Array) -> np.ndarray:
+    """Mean indirect effects [G] over the mean total effect; pairs without an effect are left out."""
+    total, indirect = np.asarray(total, np.float64), np.asarray(indirect, np.float64)
+    defined = np.isfinite(total)
+    whole = total[defined].mean() if defined.any() else 0.0
+    if abs(whole) < 1e-8:
+        raise ValueError(
+            "the total effect of these pairs on the outcome is zero: there is no effect whose circuit could "
+            "be found. Look at the pairs, or choose another outcome"
+        )
+    return indirect[:, defined].mean(axis=1) / whole
+
+
+def _num_units(model: Any, params: PyTree, pairs: Any, site: str) -> int:
+    shapes = site_shapes(model, params, pairs.x if isinstance(pairs, Pairs) else pairs[0])
+    check_site(site, shapes)
+    if not jnp.issubdtype(shapes[site].dtype, jnp.floating):
+        raise ValueError(f"site {site!r} holds {shapes[site].dtype} codes; circuits are sets of real units")
+    return shapes[site].shape[-1]
+
+
+# --- one factor, several sites: wiring -------------------------------------------------------------------
+
+
+class Wiring(NamedTuple):
+    """A factor's circuits at several sites, and the paths between one and the next."""
+
+    factor: str
+    circuits: dict[str, Circuit]  # in forward order
+    edges: dict[
+        tuple[str, str], np.ndarray
+    ]  # (site, next site) -> [units, units] fractions of the total effect
+
+
+def trace(
+    model: Any,
+    params: PyTree,
+    pairs: Pairs | tuple[jax.Array, jax.Array],
+    sites: Sequence[str],
+    factor: str = "",
+    outcome: Outcome = projected_change,
+    key: jax.Array | None = None,
+    chunk: int | None = None,
+    **options: Any,
+) -> Wiring:
+    """A factor's circuit at every site of `sites`, and its edges by path patching between neighbours.
+
+    An edge is the mean effect on the outcome of a sender through one receiver only, over the mean total
+    effect.
+    options: of `find_circuit`.
+    """
+    shapes = site_shapes(model, params, pairs.x if isinstance(pairs, Pairs) else pairs[0])
+    for site in sites:
+        check_site(site, shapes)
+    sites = [site for site in shapes if site in sites]
+    circuits = {
+        site: find_circuit(model, params, pairs, site, outcome=outcome, key=key, chunk=chunk, **options)
+        for site in sites
+    }
+    total, _ = indirect_effects(model, params, pairs, sites[0], outcome, "site", key, chunk)
+    edges = {}
+    for site, following in zip(sites, sites[1:], strict=False):
+        ends = circuits[site].units, circuits[following].units
+        paths = path_effects(model, params, pairs, site, following, outcome, *ends, key=key, chunk=chunk).path
+        edges[site, following] = _fractions(total, paths.reshape(-1, paths.shape[-1])).reshape(
+            paths.shape[:2]
+        )
+    return Wiring(factor, circuits, edges)
+
+
+# --- several factors -------------------------------------------------------------------------------------
+
+
+def check_same_dataset(pairs: Mapping[str, Pairs]) -> None:
+    """ValueError unless all pairs come from one data set."""
+    sources = sorted({p.dataset for p in pairs.values() if isinstance(p, Pairs)})
+    if len(sources) > 1:
+        raise ValueError(
+            f"pairs come from different data sets ({', '.join(sources)}): compare factors of one set"
+        )
+    observational = sorted(name for name, p in pairs.items() if isinstance(p, Pairs) and p.observational)
+    if observational and len(observational) < len(pairs):
+        raise ValueError(
+            f"pairs of {', '.join(observational)} are matched, not counterfactual: do not mix the two"
+        )
+
+
+def find_circuits(
+    model: Any, params: PyTree, pairs: Mapping[str, Pairs], site: str, **options: Any
+) -> dict[str, Circuit]:
+    """factor -> its circuit at a site; options as in `find_circuit`. ValueError for pairs of different data
+    sets.
+    """
+    check_same_dataset(pairs)
+    return {factor: find_circuit(model, params, p, site, **options) for factor, p in pairs.items()}
+
+
+def overlap(circuits: Mapping[str, Circuit]) -> np.ndarray:
+    """Jaccard index of the units of every two factors' circuits at one site: [K, K], 1 on the diagonal."""
+    sets = [set(circuit.units.tolist()) for circuit in circuits.values()]
+    return np.array([[len(a & b) / len(a | b) for b in sets] for a in sets])
+
+
+class Motifs(NamedTuple):
+    """What units of one site do for the factors."""
+
+    dedicated: dict[int, str]  # unit -> the one factor that it serves
+    shared: dict[int, tuple[str, ...]]  # unit -> the factors that it serves, two or more
+    split: dict[str, tuple[int, ...]]  # factor -> the units that serve it, two or more
+    idle: tuple[int, ...]  # units that serve none
+
+    @property
+    def merged(self) -> dict[int, tuple[str, ...]]:
+        """The same as `shared`: the word for latents."""
+        return self.shared
+
+
+def motifs(circuits: Mapping[str, Circuit]) -> Motifs:
+    """Dedicated, shared (of latents: merged), split and idle units, from the factors' circuits at one
+    site.
+    """
+    num_units = {len(circuit.effects) for circuit in circuits.values()}
+    if len(num_units) != 1 or len({circuit.site for circuit in circuits.values()}) != 1:
+        raise ValueError("motifs are of one site: give every factor's circuit at the same one")
+    served = {
+        unit: tuple(factor for factor, circuit in circuits.items() if unit in circuit.units)
+        for unit in range(num_units.pop())
+    }
+    return Motifs(
+        {unit: factors[0] for unit, factors in served.items() if len(factors) == 1},
+        {unit: factors for unit, factors in served.items() if len(factors) > 1},
+        {f: tuple(sorted(map(int, c.units))) for f, c in circuits.items() if len(c.units) > 1},
+        tuple(unit for unit, factors in served.items() if not factors),
+    )
+
+
+class Selectivity(NamedTuple):
+    """Which factor each unit of a site serves, and how exclusively."""
+
+    effects: np.ndarray  # [units, K] E|NIE| over pairs that differ in the factor
+    selectivity: np.ndarray  # [units] 1 - H(p) / log K; NaN where the unit does not count
+    factor: np.ndarray  # [units] the factor with the largest effect
+    floor: np.ndarray  # [units] the largest effect that permuted pairs give, in 95 of 100 permutations
+    permuted: np.ndarray  # [units] mean selectivity of permuted pairs: what few pairs give by chance
+
+
+def selectivity(
+    model: Any,
+    params: PyTree,
+    pairs: Mapping[str, Pairs],
+    site: str,
+    permutations: int = 200,
+    seed: int = 0,
+    outcome: Outcome = projected_change,
+    key: jax.Array | None = None,
+    chunk: int | None = None,
+) -> Selectivity:
+    """Monosemanticity of a site's units over factors, with the noise floor that permuted pairs give.
+
+    Source: this library. p_u(k) is proportional to E|NIE_u| over pairs that differ in factor k. The floor
+    comes from dealing the pairs out to factors at random; a unit counts if its largest effect exceeds it. A
+    unit that serves all factors alike does not differ from chance in this sense, and does not count: see
+    `effects`.
+    """
+    check_same_dataset(pairs)
+    effects = []
+    for factor_pairs in pairs.values():
+        _, indirect = indirect_effects(model, params, factor_pairs, site, outcome, "unit", key, chunk)
+        effects.append(np.abs(np.asarray(indirect, np.float64)))
+    owner = np.repeat(np.arange(len(effects)), [e.shape[1] for e in effects])
+    pooled = np.concatenate(effects, axis=1)
+    defined = np.isfinite(pooled).all(axis=0)
+    pooled, owner = pooled[:, defined], owner[defined]
+    generator, largest, chance = np.random.default_rng(seed), [], []
+    for _ in range(permutations):
+        permuted = _means(pooled, generator.permutation(owner), len(effects))
+        largest.append(permuted.max(axis=1))
+        chance.append(np.asarray(metrics.unit_selectivity(permuted).selectivity))
+    means, floor = _means(pooled, owner, len(effects)), np.quantile(largest, 0.95, axis=0)
+    result = metrics.unit_selectivity(means, jnp.asarray(floor))
+    found = np.asarray(result.selectivity), np.asarray(result.factor)
+    return Selectivity(means, *found, floor, np.mean(chance, axis=0))
+
+
+def _means(effects: np.ndarray, owner: np.ndarray, num_factors: int) -> np.ndarray:
+    """Mean of effects [units, pairs] over the pairs of each factor: [units, K]."""
+    return np.stack([effects[:, owner == k].mean(axis=1) for k in range(num_factors)], axis=1)
+
+
+# --- as a graph ------------------------------------------------------------------------------------------
+
+
+def as_graph(wiring: Wiring, smallest: float = 0.01) -> dict[str, Any]:
+    """Nodes and edges of a factor's circuits as networkx's node-link JSON (`networkx.node_link_graph` reads
+    it).
+
+    smallest: edges whose absolute effect is below it are left out.
+    """
+    nodes, edges = [], []
+    for layer, (site, circuit) in enumerate(wiring.circuits.items()):
+        for unit in circuit.units.tolist():
+            effect = float(circuit.effects[unit])
+            nodes.append(
+                {"id": f"{site}:{unit}", "site": site, "unit": unit, "layer": layer, "effect": effect}
+            )
+    for (site, following), effects in wiring.edges.items():
+        ends = wiring.circuits[site].units, wiring.circuits[following].units
+        for i, j in np.argwhere(np.abs(effects) >= smallest):
+            source, target = f"{site}:{ends[0][i]}", f"{following}:{ends[1][j]}"
+            edges.append({"source": source, "target": target, "effect": float(effects[i, j])})
+    return {
+        "directed": True,
+        "multigraph": False,
+        "graph": {"factor": wiring.factor},
+        "nodes": nodes,
+        "edges": edges,
+    }
+
+
+def save_graph(graph: Mapping[str, Any], path: str | pathlib.Path) -> None:
+    """The node-link graph as a JSON file."""
+    pathlib.Path(path).write_text(json.dumps(graph, indent=1))
+
+
+def draw(graph: Mapping[str, Any], subtitle: str = "") -> Figure:
+    """The graph in layers, one column per site: circles as large as a unit's own effect, lines as wide as a
+    path's.
+
+    Blue is towards the source image, red away from it. subtitle: say the data set and its source there.
+    """
+    layers: dict[str, list[Mapping[str, Any]]] = {}
+    for node in graph["nodes"]:
+        layers.setdefault(node["site"], []).append(node)
+    figure = Figure(figsize=(2.2 * max(len(layers), 2), 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    place = {}
+    for column, nodes in enumerate(layers.values()):
+        for row, node in enumerate(nodes):
+            place[node["id"]] = column, (len(nodes) - 1) / 2 - row
+    for edge in graph["edges"]:
+        (x0, y0), (x1, y1) = place[edge["source"]], place[edge["target"]]
+        axes.plot(
+            [x0, x1],
+            [y0, y1],
+            color=_colour(edge["effect"]),
+            lw=8 * min(abs(edge["effect"]), 1),
+            alpha=0.6,
+            zorder=1,
+        )
+    for node in graph["nodes"]:
+        x, y = place[node["id"]]
+        size = 60 + 540 * min(abs(node["effect"]), 1)
+        axes.scatter([x], [y], s=size, color=_colour(node["effect"]), edgecolors="white", zorder=2)
+        axes.annotate(
+            str(node["unit"]), (x, y), ha="center", va="center", fontsize=7, color="white", zorder=3
+        )
+    axes.set_xticks(range(len(layers)), list(layers), rotation=20, ha="right", fontsize=8)
+    axes.set_yticks([])
+    axes.margins(0.15)
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+    title = f"Circuit of {graph['graph']['factor'] or 'the pairs'}: effects as fractions of the total effect"
+    axes.set_title(f"{title}\n{subtitle}" if subtitle else title, fontsize=9)
+    return figure
+
+
+def _colour(effect: float) -> str:
+    return "#2a6fbb" if effect >= 0 else "#c0392b"
