@@ -4,14 +4,18 @@
     python -m experiments.study --config=configs/study.py:quick --only=betatc,vq --datasets=dsprites
     python -m experiments.study --config=configs/study.py --config.seeds=10 --workdir=runs/ten_seeds
     python -m experiments.study --config=configs/study.py:quick --plan
+    python -m experiments.study --config=configs/study.py --coordinator=host0:1234 --processes=2 --process=0
 
 Runs that share a program train together. Every finished run is stored at once; the same command goes on where
 an interrupted study stopped, and changes nothing that is finished. A run that fails is recorded with its
-reason, and the rest goes on.
+reason, and the rest goes on. Several devices share the members and batches of each group; on several hosts,
+started with the last line (each with its own --process) on a directory that all can reach, each evaluates its
+share of the runs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -25,11 +29,10 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from causalvae import evaluation, models, training
+from causalvae import evaluation, models, sharding, training
 from causalvae.data.base import Dataset
 from causalvae.progress import Progress, duration, read_json_lines
 from experiments import cli, pipeline, planning, records, report
-from experiments.pipeline import say
 from experiments.planning import Group, Run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file: configs/study.py[:quick|:smoke].")
@@ -39,7 +42,11 @@ DATASETS = flags.DEFINE_string("datasets", "", "Only these data sets, separated 
 PLAN = flags.DEFINE_bool("plan", False, "Print what would be done, and leave.")
 RETRY = flags.DEFINE_bool("retry", False, "Do runs again that are recorded as failed.")
 REPORT = flags.DEFINE_bool("report", True, "Write the report at the end.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where several hosts take part.")
+PROCESSES = flags.DEFINE_integer("processes", None, "How many processes take part.")
+PROCESS = flags.DEFINE_integer("process", None, "The number of this one, from 0.")
 
+PyTree = Any
 LATENTS_SHOWN = 2  # whose traversals are stored: so many of the most and of the least specific
 IMAGES_SHOWN = 8
 
@@ -47,11 +54,19 @@ IMAGES_SHOWN = 8
 def main(argv: list[str]) -> None:
     if CONFIG.value is None:
         cli.fail("--config is needed, e.g. --config=configs/study.py:quick")
+    if COORDINATOR.value:
+        jax.distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     name = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = pathlib.Path(WORKDIR.value or pipeline.default_workdir(name)).resolve()
     Study(CONFIG.value, workdir, ONLY.value, DATASETS.value, RETRY.value).run(plan_only=PLAN.value)
-    if REPORT.value and not PLAN.value:
+    if REPORT.value and not PLAN.value and sharding.is_first_process():
         report.write(workdir)
+
+
+def say(text: str) -> None:
+    """Print, on one of the hosts."""
+    if sharding.is_first_process():
+        pipeline.say(text)
 
 
 class Study:
@@ -83,7 +98,7 @@ class Study:
 
     def run(self, plan_only: bool = False) -> None:
         """Do what is left, group by group, and write the table after each."""
-        with records.StudyLock(self.workdir):
+        with records.StudyLock(self.workdir) if sharding.is_first_process() else contextlib.nullcontext():
             self.plan()
             if plan_only:
                 return
@@ -106,9 +121,9 @@ class Study:
             dataset = load_dataset(next(run for run in self.runs if run.dataset == name))
             sources[name] = dataset.source
             for run in (run for run in self.runs if run.dataset == name):
-                evaluation.check_settings(
-                    evaluation.Settings(**run.config.evaluation), pipeline.create_model(run.config, dataset), dataset
-                )
+                pipeline.check_training(run.config)
+                model = pipeline.create_model(run.config, dataset)
+                evaluation.check_settings(evaluation.Settings(**run.config.evaluation), model, dataset)
             groups = [group for group in remembered if group.runs[0].dataset == name]
             groups += planning.group_runs(runs, dataset, self.config.members)
             for group in groups:
@@ -116,7 +131,9 @@ class Study:
                 self.estimates[group.id] = planning.estimate(group, dataset, shape not in shapes)
                 shapes.add(shape)
             self.groups += groups
-        planning.remember_groups(self.groups, self.workdir / "groups.json")
+        sharding.wait_for_all("plan")
+        if sharding.is_first_process():
+            planning.remember_groups(self.groups, self.workdir / "groups.json")
         say(planning.describe(self.groups, self.estimates, self.done, sources))
         say(f"results go to {self.workdir}")
         self.pace = Pace(self.groups, self.estimates, self.done)
@@ -128,7 +145,7 @@ class Study:
         dataset = load_dataset(group.runs[0])
         began = time.monotonic()
         try:
-            state, diverged = self.train(group, dataset)
+            trained, untrained, diverged = self.train(group, dataset)
         except training.Stopped:
             raise
         except Exception as error:
@@ -140,38 +157,45 @@ class Study:
                 self.fail(pending, dataset, error)
             return
         seconds = (time.monotonic() - began) / len(group.runs)
-        for run in pending:
+        for run in pending[jax.process_index() :: jax.process_count()]:
             member = group.runs.index(run)
             if diverged[member] is None:
-                self.evaluate(run, dataset, training.member(state.params, member), seconds)
+                params = (training.member(trained, member), training.member(untrained, member))
+                self.evaluate(run, dataset, *params, seconds)
             else:
                 self.store(run, dataset, failure(f"the loss was not finite by step {diverged[member]}"), {}, seconds)
+        sharding.wait_for_all(group.id)
+        self.done.update(run.id for run in pending)
 
-    def train(self, group: Group, dataset: Dataset) -> tuple[training.TrainState, list[int | None]]:
-        """Train the group's members; also the logged step by which each one's loss was not finite."""
+    def train(self, group: Group, dataset: Dataset) -> tuple[PyTree, PyTree, list[int | None]]:
+        """Train the group's members: their parameters [M, ...] after and before, and the logged step by which
+        each one's loss was not finite."""
         structures = [planning.structure(run, dataset) for run in group.runs]
         folder = self.workdir / "groups" / group.id
-        options = dict(group.runs[0].config.training)
+        options, seeds = dict(group.runs[0].config.training), [run.seed for run in group.runs]
+        model = structures[0][0]
         state = training.train(
-            structures[0][0],
+            model,
             dataset,
             folder,
-            seeds=[run.seed for run in group.runs],
+            seeds=seeds,
             hyper={name: np.array([hyper[name] for _, hyper in structures]) for name in structures[0][1]},
             stop_when_diverged=False,
+            mesh=mesh_of(group),
             progress=functools.partial(StudyProgress, self.heading(group), self.pace),
             **options,
         )
-        return state, first_not_finite(folder / "metrics.jsonl", len(group.runs))
+        diverged = first_not_finite(folder / "metrics.jsonl", len(group.runs))
+        return state.params, training.initial_params(model, seeds), diverged
 
-    def evaluate(self, run: Run, dataset: Dataset, params, training_s: float) -> None:
+    def evaluate(self, run: Run, dataset: Dataset, params: PyTree, untrained: PyTree, training_s: float) -> None:
         """Measure one member and store it."""
         say(f"  evaluating {run.id} ({len(self.done) + 1} of {len(self.all_runs)} runs, {self.pace.left()} left)")
         began = time.monotonic()
         model = pipeline.create_model(run.config, dataset)
         settings = evaluation.Settings(**run.config.evaluation)
         try:
-            found = evaluation.evaluate(model, params, dataset, settings, seed=run.seed)
+            found = evaluation.evaluate(model, params, untrained, dataset, settings)
         except Exception as error:
             self.fail([run], dataset, error)
             return
@@ -215,7 +239,7 @@ class Study:
     def write_table(self) -> None:
         """The table of every stored run of this configuration, in the order of the plan."""
         stored = [run.id for run in self.all_runs if run.id in self.done]
-        if stored:
+        if stored and sharding.is_first_process():
             records.write_table(self.workdir, records.tabulate(records.read_record(self.workdir, i) for i in stored))
             records.write_times(self.workdir, stored)
 
@@ -234,6 +258,18 @@ class Study:
 
 
 # --- parts -----------------------------------------------------------------------------------------------
+
+
+def mesh_of(group: Group):
+    """The mesh that trains a group, None for a single device. ValueError where several hosts cannot share it."""
+    batch_size = group.runs[0].config.training.batch_size
+    mesh = sharding.make_mesh(len(group.runs), batch_size)
+    if jax.process_count() > 1 and (mesh is None or mesh.size != jax.device_count()):
+        raise ValueError(
+            f"{group.id}: {len(group.runs)} members and batches of {batch_size} cannot be divided over "
+            f"{jax.device_count()} devices; choose training.batch_size or the number of hosts to fit."
+        )
+    return mesh
 
 
 class Pace:

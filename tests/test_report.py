@@ -1,0 +1,210 @@
+"""The report of a synthetic study: self-contained, complete, and true to its table."""
+
+import base64
+import csv
+import html.parser
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import study_tables
+from PIL import Image
+
+from experiments import findings, records, report
+
+FAILED = "betatc_3dshapes_s1"
+
+
+class Page(html.parser.HTMLParser):
+    """What the tests look at: links, images, scripts, headings, and tables as lists of rows of cell texts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.resources, self.images, self.ids, self.targets, self.tables = [], [], [], [], {}
+        self.heading, self.capture = "", None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "img" and "src" in attributes:
+            self.images.append(attributes)
+        if tag in ("link", "script", "iframe") or "src" in attributes:
+            self.resources.append((tag, attributes.get("src") or attributes.get("href") or ""))
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if tag == "a":
+            self.targets.append(attributes["href"])
+        if tag in ("h2", "h3"):
+            self.heading, self.capture = "", "heading"
+        if tag == "table":
+            self.tables[self.heading] = []
+        if tag == "tr":
+            self.tables[self.heading].append([])
+        if tag in ("td", "th"):
+            self.tables[self.heading][-1].append("")
+            self.capture = "cell"
+        if tag == "small" and self.capture == "cell":
+            self.tables[self.heading][-1][-1] += " | "
+
+    def handle_endtag(self, tag):
+        if tag in ("h2", "h3", "td", "th"):
+            self.capture = None
+
+    def handle_data(self, data):
+        if self.capture == "heading":
+            self.heading += data
+        if self.capture == "cell":
+            self.tables[self.heading][-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Three architectures on two procedural sets and one genuine set with attributes; one run failed."""
+    workdir = tmp_path_factory.mktemp("study")
+    table = study_tables.table()
+    keep = np.isin(table["dataset"], ["dsprites", "3dshapes", "celeba"]) & np.isin(
+        table["architecture"], ["vae", "betatc", "vq"]
+    )
+    study_tables.write_study(workdir, findings.rows_of(table, keep), real=("celeba",), failed=(FAILED,))
+    report.write(workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def page(study):
+    return Page((study / "report.html").read_text())
+
+
+def test_the_page_needs_nothing_but_itself(study, page):
+    text = (study / "report.html").read_text()
+    assert not re.search(r"(?:https?:)?//[a-z]", re.sub(r"data:image/png;base64,[^\"]*", "", text))
+    assert all(
+        tag == "script" and not source or source.startswith("data:image/png;base64,")
+        for tag, source in page.resources
+    )
+    assert all(target[1:] in page.ids for target in page.targets), "every link leads to a section"
+    assert "{{" not in text
+
+
+def test_every_figure_is_embedded_and_written_as_png_and_pdf(study, page):
+    stems = {path.stem for path in (study / "figures").glob("*.png")}
+    assert stems == {path.stem for path in (study / "figures").glob("*.pdf")} and len(stems) == len(
+        page.images
+    )
+    for wanted in (
+        "scatter_dsprites",
+        "traversals_3dshapes",
+        "patching_dsprites",
+        "mediation_dsprites",
+        "correlations",
+    ):
+        assert f"{wanted}_procedural" in stems
+    assert "heat_active_latents_real" in stems and "scatter_celeba_real" not in stems
+    for image in page.images:
+        pixels = Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1])))
+        assert min(pixels.size) > 100
+        assert "(real data)" in image["alt"] or "(procedural data)" in image["alt"]
+
+
+def test_tables_show_means_deviations_seeds_nulls_and_ceilings(study, page):
+    rows = page.tables["Disentanglement: dsprites (procedural)"]
+    assert rows[0] == ["architecture", "DCI-D", "MIG"]
+    assert [row[0] for row in rows[1:]] == ["VAE", "β-TCVAE", "VQ-VAE", "ceiling"]
+    assert rows[-1][1:] == ["1.00", "0.900"]
+    with (study / "table.csv").open() as file:
+        stored = [
+            r for r in csv.DictReader(file) if (r["dataset"], r["architecture"]) == ("dsprites", "betatc")
+        ]
+    values = [float(row["mig"]) for row in stored]
+    seeds = " ".join(f"{value:.3f}" for value in values)
+    expected = f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} | {seeds} | null 0.010"
+    assert rows[2][2] == expected
+    modularity = page.tables["Circuit modularity: dsprites (procedural)"]
+    assert all("untrained 0.600 · permuted 0.800" in row[1] for row in modularity[1:-1])
+
+
+def test_sources_never_share_a_table(page):
+    titles = [
+        title
+        for title in page.tables
+        if re.search("Disentanglement|modularity|effects|Model|Winners|CES", title)
+    ]
+    assert titles and all(("(real)" in title) != ("(procedural)" in title) for title in titles)
+    assert not any("celeba (procedural)" in title or "dsprites (real)" in title for title in page.tables)
+    assert "Disentanglement: celeba (real)" not in page.tables, "attributes are not generative factors"
+    assert "celeba" not in json.dumps(page.tables["CES l2 and DCI-D (procedural)"])
+
+
+def test_verdicts_are_those_of_the_findings(study):
+    text, stored = (study / "report.html").read_text(), json.loads((study / "findings.json").read_text())
+    assert list(stored) == ["real", "procedural"]
+    shown = re.findall(r'<span class="badge \w+">(\w+)</span>', text)
+    assert shown == [v["verdict"] for source in stored.values() for v in source["verdicts"]]
+    for verdict in stored["procedural"]["verdicts"]:
+        assert report.escape(verdict["reason"]) in text and report.escape(verdict["rule"]) in text
+
+
+def test_failed_runs_are_listed_with_their_reason(page):
+    assert page.tables["Failed runs (1)"][1:] == [[FAILED, "the loss was not finite by step 20"]]
+
+
+def test_numeric_columns_carry_what_sorting_needs(study):
+    cell = report.plain_table([{"a": "−0.50"}, {"a": "–"}], {"a": lambda row: row["a"]})
+    assert 'data-value="-0.5"' in cell and 'data-value=""' in cell and '<th tabindex="0" class="">' in cell
+    words = report.plain_table([{"a": "vae"}], {"a": lambda row: row["a"]})
+    assert '<th tabindex="0" class="text">' in words
+
+
+def test_untrusted_text_is_escaped():
+    table = report.plain_table([{"reason": "<b>&"}], {"reason": lambda row: row["reason"]}, prose=("reason",))
+    assert "&lt;b&gt;&amp;" in table and "<b>" not in table
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0.12345, "0.123"),
+        (-0.5, "−0.500"),
+        (12.345, "12.3"),
+        (1234.5, "1,234"),
+        (float("nan"), "–"),
+        (1.0, "1.00"),
+    ],
+)
+def test_numbers_have_three_significant_digits(value, text):
+    assert report.number(value) == text
+
+
+def test_a_short_or_unfinished_study_says_so(tmp_path):
+    table = study_tables.table(seeds=1)
+    table = findings.rows_of(
+        table, np.isin(table["dataset"], ["dsprites"]) & (table["architecture"] == "vae")
+    )
+    table["steps"] = np.full(1, 4)
+    study_tables.write_study(tmp_path, table, failed=("vae_dsprites_s0",))
+    text = report.write(tmp_path).read_text()
+    assert "0 of 1 runs finished" in text and "No run has finished." in text
+    assert "Trained for 4 steps only" in text and "mean nothing" in text
+
+
+def test_a_directory_without_a_study_says_what_makes_one(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="no study in .*no table.npz. `python -m experiments.study` makes one"
+    ):
+        report.write(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_csv_and_the_arrays_hold_the_same(study):
+    table = records.read_table(study)
+    with (study / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(table["run"]) == 27
+    for name, values in table.items():
+        for row, value in zip(rows, values, strict=True):
+            if name in records.TEXT:
+                assert row[name] == value
+            else:
+                assert (row[name] == "" and np.isnan(value)) or float(row[name]) == value
