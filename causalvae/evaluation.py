@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae import interventions, metrics, objectives
+from causalvae import circuits, interventions, metrics, objectives
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.metrics import Score
@@ -25,6 +25,7 @@ PyTree = Any
 BATCH = 250  # images encoded at once; divides the published sample sizes
 TC_POINTS = 500  # samples at which the densities of the total correlation's bounds are compared
 SHOWN = 16  # images in the figure of reconstructions
+CIRCUIT_THRESHOLD = 0.9  # of the total effect
 SWEEP = interventions.Sweep(-3.0, 3.0, 7)
 RESAMPLE = interventions.Resample(7)
 
@@ -101,6 +102,7 @@ class Evaluation(NamedTuple):
     factor_effects: np.ndarray | None  # R [K, d]; None where the set has no generative factors
     patching: Patching | None
     mediation: Mediated | None
+    circuits: dict[str, circuits.Circuit | None] | None  # factor -> its smallest set of latents; None: no effect
     images: np.ndarray  # [SHOWN, H, W, C]
     reconstructed: np.ndarray  # [SHOWN, H, W, C]
     traversals: np.ndarray  # [d, V, H, W, C] of one image
@@ -121,6 +123,7 @@ def evaluate(
     )
     pairs = all_pairs(dataset, key(5), settings.pairs) if generative else None
     latents = summarise_latents(perturbed, effects)
+    wiring = latent_circuits(model, params, pairs, dataset) if generative else None
     outputs = reconstruct(model.forward, params, images[:SHOWN])
     return Evaluation(
         scores=[
@@ -129,12 +132,14 @@ def evaluate(
             *code_scores(model, params, images[: settings.images], key(9)),
             *total_correlation_score(model, train, key(10)),
             *modularity_scores(perturbed, effects, latents.active, key(7)),
+            *circuit_scores(wiring, settings),
             *disentanglement_scores(dataset, train, test, settings),
         ],
         latents=latents,
         factor_effects=None if effects is None else np.asarray(effects.latents),
         patching=patch_all(model, params, pairs, dataset, settings) if generative else None,
         mediation=mediate_latents(model, params, pairs, dataset, key(8)) if generative else None,
+        circuits=wiring,
         images=np.asarray(images[:SHOWN]),
         reconstructed=np.asarray(outputs.image),
         traversals=traverse(model, params, outputs.z[:1]),
@@ -500,6 +505,44 @@ def mediate_latents(model, params, pairs, dataset: Dataset, key) -> Mediated:
         return np.stack([np.stack([np.asarray(getattr(e, field)) for e in row], axis=-1) for row in rows])
 
     return Mediated(names, collect("mean"), collect("low"), collect("high"))
+
+
+def latent_circuits(model, params, pairs, dataset: Dataset) -> dict[str, circuits.Circuit | None]:
+    """factor -> the smallest set of latents that recovers 0.9 of its effect; None where it has no effect at all."""
+    num = len(pairs.x) // dataset.num_factors
+    found = {}
+    for k, name in enumerate(dataset.factor_names):
+        part = jax.tree.map(lambda a, k=k: a[k * num : (k + 1) * num], pairs)
+        try:
+            found[name] = circuits.find_circuit(model, params, part, "latent/z", CIRCUIT_THRESHOLD)
+        except ValueError:  # the decoded images of all its pairs are the same: nothing to explain
+            found[name] = None
+    return found
+
+
+def circuit_scores(found: dict[str, circuits.Circuit | None] | None, settings: Settings) -> list[Score]:
+    """Mean size, faithfulness (null: random sets of the same size) and overlap of the factors' circuits."""
+    if found is None:
+        return []
+    served = {factor: circuit for factor, circuit in found.items() if circuit is not None}
+    estimator = f"greedy sets of latents that recover {CIRCUIT_THRESHOLD} of a factor's effect; mean over factors"
+    common = {
+        "estimator": estimator,
+        "samples": {"pairs per factor": settings.pairs},
+        "settings": {"factors": len(served)},
+    }
+    names = ("circuit_size", "circuit_faithfulness", "circuit_overlap")
+    if len(served) < 2:
+        note = "undefined: fewer than two factors have an effect on the decoded image"
+        return [Score(name, None, note=note, **common) for name in names]
+    jaccard = circuits.overlap(served)[np.triu_indices(len(served), 1)]
+    faithfulness = np.mean([circuit.faithfulness for circuit in served.values()])
+    random = np.mean([circuit.random.mean() for circuit in served.values()])
+    return [
+        Score(names[0], float(np.mean([len(circuit.units) for circuit in served.values()])), ceiling=1.0, **common),
+        Score(names[1], float(faithfulness), null=float(random), ceiling=1.0, **common),
+        Score(names[2], float(jaccard.mean()), ceiling=0.0, **common),
+    ]
 
 
 def _nan_mean(values: np.ndarray, axis: int) -> np.ndarray:
