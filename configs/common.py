@@ -63,6 +63,10 @@ PRESETS = {
 }
 
 
+# What a preset changes of one architecture only.
+OF_ARCHITECTURE = {("smoke", "factor"): {"discriminator_features": (64, 64)}}
+
+
 def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
     """The configuration of one architecture on one data set under a preset; locked, so that typing errors in
     `--config.x.y` are refused. ValueError names the presets that exist."""
@@ -100,7 +104,7 @@ def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
         }
     )
     with config.unlocked():
-        config.architecture.update(ARCHITECTURES[architecture])
+        config.architecture.update(ARCHITECTURES[architecture] | OF_ARCHITECTURE.get((preset, architecture), {}))
         for section, values in PRESETS[preset].items():
             config[section].update(values)
     return config.lock()

@@ -54,9 +54,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except flags.Error as error:
         fail(_flag_error(str(error)))
     except (AttributeError, KeyError) as error:  # an override of a key that the locked config does not have
-        key, _, hint = str(error.args[0]).strip("'\"").partition("\\n" if "\\n" in str(error) else "\n")
-        key = key.strip("'\" ")
-        fail(f"the configuration has no setting {key!r}. {hint.strip()}".strip())
+        words = re.findall(r"[A-Za-z_]\w*", re.split(r"\\n|\n", str(error))[0])
+        hint = re.search(r"Did you mean .*\?", str(error))
+        key = words[0] if words else str(error)
+        fail(f"the configuration has no setting {key!r}. {hint[0] if hint else ''}".strip())
     except (ValueError, TypeError, OSError) as error:
         fail(_flag_error(str(error)))
 
