@@ -37,7 +37,7 @@ def model_of(variant):
 
 
 def images_for(model, seed=0):
-    """Blobs whose place and size vary, so that there is something to learn. All models share the first batch."""
+    """Blobs whose place and size vary, something to learn. All models share the first batch."""
     generator = np.random.default_rng(seed)
     batches = []
     for _ in range(model.batches):
@@ -259,11 +259,11 @@ def test_discriminator_and_autoencoder_do_not_see_each_others_loss():
 
     autoencoder = {name: params[name] for name in ("encoder", "decoder")}
     of_term = jax.jit(jax.grad(total_correlation))(autoencoder)
-    assert max(float(jnp.max(jnp.abs(g))) for g in jax.tree.leaves(of_term["encoder"])) > 1e-4
+    assert max(np.max(np.abs(g)) for g in jax.tree.leaves(of_term["encoder"])) > 1e-4
     for name in autoencoder:
         for gamma, gradients in ((1.0, at_1), (3.0, at_3)):
-            difference = jax.tree.map(jnp.subtract, gradients[name], at_0[name])
-            scaled = jax.tree.map(functools.partial(jnp.multiply, gamma), of_term[name])
+            difference = jax.tree.map(np.subtract, gradients[name], at_0[name])
+            scaled = jax.tree.map(functools.partial(np.multiply, gamma), of_term[name])
             jax.tree.map(functools.partial(close, rtol=1e-3, atol=2e-4), difference, scaled)
 
 
@@ -400,17 +400,18 @@ def test_codes_are_sites(variant):
     still, _ = run(model, params, x, edits={"latent/z": patch(nudged)})
     close(still.logits, base.logits, rtol=1e-4, atol=1e-4)
 
-    # Representation and usage.
+    # Representation, usage and activity.
+    functions = (model.represent, codebook.usage, model.activity)
+    representation, share, activity = call(lambda *a: [function(*a) for function in functions], params, x)
     quantised = np.asarray(activations["latent/quantised"])
-    close(call(model.represent, params, x), quantised.mean(axis=(1, 2)) if spatial else quantised)
-    share = np.asarray(call(codebook.usage, params, x))
+    close(representation, quantised.mean(axis=(1, 2)) if spatial else quantised)
     assert share.shape == ((1, 1, 32) if spatial else (LATENTS, 16))
-    rows = np.asarray(codes).reshape(-1, 1) if spatial else np.asarray(codes)
-    for g, row in enumerate(share.reshape(-1, codebook.num_codes)):
+    share = np.asarray(share).reshape(-1, codebook.num_codes)
+    rows = np.asarray(codes).reshape(-1, len(share))
+    for g, row in enumerate(share):
         close(row, np.bincount(rows[:, g], minlength=codebook.num_codes) / len(rows))
     if not spatial:
-        entropy = [-sum(p * np.log(p) for p in row if p > 0) for row in share]
-        close(call(model.activity, params, x), entropy, rtol=1e-4)
+        close(activity, [-sum(p * np.log(p) for p in row if p > 0) for row in share], rtol=1e-4)
 
 
 def test_gradients_reach_z_through_the_quantiser_and_edits_behind_it():
