@@ -281,7 +281,7 @@ PLANTED: dict[str, Callable[..., Planted]] = {
     "mediated": mediated,
 }
 
-# How many hidden units carry each factor (encoder) or latent (decoder), and how many read factors to no effect.
+# How many hidden units carry each factor in the encoder, and how many read factors to no effect.
 CARRIERS, DECOYS = (2, 1, 3), 2
 
 

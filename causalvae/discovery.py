@@ -1,0 +1,101 @@
+"""The causal graph among latents, recovered by interventions and scored against the graph of the factors.
+
+Latents are matched to factors first, by what each does when a factor's pixels alone are changed. An edge
+j -> i is then sought by holding every other factor at its value, setting factor j, and letting factor i
+follow its mechanism: if the latent of i answers, j is a cause of i that no other factor mediates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from causalvae.data.base import Dataset
+from causalvae.interventions import engine
+from causalvae.interventions.input import encoder, factor_latent_effects
+
+PyTree = Any
+
+
+class LatentGraph(NamedTuple):
+    """A graph over factors, as a model's latents tell it."""
+
+    adjacency: np.ndarray  # [K, K] bool; [j, i]: j is a direct cause of i
+    effects: (
+        np.ndarray
+    )  # [K, K] mean absolute answer of i's latent to j through i's own mechanism, in units of scale
+    latents: np.ndarray  # [K] int: the latent matched to each factor
+    match: np.ndarray  # [K, d] effect of each factor's own pixels on every latent
+
+
+def recover_graph(
+    encode: Callable[[jax.Array], jax.Array] | tuple[Any, PyTree],
+    dataset: Dataset,
+    key: jax.Array,
+    num: int = 128,
+    scale: jax.Array | None = None,
+    threshold: float = 0.05,
+) -> LatentGraph:
+    """The graph among the factors of a set with mechanisms, read off the latents of a model.
+
+    Source: this library. encode: x -> codes [N, d], or (model, params). num: instances. scale: [d], the
+    units of effects; None takes each latent's own standard deviation. threshold: the effect from which an
+    edge is there. Factors are taken to be listed causes first. Raises ValueError for a set without
+    mechanisms, or fewer latents than factors.
+    """
+    if dataset.propagate is None:
+        raise ValueError(f"{dataset.name} has no causal graph among its factors: there is nothing to recover")
+    encode = encoder(*encode) if isinstance(encode, tuple) else engine.as_pytree(encode)
+    factor_key, image_key, match_key = jax.random.split(key, 3)
+    factors = dataset.sample_factors(factor_key, num)
+    codes = _codes(encode, dataset, factors, image_key)
+    if codes.shape[1] < dataset.num_factors:
+        raise ValueError(f"{codes.shape[1]} latents cannot stand for {dataset.num_factors} factors")
+    scale = jnp.maximum(jnp.std(codes, axis=0), 1e-12) if scale is None else scale
+    # Without mechanisms a factor changes nothing but its own pixels.
+    match = np.asarray(factor_latent_effects(encode, dataset.replace(propagate=None), match_key, num, scale))
+    latents = linear_sum_assignment(-np.nan_to_num(match))[1]
+    held, followed = _answers(dataset, factors, factor_key)
+    effects = np.zeros((dataset.num_factors,) * 2)
+    for j, i in np.argwhere(~np.eye(dataset.num_factors, dtype=bool)):
+        ends = (_codes(encode, dataset, f, image_key)[:, latents[i]] for f in (held[j], followed[j, i]))
+        effects[j, i] = jnp.mean(jnp.abs(next(ends) - next(ends))) / scale[latents[i]]
+    return LatentGraph(effects > threshold, effects, latents, match)
+
+
+@jax.jit
+def _answers(dataset: Dataset, factors: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Factors with factor j set to its next value and all others held [j, N, K], and the same with factor i
+    following its mechanism [j, i, N, K]."""
+    num = dataset.num_factors
+    held = [factors.at[:, j].set((factors[:, j] + 1) % dataset.factor_sizes[j]) for j in range(num)]
+
+    def follow(values, effect):
+        changed = factors
+        for k in range(num):  # causes first, so that nothing set is evaluated anew
+            if k != effect:
+                changed = dataset.intervene(changed, k, values[:, k], key)
+        return changed
+
+    return jnp.stack(held), jnp.stack([jnp.stack([follow(values, i) for i in range(num)]) for values in held])
+
+
+@jax.jit
+def _codes(encode: Callable, dataset: Dataset, factors: jax.Array, key: jax.Array) -> jax.Array:
+    return encode(dataset.observe(factors, key))
+
+
+def structural_hamming_distance(found: np.ndarray, true: np.ndarray) -> int:
+    """How many pairs of nodes differ in their edge: missing, extra, or the other way round (counted once)."""
+    found, true = np.asarray(found, bool), np.asarray(true, bool)
+    if found.shape != true.shape or found.ndim != 2 or found.shape[0] != found.shape[1]:
+        raise ValueError(
+            f"adjacency matrices must both be [K, K], not {list(found.shape)} and {list(true.shape)}"
+        )
+    different = found != true
+    return int(np.triu(different | different.T, 1).sum())
