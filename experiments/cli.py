@@ -30,7 +30,7 @@ def run(main: Callable[[list[str]], None]) -> None:
         except USER_ERRORS as error:
             if DEBUG.value:
                 raise
-            fail(str(error) or type(error).__name__)
+            fail(_one_sentence(str(error)) or type(error).__name__)
 
     app.run(guarded, flags_parser=_parse_flags)
 
@@ -52,24 +52,22 @@ def _parse_flags(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        fail(_flag_error(str(error)))
+        fail(_one_sentence(str(error)))
     except (AttributeError, KeyError) as error:  # an override of a key that the locked config does not have
         words = re.findall(r"[A-Za-z_]\w*", re.split(r"\\n|\n", str(error))[0])
         hint = re.search(r"Did you mean .*\?", str(error))
         key = words[0] if words else str(error)
         fail(f"the configuration has no setting {key!r}. {hint[0] if hint else ''}".strip())
     except (ValueError, TypeError, OSError) as error:
-        fail(_flag_error(str(error)))
+        fail(_one_sentence(str(error)))
 
 
-def _flag_error(text: str) -> str:
-    """One sentence from the several lines (a traceback among them) that a failed config file leaves."""
-    missing = re.search(r"No such file or directory: '([^']+)'", text)
+def _one_sentence(text: str) -> str:
+    """The point of an error whose text may be several lines: a failed config file leaves a whole traceback."""
+    missing = re.search(r"No such file or directory: '([^']+\.py)'", text)
     if missing:
         path = pathlib.Path(missing[1])
         beside = sorted(str(p) for p in path.parent.glob("*_*.py")) if path.parent.is_dir() else []
         return f"no config file {path}.{nearest(str(path), beside)}"
     raised = re.findall(r"^\s*(?:\w+Error): (.+)$", text, flags=re.MULTILINE)
-    if raised:
-        return raised[-1]
-    return text.strip().splitlines()[0] + ". `--help` lists the flags."
+    return raised[-1] if raised else text.strip()

@@ -182,7 +182,7 @@ def _flatten(tree: Any, prefix: str = ""):
 
 def first_difference(found: dict[str, Any], wanted: dict[str, Any]) -> str | None:
     """'key is a there and b here' for the first key in which two flat dictionaries differ, or None."""
-    for key in sorted({*found, *wanted}):
+    for key in sorted({*found, *wanted}, key=lambda key: (not key.endswith("name"), key)):  # names tell most
         if found.get(key) != wanted.get(key):
             return f"{key} is {found.get(key)!r} there and {wanted.get(key)!r} here"
     return None
