@@ -31,6 +31,9 @@ def case(name):
     params = jax.tree.unflatten(tree, leaves)
     params.pop("discriminator", None)  # no part of the forward pass; without it all share their programs
     x, x_source = jax.random.uniform(jax.random.key(2), (2, PAIRS, *shape))
+    if name == "vq":  # entries where the images are, so that every image has codes of its own
+        z = model.encode(params, jnp.concatenate([x, x_source])).mean
+        params["codebook"] = z[:, 0, 0][None]
     if name == "trained":
         params = train(model, params, jnp.concatenate([x, x_source]))
     return model, params, x, x_source
