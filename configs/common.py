@@ -50,11 +50,11 @@ PRESETS = {
         },
         "evaluation": {
             "codes": 200,
-            "test_codes": 100,
+            "test_codes": 200,
             "votes": 200,
             "images": 4,
             "pairs": 4,
-            "effects": 8,
+            "effects": 2,
             "dci_estimator": "xla",
             "metrics": "mig,dci",
             "sites": "latent/z,decoder/conv1",
