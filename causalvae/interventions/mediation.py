@@ -199,14 +199,10 @@ def outcome_of_references(outcome: Callable, run: Run, ends: tuple[Run, Run]) ->
 
 def check_outcome(forward, capture, params, x, outcome) -> None:
     """ValueError unless the outcome gives one number per row, and exists for this model."""
-
-    def shape_of(params, x):
-        run = engine.run_rows(forward, capture, params, x, None, {})
-        return run, outcome(run, run, run)
-
-    run, value = jax.eval_shape(shape_of, params, x)
-    if hasattr(outcome, "check"):
+    run = jax.eval_shape(lambda params, x: engine.run_rows(forward, capture, params, x, None, {}), params, x)
+    if hasattr(outcome, "check"):  # in words of its own, before it fails in others
         outcome.check(run)
+    value = jax.eval_shape(outcome, run, run, run)
     if getattr(value, "shape", None) != (x.shape[0],):
         shape = list(value.shape) if hasattr(value, "shape") else jax.tree.map(lambda v: list(v.shape), value)
         raise ValueError(
