@@ -18,7 +18,7 @@ def test_notebook_runs_without_warnings(path, tmp_path, monkeypatch):
     monkeypatch.setenv("CAUSALVAE_WORKDIR", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     printed = [output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [text for text in printed if "Warning" in text or "Traceback" in text]
 
