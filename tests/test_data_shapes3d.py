@@ -25,6 +25,13 @@ def dataset():
 observe = jax.jit(lambda data, factors: data.observe(factors, jax.random.key(0)))
 
 
+@jax.jit
+def errors(data, factors, image, valid):
+    """Sum of squared differences [N] from one frame, where it is valid."""
+    squared = (data.observe(factors, jax.random.key(0)) - image[None]) ** 2
+    return (squared * valid[None, :, :, None]).sum((1, 2, 3))
+
+
 def draw(factors):
     return np.asarray(observe(dataset(), jnp.asarray(factors, jnp.int32)))
 
@@ -56,8 +63,7 @@ def infer(image, valid):
     wall = commonest(np.concatenate([hues[24:36, 1:14].ravel(), hues[24:36, 48:].ravel()]))
     solid = commonest(hues[40:48, 29:35])
     candidates = np.concatenate([np.tile([floor, wall, solid], (len(VIEWS), 1)), VIEWS], axis=1)
-    error = ((draw(candidates) - image) ** 2 * valid[:, :, None]).sum((1, 2, 3))
-    return candidates[error.argmin()]
+    return candidates[errors(dataset(), jnp.asarray(candidates, jnp.int32), image, valid).argmin()]
 
 
 def psnr(drawn, images, valid):
