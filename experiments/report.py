@@ -31,12 +31,13 @@ from experiments.report_figures import display
 TEMPLATE = pathlib.Path(__file__).with_name("report_template.html")
 MEANINGLESS = 1000  # training steps below which the report says that its numbers mean nothing
 
-QUALITY = ("reconstruction", "mean_squared_error", "kl", "active_latents", "total_correlation")
-CAUSAL = (
-    *("ces_l2", "ces_rms", "ces_resample_l2", "ces_resample_rms", "ces_code_swap_l2"),
-    *("specificity_outputs", "specificity_factors", "specificity_latents"),
-)
-CIRCUITS = ("circuit_modularity_decoder", "circuit_modularity_encoder")
+# Which table a score belongs to, by how its name begins; what begins otherwise is a disentanglement metric.
+TABLES = {
+    "Disentanglement": (),
+    "Circuit modularity": ("circuit_",),
+    "Causal effects": ("ces_", "specificity_"),
+    "Model": ("reconstruction", "mean_squared", "kl", "active_latents", "total_correlation", "code"),
+}
 HEAT_MAPS = {
     "dci_disentanglement": "DCI disentanglement",
     "mig": "MIG",
@@ -64,6 +65,9 @@ TITLES = {
     "mean_squared_error": "MSE",
     "circuit_modularity_decoder": "modularity, decoder",
     "circuit_modularity_encoder": "modularity, encoder",
+    "infom": "InfoM",
+    "infoc": "InfoC",
+    "infoe": "InfoE",
 }
 
 
@@ -188,11 +192,11 @@ def dataset_part(workdir: pathlib.Path, table: Table, found: Mapping[str, Any], 
     """Tables and figures of one data set."""
     dataset, source = table["dataset"][0], table["source"][0]
     names = findings.score_names(table)
-    others = [n for n in names if n not in (*QUALITY, *CAUSAL, *CIRCUITS)]
-    tables = {"Disentanglement": others, "Circuit modularity": CIRCUITS, "Causal effects": CAUSAL, "Model": QUALITY}
+    elsewhere = tuple(start for starts in TABLES.values() for start in starts)
     text = ""
-    for title, chosen in tables.items():
-        chosen = [n for n in chosen if n in names and np.isfinite(table[n]).any()]
+    for title, starts in TABLES.items():
+        chosen = [n for n in names if (n.startswith(starts) if starts else not n.startswith(elsewhere))]
+        chosen = [n for n in chosen if np.isfinite(table[n]).any()]
         if chosen:
             text += f"<div><h3>{title}: {escape(dataset)} ({source})</h3>{score_table(table, chosen)}</div>"
         elif title == "Disentanglement":

@@ -31,7 +31,7 @@ from ml_collections import ConfigDict, config_flags
 
 from causalvae import evaluation, models, sharding, training
 from causalvae.data.base import Dataset
-from causalvae.progress import Progress, duration, read_json_lines
+from causalvae.progress import Progress, duration, finite, read_json_lines
 from experiments import cli, pipeline, planning, records, report
 from experiments.planning import Group, Run
 
@@ -276,7 +276,8 @@ class Pace:
     """Time left of the study: the estimates of what is left, at the pace of what has been done."""
 
     def __init__(self, groups, estimates, done):
-        self.left_s = {g.id: planning.group_seconds(g, estimates[g.id], done) for g in groups}
+        seconds = {g.id: planning.group_seconds(g, estimates[g.id], done) for g in groups}
+        self.left_s = {name: value for name, value in seconds.items() if value}
         self.expected = self.taken = 0.0
         self.began = time.monotonic()
 
@@ -286,8 +287,12 @@ class Pace:
         self.began = time.monotonic()
 
     def left(self) -> str:
-        factor = self.taken / self.expected if self.expected else 1.0
-        return duration(max(0.0, factor * sum(self.left_s.values()) - (time.monotonic() - self.began)))
+        if not self.left_s:
+            return duration(0)
+        pace = self.taken / self.expected if self.expected else 1.0
+        elapsed = time.monotonic() - self.began
+        overdue = elapsed / max(next(iter(self.left_s.values())), 1e-9)  # groups run in this order
+        return duration(max(pace, overdue) * sum(self.left_s.values()) - elapsed)
 
 
 class StudyProgress(Progress):
@@ -317,7 +322,7 @@ def settings_of(run: Run) -> dict[str, Any]:
     config["data"] = {"name": config["data"]["name"], "source": config["data"]["source"]}
     for name in ("log_every", "checkpoint_every"):
         config["training"].pop(name)
-    return config
+    return finite(config)
 
 
 def flat(tree: dict[str, Any], prefix: str = ""):

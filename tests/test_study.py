@@ -1,0 +1,269 @@
+"""The study end to end on two data sets, and its promises: resumption, locking, failures, grouping, filters."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import toy
+import toy_study
+from toy_study import settings
+
+from causalvae import training
+from configs import betatc_mpi3d
+from configs import study as study_config
+from experiments import pipeline, planning, records, report, study
+
+TESTS = pathlib.Path(__file__).parent
+toy_images = pytest.mark.usefixtures("toy_images")
+
+
+# --- the plan --------------------------------------------------------------------------------------------
+
+
+def test_the_study_is_ninety_runs_of_the_configs():
+    runs = planning.list_runs(study_config.get_config())
+    assert len(runs) == len({run.id for run in runs}) == 90
+    run, own = next(r for r in runs if r.id == "mpi3d-betatc-s2"), betatc_mpi3d.get_config()
+    assert run.config.seed == 2 and run.label == "betatc"
+    assert run.config.architecture == own.architecture and run.config.training == own.training
+
+
+def test_a_grid_adds_variants_of_an_architecture():
+    config = settings(grid="beta.beta: 1 16; dip2.lambda_diagonal: 5; dip2.lambda_offdiagonal: 2 4", seeds=2)
+    runs = planning.list_runs(config)
+    labels = list(dict.fromkeys(run.label for run in runs if run.dataset == "dsprites"))
+    assert labels[1:3] == ["beta (beta=1)", "beta (beta=16)"]
+    assert labels[5] == "dip2 (lambda_diagonal=5,lambda_offdiagonal=2)" and len(runs) == 5 * 2 * 8
+    assert runs[2].config.architecture.beta == 1
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(architectures="vae,bta"), "no architecture 'bta'; .* Did you mean 'beta'"),
+        (dict(datasets=""), "no data set is named; there are: dsprites"),
+        (dict(seeds=0), "seeds must be at least 1, not 0"),
+        (dict(grid="beta.beta"), "grid: 'beta.beta' is not 'architecture.option: value value …'"),
+        (dict(architectures="vae", grid="beta.beta: 1"), "grid: beta is not among the architectures vae"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        planning.list_runs(settings(**changes))
+
+
+def test_architectures_with_one_loss_train_together_and_others_do_not():
+    runs = planning.list_runs(settings(datasets="dsprites"))
+    groups = planning.group_runs(runs, toy.dataset(), 0)
+    members = [tuple(dict.fromkeys(run.architecture for run in group.runs)) for group in groups]
+    assert members == [("vae", "beta"), ("factor",), ("betatc",), ("dip2",), ("vq",)]
+    assert [len(group.runs) for group in groups] == [6, 3, 3, 3, 3]
+    assert [len(group.runs) for group in planning.group_runs(runs[:6], toy.dataset(), 4)] == [4, 2]
+
+
+# --- records ---------------------------------------------------------------------------------------------
+
+
+def test_two_studies_on_one_directory_refuse_each_other(tmp_path):
+    with records.StudyLock(tmp_path):
+        with pytest.raises(ValueError, match=rf"in use by a study that runs \(process {os.getpid()} on"):
+            records.StudyLock(tmp_path).__enter__()
+    with records.StudyLock(tmp_path):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
+    code = (
+        "import pathlib, sys, time; from experiments import records; "
+        "lock = records.StudyLock(pathlib.Path(sys.argv[1])); lock.__enter__(); print('held', flush=True); "
+        "time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, cwd=TESTS.parent, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert any("held" in line for line in holder.stdout)
+            with pytest.raises(ValueError, match=f"process {holder.pid}"):
+                records.StudyLock(tmp_path).__enter__()
+        finally:
+            holder.send_signal(signal.SIGKILL)
+    with records.StudyLock(tmp_path):
+        assert f"process {os.getpid()}" in (tmp_path / "study.lock").read_text()
+
+
+def test_undefined_values_are_empty_cells_and_numbers_are_exact():
+    table = {"run": np.array(["a", "b"]), "seed": np.array([0.0, 1.0]), "mig": np.array([0.1 + 0.2, np.nan])}
+    assert records.to_csv(table) == f"run,seed,mig\na,0,{0.1 + 0.2!r}\nb,1,\n"
+
+
+# --- a study of toy images -------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="toy_images")
+def toy_images_fixture(monkeypatch):
+    toy_study.patch(monkeypatch.setattr)
+
+
+def run_toy(workdir, **changes):
+    study.Study(toy_study.get_config(**changes), workdir).run()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """VAE, a beta-VAE that diverges at once, and beta-TC, two seeds: two groups, two failures."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        toy_study.patch(patch.setattr)
+        run_toy(workdir)
+    return workdir
+
+
+def table_of(workdir):
+    with (workdir / "table.csv").open() as file:
+        return {row["run"]: row for row in csv.DictReader(file)}
+
+
+def test_a_run_that_diverges_is_recorded_and_the_others_are_not_touched(uninterrupted):
+    table = table_of(uninterrupted)
+    assert {run: row["status"] for run, row in table.items()} == {
+        "dsprites-vae-s0": "done",
+        "dsprites-vae-s1": "done",
+        "dsprites-beta-beta=nan-s0": "failed",
+        "dsprites-beta-beta=nan-s1": "failed",
+        "dsprites-betatc-s0": "done",
+        "dsprites-betatc-s1": "done",
+    }
+    failed = table["dsprites-beta-beta=nan-s0"]
+    assert failed["reason"] == "the loss was not finite by step 2" and failed["mig"] == ""
+    groups = json.loads((uninterrupted / "groups.json").read_text())["groups"]
+    assert [len(members) for members in groups.values()] == [4, 2], "VAE and beta-VAE are one group"
+
+
+@toy_images
+def test_a_member_of_a_group_is_the_run_alone(uninterrupted, tmp_path):
+    own = next(r for r in planning.list_runs(toy_study.get_config()) if r.id == "dsprites-vae-s1")
+    dataset = pipeline.load_dataset(own.config.data)
+    state = pipeline.train(own.config, pipeline.create_model(own.config, dataset), dataset, tmp_path)
+    group = next(path for path in (uninterrupted / "groups").iterdir() if "vae+beta" in path.name)
+    lines = (group / "metrics.jsonl").read_text().splitlines()
+    alone = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    for together, single in zip(map(json.loads, lines), map(json.loads, alone), strict=True):
+        for name in ("loss", "reconstruction", "kl", "kl_per_latent"):
+            np.testing.assert_allclose(together[name][1], single[name][0], rtol=1e-5, atol=1e-6)
+    assert int(state.step) == own.config.training.steps
+
+
+@toy_images
+def test_killed_and_resumed_gives_the_same_bytes(uninterrupted, tmp_path):
+    """A process of its own, killed -9 when its first record is there; then the rest in this one."""
+    command = [sys.executable, str(TESTS / "toy_study.py"), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("runs/*/record.json")):
+        assert process.poll() is None, "the study ended before it stored anything"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/record.json")}
+    assert 0 < len(stored) < 6
+    run_toy(tmp_path)
+    assert all(path.stat().st_mtime_ns == when for path, when in stored.items()), (
+        "finished runs are not touched"
+    )
+    for name in ("table.csv", "table.npz"):
+        assert (tmp_path / name).read_bytes() == (uninterrupted / name).read_bytes()
+
+
+@toy_images
+def test_a_finished_study_does_nothing_again(uninterrupted, monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *arguments, **options: pytest.fail("trained again"))
+    before = (uninterrupted / "table.csv").read_bytes()
+    run_toy(uninterrupted)
+    assert (uninterrupted / "table.csv").read_bytes() == before
+
+
+@toy_images
+def test_other_settings_on_the_same_directory_are_refused(uninterrupted):
+    with pytest.raises(
+        ValueError, match="run dsprites-vae-s0 of other settings: training.steps is 4 there and 6 here"
+    ):
+        run_toy(uninterrupted, training__steps=6)
+
+
+def test_filters_choose_runs_and_refuse_what_the_study_has_not(tmp_path):
+    config = settings()
+    chosen = study.Study(config, tmp_path, only="vq,vae", datasets="mpi3d")
+    assert {(r.architecture, r.dataset) for r in chosen.runs} == {("vae", "mpi3d"), ("vq", "mpi3d")}
+    with pytest.raises(ValueError, match="no architecture of this study 'vqq'.*Did you mean 'vq'"):
+        study.Study(config, tmp_path, only="vqq")
+
+
+@toy_images
+def test_a_group_keeps_its_members_when_runs_are_added(tmp_path):
+    def plan(**changes):
+        run = study.Study(toy_study.get_config(**changes), tmp_path)
+        run.run(plan_only=True)
+        return [[r.id for r in group.runs] for group in run.groups]
+
+    first = plan(architectures="vae", grid="")
+    assert first == [["dsprites-vae-s0", "dsprites-vae-s1"]]
+    more = plan(architectures="vae,beta", grid="", seeds=3)
+    assert more[0] == first[0] and set(more[1]) == {
+        "dsprites-vae-s2",
+        *(f"dsprites-beta-s{s}" for s in range(3)),
+    }
+    assert not (tmp_path / "runs").exists()
+
+
+@toy_images
+def test_out_of_memory_splits_a_group_and_is_recorded_for_a_single_run(tmp_path, monkeypatch):
+    tried = []
+
+    def train(model, dataset, folder, *, seeds, **options):
+        tried.append(len(seeds))
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+    monkeypatch.setattr(training, "train", train)
+    with pytest.raises(ValueError, match="every run failed"):
+        run_toy(tmp_path, architectures="vae", grid="")
+    assert tried == [2, 1, 1]
+    reasons = {row["reason"] for row in table_of(tmp_path).values()}
+    assert reasons == {"RuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes."}
+    assert "Traceback" in (tmp_path / "runs" / "dsprites-vae-s0" / "traceback.txt").read_text()
+
+
+@toy_images
+def test_a_request_to_stop_ends_the_study_without_a_record(tmp_path, monkeypatch):
+    def train(*arguments, **options):
+        raise training.Stopped("stopped by SIGTERM")
+
+    monkeypatch.setattr(training, "train", train)
+    with pytest.raises(training.Stopped):
+        run_toy(tmp_path)
+    assert not list(tmp_path.glob("runs/*"))
+
+
+# --- two data sets, from start to report -----------------------------------------------------------------
+
+
+def test_one_seed_on_two_data_sets_from_start_to_report(tmp_path):
+    run = study.Study(settings(seeds=1, datasets="dsprites,smallnorb"), tmp_path)
+    run.run()
+    table = table_of(tmp_path)
+    assert len(table) == 12 and {row["status"] for row in table.values()} == {"done"}
+    assert {row["source"] for row in table.values()} == {"procedural"}
+    for row in table.values():
+        for name in ("reconstruction", "ces_l2", "dci_disentanglement", "mig", "circuit_modularity_decoder"):
+            assert row[name] != "", (row["run"], name)
+    assert (
+        float(table["dsprites-vae-s0"]["num_factors"]) == 5
+        and table["smallnorb-vq-s0"]["ces_code_swap_l2"] != ""
+    )
+    text = report.write(tmp_path).read_text()
+    assert "12 of 12 runs finished" in text and "dsprites (procedural)" in text and "Failed runs" not in text

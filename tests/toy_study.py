@@ -1,0 +1,44 @@
+"""A study of toy images that takes seconds, in this process or, run as a script, in one of its own.
+
+python toy_study.py <workdir>
+"""
+
+import pathlib
+import sys
+
+import toy
+
+from configs import study as study_config
+from experiments import pipeline, study
+
+
+def settings(**changes):
+    """The smoke study's configuration with changes; `training__steps` stands for training.steps."""
+    config = study_config.get_config("smoke")
+    with config.unlocked():
+        config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+    return config
+
+
+def get_config(**changes):
+    toy_settings = {
+        "architectures": "vae,beta,betatc",
+        "datasets": "dsprites",
+        "seeds": 2,
+        "grid": "beta.beta: NaN",
+        "latents": 4,
+        "evaluation__metrics": "mig",
+        "evaluation__sites": "latent/z",
+    }
+    return settings(**{**toy_settings, **changes})
+
+
+def patch(set_attribute) -> None:
+    """Toy images under every data set's name."""
+    study._load.cache_clear()
+    set_attribute(pipeline, "load_dataset", lambda options: toy.dataset())
+
+
+if __name__ == "__main__":
+    patch(setattr)
+    study.Study(get_config(), pathlib.Path(sys.argv[1])).run()
