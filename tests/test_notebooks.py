@@ -30,4 +30,4 @@ def test_four_notebooks_are_committed_without_output():
         for cell in notebook.cells:
             assert not cell.get("outputs") and cell.get("execution_count") is None
         text = path.read_text()
-        assert "colab-badge.svg" in text and "CAUSALVAE_PRESET" in text
+        assert "colab-badge.svg" in text and "REPOSITORY" in text
