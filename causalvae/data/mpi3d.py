@@ -1,9 +1,11 @@
 """MPI3D toy in its likeness: a grey post with a thin arm that carries an object over a dark floor.
 
-Cameras, ring, lamp and arm were fitted to genuine frames of the toy set (ring edges, the object's path under
-both axes): distances are in units of the ring's inner radius, the camera is a pinhole of focal length 47 px.
-Floor, ring and post do not depend on the object, so they are rendered once, as tables; an image is then a
-table row with the arm (a thick line) and the object (a ray-traced window of 22x22 pixels) painted over it.
+The scene was fitted to genuine frames of the toy set (github.com/rr-learning/disentanglement_dataset): ring
+edges and the object's path under both axes, then all numbers together to the frames' pixels. Lengths are in
+units of the ring's inner radius; x points right, y away from the camera, z up; the post stands at the origin.
+
+Floor, ring and post do not depend on the object, so they are rendered once, as tables. An image is a table's
+row with the arm (a thick line) and the object (a ray-traced window of 22x22 pixels) painted over it.
 """
 
 from __future__ import annotations
@@ -14,58 +16,63 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from causalvae.data import factors as factor_tables
 from causalvae.data.base import Dataset
 
-FACTOR_NAMES = (
-    "object_color",
-    "object_shape",
-    "object_size",
-    "camera_height",
-    "background_color",
-    "horizontal_axis",
-    "vertical_axis",
-)
-FACTOR_SIZES = (6, 6, 2, 3, 3, 40, 40)
 COLORS = ("white", "green", "red", "blue", "brown", "olive")
 SHAPES = ("cone", "cube", "cylinder", "hexagonal prism", "pyramid", "sphere")
 
-SIZE = 64
-FOCAL = 47.06  # px
-# Distance from the post, height, downward pitch (radians), horizontal offset of the image (px), per height.
-CAMERAS = ((0.528, 0.946, 0.917, -1.63), (0.648, 0.831, 0.696, 1.06), (0.768, 0.646, 0.360, -2.56))
-FLOOR = 52 / 255
-RING = (1.0, 1.33)  # inner and outer radius
-RING_END = 2.614  # the azimuth (radians) where the ring's next colour begins
-RING_COLORS = ((105, 79, 148), (73, 101, 97), (113, 80, 89), (96, 105, 123))  # the last is never the factor's
-LAMP = (0.02, 0.52, 2.21)  # a point light
-FILL = (0.20, -0.72, 0.66)  # direction of the second, distant light
-OBJECT_COLORS = ((236, 236, 236), (44, 172, 43), (255, 0, 0), (48, 125, 238), (92, 51, 35), (140, 136, 48))
-JOINT_HEIGHT = 0.367  # where the arm turns
-ARM_LENGTH = 0.307  # from the joint to the object's centre
-ARM_OFFSET = 0.040  # the arm is mounted on the side of the joint
-HORIZONTAL_RANGE = (-0.30, 3.79)  # azimuth of the arm, radians
-VERTICAL_RANGE = (0.08, 3.06)  # elevation of the arm, radians; beyond pi/2 it points the other way
-SMALL = 0.70  # size of a small object relative to a large one
-MOUNTS = (0.085, 0.068, 0.063, 0.063, 0.085, 0.068)  # from a shape's centre to the end that the arm holds
-LAMP_POWER, FILL_POWER = 1.35, 0.75
-ARM_RADIUS = 0.010
-
+SIZE = 64  # px
 WINDOW = 22  # side of the object's window, px
-OBJECT_SAMPLES = 3  # rays per pixel along each side
-POST_ROWS, POST_COLS = (20, 34), (18, 24)  # first row (column) and extent of the post's window
+SAMPLES = 3  # rays per pixel along each side
+POST_ROWS, POST_COLS = (20, 34), (18, 24)  # first row (column) and extent of the post's window, px
+STEPS = 39  # from the first to the last position of an axis
+
+
+class Scene(NamedTuple):
+    """Everything that was fitted. Fields may be traced, so that a scene can be fitted by any optimiser."""
+
+    focal: float = 47.06  # px
+    # Per camera height: distance from the post, height, downward pitch (radians), offset of the image (px).
+    cameras: tuple = ((0.528, 0.946, 0.917, -1.63), (0.648, 0.831, 0.696, 1.06), (0.768, 0.646, 0.360, -2.56))
+    floor: float = 52 / 255
+    ring: tuple = (1.0, 1.33, 0.0)  # inner and outer radius, y of its centre
+    ring_end: float = 2.614  # azimuth (radians) where the ring's next colour begins
+    ring_light: float = 4.48  # the ring's colours are as seen where the lamp is nearest
+    ring_colors: tuple = ((105, 79, 148), (73, 101, 97), (113, 80, 89), (96, 105, 123))  # the last: next only
+    lights: tuple = ((0.02, 0.5, 2.0, 1.6), (-0.02, -2.9, 2.2, 8.0), (2.0, -1.5, 1.5, 2.0))  # x, y, z, power
+    horizontal: tuple = (-0.30, 3.79)  # first and last azimuth of the arm, radians
+    vertical: tuple = (0.08, 3.06)  # first and last elevation; beyond pi / 2 the arm points the other way
+    joint_height: float = 0.367  # where the arm turns
+    arm_length: float = 0.307  # from the joint to the object's centre
+    arm_offset: float = 0.040  # the arm is mounted on the side of the joint
+    arm_radius: float = 0.010
+    arm_gray: tuple = (0.43, 0.17)  # standing, and how much brighter lying
+    clamp: tuple = (0.07, 0.022, 0.15)  # length and radius of the arm's thick beginning, how much brighter it is
+    spin: float = 0.0  # of the object about the arm, radians
+    small: float = 0.70  # size of a small object relative to a large one
+    # Of each shape: radius (or half its side), and half its height.
+    radii: tuple = (0.088, 0.068, 0.067, 0.060, 0.085, 0.068)
+    heights: tuple = (0.085, 0.068, 0.063, 0.063, 0.085, 0.068)
+    colors: tuple = ((236, 236, 236), (44, 172, 43), (255, 0, 0), (48, 125, 238), (92, 51, 35), (140, 136, 48))
+    base: tuple = (0.098, 0.060, 0.68, 0.45)  # radius of disc and hub, their reflectance
+    body: tuple = (0.044, 0.340, 0.42)  # radius, height, reflectance
+    bracket: tuple = (0.0, -0.062, 0.030, 0.75)  # ahead of the axis, aside, half-height, reflectance
+    head: tuple = (0.040, 0.026, 0.74)  # half side, half-height, reflectance
+    elbow: tuple = (0.026, 0.035, 0.62)  # radius, distance from the axis, reflectance
 
 
 class View(NamedTuple):
-    """A pinhole camera: where it is, how far it looks down, and its image's horizontal offset in px."""
+    """A pinhole camera: columns of `axes` are the image's right, down and forward directions."""
 
-    distance: jax.Array
-    height: jax.Array
-    pitch: jax.Array
-    offset: jax.Array
+    eye: jax.Array  # [3]
+    axes: jax.Array  # [3, 3]
+    focal: jax.Array  # px
+    offset: jax.Array  # of the image to the right, px
 
 
 class Solid(NamedTuple):
-    """A convex body in its own frame (z along the arm): half-spaces cut with one quadric of revolution.
+    """A convex body in its own frame (z along its axis): half-spaces cut with one quadric of revolution.
 
     Inside is `normals @ p <= bounds` and `radial * (x² + y²) + axial * (z - apex)² <= level`.
     """
@@ -80,151 +87,270 @@ class Solid(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def procedural() -> Dataset:
-    """The procedural MPI3D toy set (1,036,800 combinations of factors); deterministic."""
+    """Procedural MPI3D toy: seven factors, 1,036,800 combinations, images [64, 64, 3]; deterministic."""
     return Dataset(
         name="mpi3d",
         source="procedural",
-        factor_names=FACTOR_NAMES,
-        factor_sizes=FACTOR_SIZES,
+        factor_names=factor_tables.names(factor_tables.MPI3D),
+        factor_sizes=factor_tables.sizes(factor_tables.MPI3D),
         image_shape=(SIZE, SIZE, 3),
         render=render,
         arrays=jax.jit(_tables)(),
-        provenance=(("variant", "toy"), ("renderer", "this library: ray-traced likeness of MPI3D toy")),
+        provenance=(("variant", "toy"), ("drawn_by", "causalvae.data.mpi3d")),
     )
 
 
 def render(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
-    """Image [64, 64, 3] in [0, 1] of `factors` [7]; `key` is unused (the set is deterministic)."""
+    """Image [64, 64, 3] of `factors` [7]; the key is not used, since factors determine the image."""
     del key
-    color, shape, size, camera, background, horizontal, vertical = factors
-    view = View(*arrays["cameras"][camera])
-    azimuth = _grid(HORIZONTAL_RANGE, horizontal)
-    axis, side = _arm_frame(azimuth, _grid(VERTICAL_RANGE, vertical))
-    joint = jnp.array([0.0, 0.0, JOINT_HEIGHT]) + ARM_OFFSET * side
-    center = joint + ARM_LENGTH * axis
+    *_, camera, background, horizontal, _ = factors
+    empty, post = arrays["background"][camera, background], arrays["post"][camera, horizontal]
+    return compose(Scene(), factors, empty, post)
 
-    solid = jax.tree.map(lambda table: table[shape], arrays["solids"])
-    scale = jnp.where(size == 0, SMALL, 1.0)
-    albedo = arrays["object_colors"][color]
-    start, object_layer = _object_layer(view, solid, scale, center, axis, side, albedo)
-    arm_layer = _arm_layer(view, joint, center - scale * arrays["mount"][shape] * axis, axis)
-    post_layer = arrays["post"][camera, horizontal]
 
+def compose(scene: Scene, factors: jax.Array, empty: jax.Array, post: jax.Array) -> jax.Array:
+    """Image [64, 64, 3]: arm and object painted over the empty floor, before or behind the post's layer."""
+    color, shape, size, camera, _, horizontal, vertical = factors
+    view = _view(scene, camera)
+    axis, side = arm(scene, horizontal, vertical)
+    joint = jnp.stack([0.0, 0.0, scene.joint_height]) + scene.arm_offset * side
+    centre = joint + scene.arm_length * axis
+    scale = jnp.where(size == 0, scene.small, 1.0)
+    solid = jax.tree.map(lambda table: table[shape], solids(scene))
+    albedo = jnp.array(scene.colors, jnp.float32)[color] / 255
+
+    start, carried = _object_layer(scene, view, solid, scale, centre, axis, side, albedo)
+    rod = _arm_layer(scene, view, joint, centre - scale * jnp.stack(scene.heights)[shape] * axis, axis)
     # Painter's order: the object hides the post when it is nearer to the camera than the joint.
-    eye = jnp.stack([jnp.zeros(()), -view.distance, view.height])
-    nearer = jnp.sum((center - eye) ** 2) < jnp.sum((joint - eye) ** 2)
+    nearer = jnp.sum((centre - view.eye) ** 2) < jnp.sum((joint - view.eye) ** 2)
     post_start = (POST_ROWS[0], POST_COLS[0])
-    image = arrays["background"][camera, background]
-    image = _paint(image, object_layer * (1 - nearer), start)
-    image = _paint(image, post_layer * nearer, post_start)
-    image = _paint(image, arm_layer, (0, 0))
-    image = _paint(image, post_layer * (1 - nearer), post_start)
-    return _paint(image, object_layer * nearer, start)
+    image = _paint(empty, carried * (1 - nearer), start)
+    image = _paint(image, post * nearer, post_start)
+    image = _paint(image, rod, (0, 0))
+    image = _paint(image, post * (1 - nearer), post_start)
+    return _paint(image, carried * nearer, start)
+
+
+def arm(scene: Scene, horizontal: jax.Array, vertical: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Unit vectors [3] along the arm and to the side it is mounted on, at positions 0..39 of the axes."""
+    azimuth, elevation = (
+        first + (last - first) * position / STEPS
+        for (first, last), position in ((scene.horizontal, horizontal), (scene.vertical, vertical))
+    )
+    flat = jnp.cos(elevation)
+    along = jnp.stack([flat * jnp.cos(azimuth), flat * jnp.sin(azimuth), jnp.sin(elevation)])
+    return along, jnp.stack([-jnp.sin(azimuth), jnp.cos(azimuth), jnp.zeros(())])
 
 
 def project(view: View, point: jax.Array) -> jax.Array:
     """Image position (x, y) in px, y down, of `point` [3]."""
-    forward, down = _camera_axes(view)
-    relative = point - _eye(view)
-    plane = jnp.stack([relative[0], down @ relative]) * (FOCAL / (forward @ relative))
-    return plane + jnp.stack([SIZE / 2 + view.offset, jnp.asarray(SIZE / 2)])
+    right, down, forward = (point - view.eye) @ view.axes
+    return jnp.stack([SIZE / 2 + view.offset, SIZE / 2]) + jnp.stack([right, down]) * view.focal / forward
 
 
-def rays(view: View, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Directions [3, ...] of the rays through image positions x, y (px); not normalised."""
-    forward, down = _camera_axes(view)
-    right_part = (x - SIZE / 2 - view.offset) / FOCAL
-    down_part = (y - SIZE / 2) / FOCAL
-    return jnp.stack([right_part, forward[1] + down_part * down[1], forward[2] + down_part * down[2]])
+def solids(scene: Scene) -> Solid:
+    """The six large shapes, stacked along a leading axis; half-spaces that a shape lacks lie far away."""
+    up = jnp.array([0.0, 0.0, 1.0])
+    around = {n: jnp.stack([jnp.cos(a), jnp.sin(a), 0 * a], -1) for n in (4, 6) for a in [_turn(n)]}
+    radii, heights = scene.radii, scene.heights
+
+    def solid(height, sides=None, bound=1.0, quadric=(0.0, 0.0, 0.0, 1.0)):
+        sides = jnp.zeros((0, 3)) if sides is None else sides
+        far = jnp.tile(up[None], (6 - len(sides), 1))
+        bounds = jnp.stack([bound] * len(sides) + [height] * 2 + [10.0] * len(far))
+        return Solid(jnp.concatenate([sides, up[None], -up[None], far]), bounds, *map(jnp.asarray, quadric))
+
+    cone_slope, rise = radii[0] / (2 * heights[0]), radii[4] / (2 * heights[4])
+    walls = (around[4] + rise * up[None]) / jnp.sqrt(1 + rise**2)
+    shapes = (
+        solid(heights[0], quadric=(1.0, -(cone_slope**2), heights[0], 0.0)),
+        solid(heights[1], around[4], radii[1]),
+        solid(heights[2], quadric=(1.0, 0.0, 0.0, radii[2] ** 2)),
+        solid(heights[3], around[6], radii[3]),
+        solid(heights[4], walls, rise * heights[4] / jnp.sqrt(1 + rise**2)),
+        solid(10.0, quadric=(1.0, 1.0, 0.0, radii[5] ** 2)),
+    )
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *shapes)
 
 
-def shade(normal: jax.Array, point: jax.Array) -> jax.Array:
-    """Brightness [...] of a white matte surface with unit `normal` [3, ...] near `point` [3]."""
-    to_lamp = jnp.array(LAMP) - point
-    squared = jnp.sum(to_lamp**2)
-    fill = jnp.array(FILL)
-    from_lamp = jnp.tensordot(to_lamp / jnp.sqrt(squared), normal, 1)
-    from_fill = jnp.tensordot(fill / jnp.linalg.norm(fill), normal, 1)
-    return LAMP_POWER / squared * jnp.maximum(from_lamp, 0) + FILL_POWER * jnp.maximum(from_fill, 0)
+def trace(solid: Solid, origin: jax.Array, direction: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
+    """Where rays from `origin` [3] along `direction` (x, y, z, each [1, N]) enter a solid, in its own frame.
 
-
-def trace(solid: Solid, origin: jax.Array, direction: jax.Array, brightness) -> tuple[jax.Array, jax.Array]:
-    """Where rays from `origin` [3] along `direction` [3, N] enter a solid, all in the solid's own frame.
-
-    Returns (distance [N], infinite where the ray misses; brightness [N] of the surface entered), the latter
-    by `brightness(normal [3, M]) -> [M]` of normals that need not have unit length.
+    Returns (distance [N], infinite where a ray misses; normal x, y, z, each [N], not normalised).
     """
-    slope = solid.normals @ direction  # [8, N]
+    # Sums are written out: XLA's matrix products do not pay for three terms.
+    slope = sum(n[:, None] * d for n, d in zip(solid.normals.T, direction, strict=True))  # [8, N]
     slope = jnp.where(jnp.abs(slope) < 1e-7, 1e-7, slope)
     crossing = (solid.bounds - solid.normals @ origin)[:, None] / slope
-    entries = jnp.where(slope < 0, crossing, -jnp.inf)
-    entry = jnp.max(entries, 0)
     leave = jnp.min(jnp.where(slope > 0, crossing, jnp.inf), 0)
-    facets = jnp.max(jnp.where(entries == entry[None], brightness(solid.normals.T)[:, None], 0.0), 0)
+    # The last entry and its facet in one integer: a positive float's bits sort like the float.
+    bits = jax.lax.bitcast_convert_type(jnp.maximum(crossing, 0.0), jnp.int32) & ~7
+    packed = jnp.max(jnp.where(slope < 0, bits | jnp.arange(8)[:, None], 0), 0)
+    packed, leave = jax.lax.optimization_barrier((packed, leave))  # or XLA finds them again for each use
+    entry = jax.lax.bitcast_convert_type(packed & ~7, jnp.float32)
+    facet = solid.normals[packed & 7].T
 
-    weights = jnp.stack([solid.radial, solid.radial, solid.axial])
+    weights = (solid.radial, solid.radial, solid.axial)
     position = origin - jnp.array([0.0, 0.0, 1.0]) * solid.apex
-    a = weights @ direction**2
-    b = (weights * position) @ direction
-    c = weights @ position**2 - solid.level
-    discriminant = b * b - a * c
+    along = [d[0] for d in direction]
+    a = sum(w * d * d for w, d in zip(weights, along, strict=True))
+    b = sum(w * p * d for w, p, d in zip(weights, position, along, strict=True))
+    discriminant = b * b - a * (jnp.stack(weights) @ position**2 - solid.level)
     root = jnp.sqrt(jnp.maximum(discriminant, 0.0))
-    safe = jnp.where(jnp.abs(a) < 1e-9, 1e-9, a)
-    first, second = (-b - jnp.sign(safe) * root) / safe, (-b + jnp.sign(safe) * root) / safe
+    inverse = 1 / jnp.where(jnp.abs(a) < 1e-9, 1e-9, a)
+    first, second = -b * inverse - root * jnp.abs(inverse), -b * inverse + root * jnp.abs(inverse)
     # a < 0: the ray crosses both nappes of the double cone; the solid is the one below the apex.
-    downwards = direction[2] < 0
-    curved_entry = jnp.where(a > 0, first, jnp.where(downwards, second, -jnp.inf))
-    curved_leave = jnp.where(a > 0, second, jnp.where(downwards, jnp.inf, first))
-    flat = weights[0] == 0  # no quadric: the polyhedron alone
-    curved_entry = jnp.where(flat, -jnp.inf, curved_entry)
-    curved_leave = jnp.where(flat, jnp.inf, curved_leave)
+    downwards, flat = along[2] < 0, solid.radial == 0  # flat: no quadric, the polyhedron alone
+    curved_entry = jnp.where((a > 0) & ~flat, first, jnp.where(downwards & ~flat, second, -jnp.inf))
+    curved_leave = jnp.where((a > 0) & ~flat, second, jnp.where(downwards | flat, jnp.inf, first))
     missed = ~flat & (a > 0) & (discriminant < 0)
 
     distance = jnp.maximum(entry, curved_entry)
-    normal = weights[:, None] * (position[:, None] + distance[None] * direction)
     hit = (distance < jnp.minimum(leave, curved_leave)) & ~missed
-    light = jnp.where(curved_entry > entry, brightness(normal), facets)
-    return jnp.where(hit, distance, jnp.inf), jnp.where(hit, light, 0.0)
+    curved = curved_entry > entry
+    gradient = [w * (p + distance * d) for w, p, d in zip(weights, position, along, strict=True)]
+    normal = [jnp.where(curved, g, f) for g, f in zip(gradient, facet, strict=True)]
+    return jnp.where(hit, distance, jnp.inf), normal
 
 
-def _trace_posed(solid, center, axes, scale, view, directions):
-    """`trace` of a solid placed in the room: rows of `axes` [3, 3] are its axes, `scale` [3] its sizes."""
-    origin = axes @ (_eye(view) - center) / scale
-    local = (axes @ directions.reshape(3, -1)) / scale[:, None]
+def _look(scene, view, solid, axes, scale, centre, x, y):
+    """(distance, infinite for a miss; brightness), each [N], of a white solid at image positions x, y [1, N].
 
-    def brightness(normal):
-        world = axes.T @ (normal / scale[:, None])
-        return shade(world * jax.lax.rsqrt(jnp.maximum(jnp.sum(world**2, 0), 1e-12))[None], center)
+    The solid is placed in the room: rows of `axes` [3, 3] are its own axes, `scale` [3] stretches them.
+    """
+    image_x, image_y = (x - SIZE / 2 - view.offset) / view.focal, (y - SIZE / 2) / view.focal
+    to_local = axes / scale[:, None]
+    right, down, forward = (to_local @ view.axes).T[:, :, None]
+    local = forward + right * image_x + down * image_y  # [3, N]
+    distance, normal = trace(solid, to_local @ (view.eye - centre), [row[None] for row in local])
 
-    return trace(solid, origin, local, brightness)
+    right, down, forward = view.axes.T
+    reach = jnp.where(jnp.isfinite(distance), distance, 0.0)
+    world = forward[:, None] + right[:, None] * image_x + down[:, None] * image_y
+    point = [eye + reach * step for eye, step in zip(view.eye, world, strict=True)]
+    outward = [sum(to_local[i, j] * normal[i] for i in range(3)) for j in range(3)]
+    light = shade(scene, outward, point)
+    return distance, jnp.where(jnp.isfinite(distance), light, 0.0)
 
 
-def _object_layer(view, solid, scale, center, axis, side, albedo):
+def shade(scene: Scene, normal: list[jax.Array], point: list[jax.Array]) -> jax.Array:
+    """Brightness of a white matte surface at `point` under two point lights; `normal` of any length."""
+    total = 0.0
+    length = jax.lax.rsqrt(jnp.maximum(sum(n * n for n in normal), 1e-12))
+    for *lamp, power in scene.lights:
+        towards = [lamp_axis - axis for lamp_axis, axis in zip(lamp, point, strict=True)]
+        inverse = jax.lax.rsqrt(sum(t * t for t in towards))
+        facing = sum(n * t for n, t in zip(normal, towards, strict=True)) * length
+        total = total + power * jnp.maximum(facing, 0.0) * inverse * inverse * inverse
+    return total
+
+
+def _object_layer(scene, view, solid, scale, centre, axis, side, albedo):
     """(start row and column, premultiplied RGBA [WINDOW, WINDOW, 4]) of the carried object."""
-    middle = project(view, center)
-    start = jnp.clip(jnp.round(middle[::-1] - WINDOW / 2), 0, SIZE - WINDOW)
-    offsets = (jnp.arange(WINDOW * OBJECT_SAMPLES) + 0.5) / OBJECT_SAMPLES
-    y, x = jnp.meshgrid(start[0] + offsets, start[1] + offsets, indexing="ij")
-    axes = jnp.stack([side, jnp.cross(axis, side), axis])
-    distance, light = _trace_posed(solid, center, axes, scale * jnp.ones(3), view, rays(view, x, y))
-    alpha = _average(jnp.isfinite(distance).astype(jnp.float32).reshape(x.shape), OBJECT_SAMPLES)
-    light = _average(jnp.minimum(light, 1.0).reshape(x.shape), OBJECT_SAMPLES)
+    start = jnp.clip(jnp.round(project(view, centre)[::-1] - WINDOW / 2), 0, SIZE - WINDOW)
+    y, x = _samples(WINDOW, WINDOW, SAMPLES)
+    across = jnp.cross(axis, side)
+    cos, sin = jnp.cos(scene.spin), jnp.sin(scene.spin)
+    axes = jnp.stack([cos * side + sin * across, cos * across - sin * side, axis])
+    looked = _look(scene, view, solid, axes, scale * jnp.ones(3), centre, x + start[1], y + start[0])
+    distance, light = jax.lax.optimization_barrier(looked)  # or XLA traces once per colour channel
+    alpha = _average(jnp.isfinite(distance).astype(jnp.float32), WINDOW, WINDOW, SAMPLES)
+    light = _average(jnp.minimum(light, 1.0), WINDOW, WINDOW, SAMPLES)
     layer = jnp.concatenate([light[..., None] * albedo[None, None], alpha[..., None]], -1)
     return (start[0].astype(jnp.int32), start[1].astype(jnp.int32)), layer
 
 
-def _arm_layer(view, start, end, axis):
-    """Premultiplied RGBA [64, 64, 4] of the arm: a thin metal rod, brighter the more it lies flat."""
+def _arm_layer(scene, view, start, end, axis):
+    """Premultiplied RGBA [64, 64, 4] of the arm: a thin metal rod in a clamp, brighter the more it lies flat."""
+    length, clamp_radius, clamp_gray = scene.clamp
+    standing, lying = scene.arm_gray
+    gray = standing + lying * jnp.sqrt(jnp.maximum(1 - axis[2] ** 2, 0.0))
+    rod = _rod(view, start, end, scene.arm_radius)[..., None]
+    clamp = _rod(view, start, start + length * axis, clamp_radius)[..., None]
+    light = (1 - clamp) * rod * gray + clamp * (gray + clamp_gray)
+    return jnp.concatenate([light, light, light, clamp + (1 - clamp) * rod], -1)
+
+
+def _rod(view, start, end, radius):
+    """How much of each pixel [64, 64] a rod covers."""
     a, b = project(view, start), project(view, end)
-    y, x = _pixel_centres(SIZE, SIZE)
+    y, x = (positions.reshape(SIZE, SIZE) for positions in _samples(SIZE, SIZE, 1))
     along = b - a
     position = ((x - a[0]) * along[0] + (y - a[1]) * along[1]) / jnp.maximum(along @ along, 1e-6)
     position = jnp.clip(position, 0.0, 1.0)
-    distance = jnp.hypot(x - a[0] - position * along[0], y - a[1] - position * along[1])
-    depth = _camera_axes(view)[0] @ (0.5 * (start + end) - _eye(view))
-    alpha = jnp.clip(ARM_RADIUS * FOCAL / depth + 0.5 - distance, 0.0, 1.0)
-    gray = 0.43 + 0.17 * jnp.sqrt(jnp.maximum(1 - axis[2] ** 2, 0.0))
-    return jnp.stack([alpha * gray] * 3 + [alpha], -1)
+    distance = jnp.sqrt((x - a[0] - position * along[0]) ** 2 + (y - a[1] - position * along[1]) ** 2)
+    depth = (0.5 * (start + end) - view.eye) @ view.axes[:, 2]
+    return jnp.clip(radius * view.focal / depth + 0.5 - distance, 0.0, 1.0)
+
+
+def _tables() -> dict[str, jax.Array]:
+    """The parts of the picture without an object, for every camera, background and azimuth."""
+    scene = Scene()
+    cameras, colors, azimuths = (jnp.arange(n) for n in (3, 3, STEPS + 1))
+    return {
+        "background": jax.lax.map(lambda c: jax.lax.map(lambda b: background(scene, c, b), colors), cameras),
+        "post": jax.lax.map(lambda c: jax.lax.map(lambda h: post_layer(scene, c, h), azimuths), cameras),
+    }
+
+
+def background(scene: Scene, camera: jax.Array, color: jax.Array) -> jax.Array:
+    """[64, 64, 3]: floor and ring; past `ring_end` the ring wears the next colour."""
+    count = 4
+    view = _view(scene, camera)
+    y, x = _samples(SIZE, SIZE, count)
+    right, down, forward = view.axes.T[:, :, None]
+    offset = SIZE / 2 + view.offset
+    direction = forward + right * (x - offset) / view.focal + down * (y - SIZE / 2) / view.focal
+    point = view.eye[:, None] + view.eye[2] / jnp.maximum(-direction[2:], 1e-3) * direction
+    inner, outer, middle = scene.ring
+    radius = jnp.sqrt(point[0] ** 2 + (point[1] - middle) ** 2)
+    next_color = (jnp.arctan2(point[1], point[0]) > scene.ring_end).astype(jnp.int32)
+    *lamp, _ = scene.lights[0]
+    squared = sum((p - axis) ** 2 for p, axis in zip(point, lamp, strict=True))
+    light = scene.ring_light * lamp[2] / squared**1.5
+    ring = jnp.array(scene.ring_colors, jnp.float32)[color + next_color] / 255 * light[:, None]
+    on_ring = (radius > inner) & (radius < outer) & (direction[2] < -1e-3)
+    return _average(jnp.where(on_ring[:, None], ring, scene.floor), SIZE, SIZE, count)
+
+
+def post_layer(scene: Scene, camera: jax.Array, horizontal: jax.Array) -> jax.Array:
+    """Premultiplied RGBA [rows, columns, 4] of the post: disc, hub, body, bracket, head and elbow."""
+    view = _view(scene, camera)
+    y, x = _samples(POST_ROWS[1], POST_COLS[1], SAMPLES)
+    x, y = x + POST_COLS[0], y + POST_ROWS[0]
+    ahead, side = arm(scene._replace(vertical=(0.0, 0.0)), horizontal, 0)
+    up = jnp.array([0.0, 0.0, 1.0])
+    unit = solids(Scene(radii=(1.0,) * 6, heights=(1.0,) * 6))
+    cube, cylinder = (jax.tree.map(lambda table, i=i: table[i], unit) for i in (1, 2))
+    upright, lying = jnp.stack([ahead, side, up]), jnp.stack([up, ahead, side])
+    disc, hub, disc_gray, hub_gray = scene.base
+    radius, height, body_gray = scene.body
+    forth, aside, bracket, bracket_gray = scene.bracket
+    head, head_height, head_gray = scene.head
+    elbow, elbow_aside, elbow_gray = scene.elbow
+    joint = scene.joint_height * up
+    bodies = (  # solid, axes, half-extents, centre, reflectance
+        (cylinder, upright, (disc, disc, 0.004), 0.004 * up, disc_gray),
+        (cylinder, upright, (hub, hub, 0.010), 0.010 * up, hub_gray),
+        (cylinder, upright, (radius, radius, height / 2), height / 2 * up, body_gray),
+        (cube, upright, (0.010, 0.016, bracket), forth * ahead + aside * side + bracket * up, bracket_gray),
+        (cube, upright, (head, head, head_height), joint, head_gray),
+        (cylinder, lying, (elbow, elbow, 0.018), joint + elbow_aside * side, elbow_gray),
+    )
+    nearest, gray = jnp.full(x.size, jnp.inf), jnp.zeros(x.size)
+    for solid, axes, extents, centre, reflectance in bodies:
+        distance, light = _look(scene, view, solid, axes, jnp.stack(extents), centre, x, y)
+        gray = jnp.where(distance < nearest, reflectance * light, gray)
+        nearest = jnp.minimum(nearest, distance)
+    layer = jnp.stack([gray] * 3 + [jnp.isfinite(nearest).astype(jnp.float32)], -1)
+    return _average(layer, POST_ROWS[1], POST_COLS[1], SAMPLES)
+
+
+def _view(scene: Scene, camera: jax.Array) -> View:
+    distance, height, pitch, offset = jnp.array(scene.cameras)[camera]
+    cos, sin, zero, one = jnp.cos(pitch), jnp.sin(pitch), jnp.zeros(()), jnp.ones(())
+    columns = jnp.stack([one, zero, zero, zero, -sin, cos, zero, -cos, -sin]).reshape(3, 3)
+    return View(jnp.stack([zero, -distance, height]), columns, jnp.asarray(scene.focal), offset)
 
 
 def _paint(image, layer, start):
@@ -234,124 +360,17 @@ def _paint(image, layer, start):
     return jax.lax.dynamic_update_slice(image, window * (1 - layer[..., 3:]) + layer[..., :3], corner)
 
 
-def _arm_frame(azimuth, elevation):
-    """(unit vector along the arm [3], unit vector to the side it is mounted on [3])."""
-    flat = jnp.cos(elevation)
-    axis = jnp.stack([flat * jnp.cos(azimuth), flat * jnp.sin(azimuth), jnp.sin(elevation)])
-    side = jnp.stack([-jnp.sin(azimuth), jnp.cos(azimuth), jnp.zeros(())])
-    return axis, side
+def _turn(parts):
+    return jnp.arange(parts) * 2 * jnp.pi / parts
 
 
-def _eye(view):
-    return jnp.stack([jnp.zeros(()), -view.distance, view.height])
+def _samples(height, width, count):
+    """(rows, columns) [1, N] in px of count x count samples in each pixel of an image."""
+    rows, columns = ((jnp.arange(size * count) + 0.5) / count for size in (height, width))
+    y, x = jnp.meshgrid(rows, columns, indexing="ij")
+    return y.reshape(1, -1), x.reshape(1, -1)
 
 
-def _camera_axes(view):
-    """(forward, down) unit vectors [3]; the image's x axis is the room's."""
-    cos, sin, zero = jnp.cos(view.pitch), jnp.sin(view.pitch), jnp.zeros(())
-    return jnp.stack([zero, cos, -sin]), jnp.stack([zero, -sin, -cos])
-
-
-def _grid(interval, index):
-    return interval[0] + (interval[1] - interval[0]) * index / 39
-
-
-def _pixel_centres(height, width):
-    return jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
-
-
-def _average(samples, count):
-    """Mean over the count x count samples of each pixel: [H * count, W * count, ...] -> [H, W, ...]."""
-    height, width = samples.shape[0] // count, samples.shape[1] // count
-    return samples.reshape(height, count, width, count, *samples.shape[2:]).mean((1, 3))
-
-
-def _tables() -> dict[str, jax.Array]:
-    """What `render` looks up: cameras, shapes, colours, and the parts of the scene that never move."""
-    cameras = jnp.array(CAMERAS)
-    indices = jnp.arange(FACTOR_SIZES[5])
-    per_camera = functools.partial(jax.lax.map, xs=cameras)
-    return {
-        "cameras": cameras,
-        "solids": _solids(),
-        "mount": jnp.array(MOUNTS),
-        "object_colors": jnp.array(OBJECT_COLORS, jnp.float32) / 255,
-        "background": per_camera(
-            lambda camera: jax.lax.map(lambda color: _background(View(*camera), color), jnp.arange(3))
-        ),
-        "post": per_camera(
-            lambda camera: jax.lax.map(lambda i: _post(View(*camera), _grid(HORIZONTAL_RANGE, i)), indices)
-        ),
-    }
-
-
-def _solids() -> Solid:
-    """The six large shapes, stacked along a leading axis; half-spaces a shape lacks lie far away."""
-    angles = {n: jnp.arange(n) * 2 * jnp.pi / n for n in (4, 6)}
-    around = {n: jnp.stack([jnp.cos(a), jnp.sin(a), jnp.zeros(n)], -1) for n, a in angles.items()}
-    up = jnp.array([0.0, 0.0, 1.0])
-
-    def solid(mount, sides=None, side_bound=1.0, quadric=(0.0, 0.0, 0.0, 1.0)):
-        sides = jnp.zeros((0, 3)) if sides is None else sides
-        caps = jnp.stack([up, -up])
-        far = jnp.tile(up[None], (6 - len(sides), 1))
-        normals = jnp.concatenate([sides, caps, far])
-        bounds = jnp.array([side_bound] * len(sides) + [mount, mount] + [10.0] * len(far))
-        return Solid(normals, bounds, *(jnp.asarray(q) for q in quadric))
-
-    rise = jnp.array([2.0, 2.0, 0.0])[None] * around[4] + up[None]  # a pyramid twice as high as half its base
-    shapes = (
-        solid(MOUNTS[0], quadric=(1.0, -0.2704, MOUNTS[0], 0.0)),
-        solid(MOUNTS[1], around[4], 0.068),
-        solid(MOUNTS[2], quadric=(1.0, 0.0, 0.0, 0.067**2)),
-        solid(MOUNTS[3], around[6], 0.060),
-        solid(MOUNTS[4], rise / jnp.sqrt(5.0), MOUNTS[4] / jnp.sqrt(5.0)),
-        solid(10.0, quadric=(1.0, 1.0, 0.0, MOUNTS[5] ** 2)),
-    )
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *shapes)
-
-
-def _background(view, color):
-    """[64, 64, 3]: floor and ring; past RING_END the ring wears the next colour."""
-    count = 4
-    y, x = (axis / count for axis in _pixel_centres(SIZE * count, SIZE * count))
-    direction = rays(view, x, y)
-    to_floor = view.height / jnp.maximum(-direction[2], 1e-3)
-    point = _eye(view)[:, None, None] + to_floor[None] * direction
-    radius = jnp.hypot(point[0], point[1])
-    next_color = (jnp.arctan2(point[1], point[0]) > RING_END).astype(jnp.int32)
-    squared = (point[0] - LAMP[0]) ** 2 + (point[1] - LAMP[1]) ** 2 + LAMP[2] ** 2
-    light = 5.30 * LAMP[2] / squared**1.5  # relative to the ring's point nearest to the lamp
-    ring = jnp.array(RING_COLORS, jnp.float32)[color + next_color] / 255 * light[..., None]
-    on_ring = (radius > RING[0]) & (radius < RING[1]) & (direction[2] < -1e-3)
-    return _average(jnp.where(on_ring[..., None], ring, FLOOR), count)
-
-
-def _post(view, azimuth):
-    """Premultiplied RGBA [rows, columns, 4] of the post at `azimuth`: base disc, body, bracket and joint."""
-    count = 3
-    y, x = (axis / count for axis in _pixel_centres(POST_ROWS[1] * count, POST_COLS[1] * count))
-    directions = rays(view, x + POST_COLS[0], y + POST_ROWS[0])
-    solids = _solids()
-    cube, cylinder = (jax.tree.map(lambda table, i=i: table[i], solids) for i in (1, 2))
-    axis, side = _arm_frame(azimuth, 0.0)
-    up = jnp.array([0.0, 0.0, 1.0])
-    upright = jnp.stack([axis, side, up])
-    lying = jnp.stack([up, axis, side])
-    bodies = (  # solid, centre, axes, half-extents, reflectance
-        (cylinder, 0.004 * up, upright, (0.098, 0.098, 0.004), 0.68),
-        (cylinder, 0.010 * up, upright, (0.060, 0.060, 0.010), 0.45),
-        (cylinder, 0.170 * up, upright, (0.044, 0.044, 0.170), 0.42),
-        (cube, 0.070 * axis - 0.02 * side + 0.03 * up, upright, (0.010, 0.016, 0.030), 0.75),
-        (cube, 0.365 * up, upright, (0.040, 0.040, 0.026), 0.74),
-        (cylinder, JOINT_HEIGHT * up + 0.035 * side, lying, (0.026, 0.026, 0.018), 0.62),
-    )
-    nearest, gray = jnp.full(x.size, jnp.inf), jnp.zeros(x.size)
-    unit = {id(cube): jnp.full(3, 0.068), id(cylinder): jnp.array([0.067, 0.067, 0.063])}
-    for solid, center, axes, extents, reflectance in bodies:
-        scale = jnp.array(extents) / unit[id(solid)]
-        distance, light = _trace_posed(solid, center, axes, scale, view, directions)
-        gray = jnp.where(distance < nearest, reflectance * light, gray)
-        nearest = jnp.minimum(nearest, distance)
-    layer = jnp.stack([gray] * 3 + [jnp.isfinite(nearest).astype(jnp.float32)], -1)
-    return _average(layer.reshape(*x.shape, 4), count)
+def _average(samples, height, width, count):
+    """Mean over each pixel's samples: [N, ...] -> [height, width, ...]."""
+    return samples.reshape(height, count, width, count, *samples.shape[1:]).mean((1, 3))
