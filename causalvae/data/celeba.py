@@ -204,7 +204,8 @@ def render(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> 
     skin, hair = arrays["skin"][f["skin"]], arrays["hair_color"][f["hair_color"]]
     light = jnp.stack([0.92 * jnp.sin(angle), jnp.asarray(-0.38), 0.92 * jnp.cos(angle)])
     smile = f["smile"] / 4.0
-    # The point between the eyes stays in the middle, so the head moves as it turns, and the body with it.
+    # The eyes, 0.95 half-widths before the axis, stay about the middle: the head moves as it turns, and the
+    # body with it.
     centre = SIZE / 2 - 0.95 * HALF_WIDTH * who.width * jnp.sin(yaw)
     behind = (
         _background(arrays["background"][f["background"]], who),
@@ -409,10 +410,10 @@ def _eyes(skin, hair, smile, face, who, light) -> tuple[Layer, ...]:
 def _mouth(skin, smile, face, who, light) -> tuple[Layer, ...]:
     shade, _ = light
     au, v, seen = jnp.abs(face.u), face.v, _seen(face)
-    side = au / (0.33 + 0.11 * smile)
+    side = au / (0.29 + 0.16 * smile)
     arc = jnp.maximum(1.0 - side**2, 0.0)
-    offset = v - (MOUTH_V + 0.02 - (0.10 * smile - 0.015) * side**2 + 0.02 * smile)
-    gap = 0.08 * jnp.maximum(smile - 0.35, 0.0) * arc  # half the opening
+    offset = v - (MOUTH_V + 0.02 - (0.13 * smile - 0.045) * side**2 + 0.02 * smile)
+    gap = 0.10 * jnp.maximum(smile - 0.35, 0.0) * arc  # half the opening
     upper, lower = 0.055 * who.lips * jnp.sqrt(arc), 0.085 * who.lips * jnp.sqrt(arc)
     ends = _edge(1.0 - side, 0.13) * seen
     lips = _edge(offset + upper + gap, 0.05) * _edge(gap + lower - offset, 0.05) * ends
@@ -440,7 +441,7 @@ def _beard(hair, beard, face, who, light) -> Layer:
     goatee = jnp.maximum(jnp.maximum(moustache, chin), sides)
     mask = jnp.where(beard == 2, goatee, jnp.maximum(jaw, goatee)) * _edge(1.0 - face.radius, 0.09)
     mask = mask * jnp.array([0.0, 0.42, 0.88, 0.92])[beard]
-    texture = 0.75 + 0.14 * _wave(6.4 * face.u + 0.8 * v + who.phase[0]) * _wave(5.2 * v + who.phase[1])
+    texture = 0.75 + 0.09 * _wave(6.4 * face.u + 0.8 * v + who.phase[0]) * _wave(5.2 * v + who.phase[1])
     return Layer(0.8 * hair + 0.02, texture * (0.35 + 0.65 * shade), mask)
 
 
@@ -450,7 +451,7 @@ def _front_hair(hair, length, face, who, light) -> Layer:
     temple = jnp.array([-2.0, 0.02, 0.45, 1.3])[length]
     fringe = who.hairline + 0.16 * jnp.square(u - who.parting) + 0.04 * _wave(1.4 * u + who.phase[2])
     sides = who.hairline + (temple - who.hairline) * jnp.clip((au - 0.72) / 0.22, 0.0, 1.0)
-    behind = jnp.where(face.front < 0.05, jnp.minimum(temple + 0.25, 1.0), -2.0)
+    behind = jnp.minimum(temple + 0.25, 0.60) - 12.0 * jnp.maximum(face.front - 0.02, 0.0)
     line = jnp.maximum(jnp.maximum(fringe, sides), behind)
     along = (u - 0.5 * who.parting) / jnp.maximum(1.35 + v, 0.25)  # strands fan out from the crown
     waves = _wave(2.7 * along + who.phase[0]) + 0.7 * _wave(4.9 * along + 0.5 * v + who.phase[1])
@@ -482,7 +483,7 @@ def _hat(kind, face, who, light) -> tuple[Layer, ...]:
     crown = _edge(jnp.where(kind == 2, 1.21, 1.15) - face.radius, 0.09) * _edge(brow_line - v, 0.06)
     band = v > brow_line - 0.17
     knit = 1.0 + 0.10 * _wave(4.1 * face.u) + 0.12 * band
-    pattern = jnp.where(kind == 1, knit, jnp.where(band, 0.5, 1.0))
+    pattern = jnp.where(kind == 1, knit, jnp.where(band, 0.7, 1.0))
     brim = 1.0 - jnp.square(x / 1.6) - jnp.square((v - brow_line + 0.01) / 0.11)
     return (
         Layer(who.hat_color, shade * pattern, crown * (kind > 0)),
