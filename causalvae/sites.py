@@ -159,16 +159,21 @@ def tapped(forward, capture, params, x, key, edits):
 
 def site_shapes(model: Any, params: PyTree, x: jax.Array) -> Activations:
     """site -> jax.ShapeDtypeStruct of its activation [B, ..., units], in forward order. Computes nothing."""
+    return run_shapes(model, params, x)[1]
+
+
+def run_shapes(model: Any, params: PyTree, x: jax.Array) -> tuple[Any, Activations]:
+    """What `run` with everything captured would return, as jax.ShapeDtypeStructs. Computes nothing."""
     forward = getattr(model, "forward", model)
     leaves, tree = jax.tree.flatten((params, x))
-    return _site_shapes(forward, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+    return _run_shapes(forward, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
 
 
 @functools.lru_cache(maxsize=256)
-def _site_shapes(forward, tree, avals):
+def _run_shapes(forward, tree, avals):
     params, x = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*aval) for aval in avals])
     everything = functools.partial(tapped, forward, ("*",), key=None, edits={})
-    return jax.eval_shape(lambda params, x: everything(params, x)[1], params, x)
+    return jax.eval_shape(lambda params, x: everything(params, x), params, x)
 
 
 # --- checks ----------------------------------------------------------------------------------------------

@@ -15,6 +15,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 SHARED_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs():
+    """Frees a file's compiled programs when it is done.
+
+    Each program on the CPU holds several memory mappings, the kernel allows a process 65,530 of them (vm.max_map_count),
+    and XLA answers the next one with a segmentation fault: a worker that kept the programs of the whole suite would die.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
     """The folder of small genuine data beside the repository; tests that need it skip where it is absent."""

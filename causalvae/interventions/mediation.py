@@ -13,7 +13,7 @@ from flax import struct
 from causalvae.interventions import engine
 from causalvae.interventions.engine import Run
 from causalvae.interventions.input import Pairs
-from causalvae.sites import check_site
+from causalvae.sites import check_site, run_shapes
 
 PyTree = Any
 
@@ -199,7 +199,7 @@ def outcome_of_references(outcome: Callable, run: Run, ends: tuple[Run, Run]) ->
 
 def check_outcome(forward, capture, params, x, outcome) -> None:
     """ValueError unless the outcome gives one number per row, and exists for this model."""
-    run = jax.eval_shape(lambda params, x: engine.run_rows(forward, capture, params, x, None, {}), params, x)
+    run = engine.captured(Run(*run_shapes(forward, params, x)), capture)
     if hasattr(outcome, "check"):  # in words of its own, before it fails in others
         outcome.check(run)
     value = jax.eval_shape(outcome, run, run, run)

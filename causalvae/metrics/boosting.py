@@ -106,7 +106,12 @@ def boost(
     return Boosted(jnp.stack(per_factor, axis=1), logits)
 
 
-@functools.partial(jax.jit, static_argnames=("sizes",))
+# Trees are grown by thousands of small steps, so they are compiled well even in a process that was told to compile
+# cheaply, as the tests are. Both values are XLA's defaults.
+WELL = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+
+
+@functools.partial(jax.jit, static_argnames=("sizes",), compiler_options=WELL)
 def boost_members(key: Array, layouts: Layout, labels: Array, sizes: tuple[int, ...]) -> Boosted:
     """`boost` for every member of an ensemble: each leaf of `layouts` and of the result has a leading member
     axis.
