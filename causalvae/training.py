@@ -156,6 +156,7 @@ def train_steps(
     """
     step_of_member = functools.partial(member_step, loss, optimizer, batch_size, batches, mesh, dataset)
 
+    @functools.partial(jax.jit, inline=True)  # traced once for the shapes below and the loop
     def one_step(params, opt_state, step):
         return map_members(
             lambda key, p, o, h: step_of_member(step, key, p, o, h), mesh, state.keys, params, opt_state, hyper

@@ -19,8 +19,9 @@ SHARED_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 def forget_compiled_programs():
     """Frees a file's compiled programs when it is done.
 
-    Each program on the CPU holds several memory mappings, the kernel allows a process 65,530 of them (vm.max_map_count),
-    and XLA answers the next one with a segmentation fault: a worker that kept the programs of the whole suite would die.
+    Each program on the CPU holds several memory mappings, the kernel allows a process 65,530 of them
+    (vm.max_map_count), and XLA answers the next one with a segmentation fault: a worker that kept the programs of
+    the whole suite would die.
     """
     yield
     jax.clear_caches()

@@ -154,14 +154,20 @@ def counterfactuals_all_values(dataset: Dataset, key: jax.Array, factor: int | s
     return AllValues(observe(dataset, factors, image_key), images, factors, changed)
 
 
+@functools.partial(jax.jit, static_argnames="factor")
 def all_values(dataset: Dataset, factors: jax.Array, factor: int, key: jax.Array) -> jax.Array:
     """Factors [V, N, K] under do(factor := v) for every v; `key` is what `factors` were drawn with."""
-    return jnp.stack(
-        [
-            dataset.intervene(factors, factor, jnp.full((factors.shape[0],), value), key)
-            for value in range(dataset.factor_sizes[factor])
-        ]
-    )
+
+    def change(value):
+        return dataset.intervene(factors, factor, jnp.full((factors.shape[0],), value), key)
+
+    return jax.vmap(change)(jnp.arange(dataset.factor_sizes[factor]))
+
+
+@jax.jit
+def _all_values_of_all(dataset: Dataset, factors: jax.Array, key: jax.Array) -> jax.Array:
+    """Factors [E, N, K] under do(factor := v) for every v of every factor in turn."""
+    return jnp.concatenate([all_values(dataset, factors, k, key) for k in range(dataset.num_factors)])
 
 
 def _check_generative(dataset: Dataset) -> None:
@@ -216,15 +222,14 @@ def factor_unit_effects(
 
 
 def _effect_inputs(dataset: Dataset, key: jax.Array, num: int):
-    """The data set, factors [N, K], each value of each factor set in turn [E, N, K], which factor that was
-    [E],
-    and the key of the images."""
+    """The data set, factors [N, K], each value of each factor set in turn [E, N, K], which factor that was [E], and
+    the key of the images."""
     _check_generative(dataset)
     factor_key, image_key = jax.random.split(key)
     factors = dataset.sample_factors(factor_key, num)
-    changed = [all_values(dataset, factors, k, factor_key) for k in range(dataset.num_factors)]
+    changed = _all_values_of_all(dataset, factors, factor_key)
     owner = np.repeat(np.arange(dataset.num_factors), dataset.factor_sizes)
-    return dataset, factors, jnp.concatenate(changed), jnp.asarray(owner), image_key
+    return dataset, factors, changed, jnp.asarray(owner), image_key
 
 
 @jax.jit
