@@ -55,7 +55,7 @@ class Codebook(NamedTuple):
     quantise: Callable  # (params, z) -> codes
     embed: Callable  # (params, codes) -> embeddings, shaped as z
     decode: Callable  # (params, codes, tap=no_tap) -> logits
-    usage: Callable  # (params, x) -> share of each code [1, 1, num_codes]; [d, num_codes] if one per latent
+    usage: Callable  # (params, z) -> share of each code [1, num_codes]; [d, num_codes] if one per latent
 
 
 class Architecture(NamedTuple):
@@ -417,11 +417,9 @@ def vq_functions(
         codes = quantise(params, encode(params, x).mean)
         return code_activity(codes, embed(params, codes), num_codes)
 
-    def usage(params, x):
-        codes = quantise(params, encode(params, x).mean)
-        share = vector_quantisation.count_codes(codes.reshape(-1, groups), num_codes)
-        share = share / jnp.sum(share, axis=-1, keepdims=True)
-        return share[None] if spatial else share
+    def usage(params, z):
+        counts = vector_quantisation.count_codes(quantise(params, z).reshape(-1, groups), num_codes)
+        return counts / jnp.sum(counts, axis=-1, keepdims=True)
 
     codebook = Codebook(num_codes, quantise, embed, decode_codes, usage)
     return VQFunctions(init, forward, encode, decode, represent, activity, codebook)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae import circuits, interventions, metrics, objectives
+from causalvae import circuits, interventions, metrics, objectives, vector_quantisation
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.metrics import Score
@@ -130,8 +130,9 @@ def evaluate(
     return Evaluation(
         scores=[
             *reconstruction_scores(train),
+            rate_score(model, params, latents, train),
             *latent_scores(model, latents, train, settings),
-            *code_scores(model, params, images[: settings.images], key(9)),
+            *code_scores(model, params, train, images[: settings.images], key(9)),
             *total_correlation_score(model, train, key(10)),
             *modularity_scores(perturbed, effects, latents.active, key(7)),
             *circuit_scores(wiring, settings),
@@ -304,21 +305,43 @@ LATENT_SCORES = {
 }
 
 
+def rate_score(model: Architecture, params: PyTree, latents: Latents, codes: Codes) -> Score:
+    """The rate E_x KL(q(z|x) || p(z)): of discrete codes, which an image determines, with their usage as the prior."""
+    samples = {"images": len(codes.codes)}
+    if model.codebook is None:
+        return metrics.score(
+            "kl", jnp.sum(latents.activity), estimator="nats per image, summed over latents", samples=samples
+        )
+    usage = code_usage(model, params, codes)
+    positions = codes.mean[0, ..., 0].size if codes.mean.ndim > 2 else 1  # of a map of codes that share a codebook
+    return Score(
+        "kl",
+        float(positions * jnp.sum(vector_quantisation.usage_entropy(usage))),
+        estimator="nats per image, entropy of the codes' usage, summed over positions",
+        samples=samples,
+        settings={"uniform_prior": positions * len(usage) * float(np.log(model.codebook.num_codes))},
+    )
+
+
+def code_usage(model: Architecture, params: PyTree, codes: Codes) -> jax.Array:
+    """The share of each discrete code [groups, num_codes] over all images encoded."""
+    num = len(codes.mean) // BATCH * BATCH or len(codes.mean)
+    batches = codes.mean[:num].reshape(-1, min(BATCH, num), *codes.mean.shape[1:])
+    return _mean_usage(model.codebook.usage, params, batches)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _mean_usage(usage, params, batches):
+    return jnp.mean(jax.lax.map(functools.partial(usage, params), batches), axis=0)
+
+
 def latent_scores(model: Architecture, latents: Latents, codes: Codes, settings: Settings) -> list[Score]:
-    """KL and active latents, and the means over active latents of what was measured per latent."""
+    """Active latents, and the means over them of what was measured per latent."""
     encoded = {"images": len(codes.codes)}
     measured = {"images": settings.images, "values": SWEEP.num}
     active, threshold = int(jnp.sum(latents.active)), settings.active_threshold
-    gaussian = model.codebook is None
-    what = "KL" if gaussian else "activity (see Architecture.activity)"
+    what = "KL" if model.codebook is None else "activity (see Architecture.activity)"
     scores = [
-        metrics.score(
-            "kl",
-            jnp.sum(latents.activity) if gaussian else jnp.nan,
-            estimator="nats per image, summed over latents",
-            samples=encoded,
-            note="" if gaussian else "undefined: discrete codes are a point mass; see code_perplexity",
-        ),
         Score("active_latents", float(active), None, f"{what} > {threshold}", encoded, ceiling=float(model.latents)),
     ]
     for name, estimator in LATENT_SCORES.items():
@@ -337,21 +360,23 @@ def latent_scores(model: Architecture, latents: Latents, codes: Codes, settings:
     return scores
 
 
-def code_scores(model: Architecture, params: PyTree, images: jax.Array, key: jax.Array) -> list[Score]:
+def code_scores(
+    model: Architecture, params: PyTree, encoded: Codes, images: jax.Array, key: jax.Array
+) -> list[Score]:
     """Of discrete codes: how much of the codebook is used, and causal effect strength in code space, where a
     position's code is swapped for another in use (it is not zero where the continuous form is)."""
     if model.codebook is None:
         return []
-    usage = np.asarray(jax.jit(model.codebook.usage)(params, images)).reshape(-1, model.codebook.num_codes)
-    entropy = -np.sum(np.where(usage > 0, usage * np.log(np.where(usage > 0, usage, 1)), 0), axis=1)
+    usage = code_usage(model, params, encoded)
+    perplexity = float(jnp.mean(jnp.exp(vector_quantisation.usage_entropy(usage))))
     codes, decode = _code_space(model, params, images)
     swapped = interventions.perturb_latents(decode, codes, interventions.CodeSwap(7), key, response=("l2", "rms"))
-    samples = {"images": len(images)}
-    ceiling = float(model.codebook.num_codes)
+    samples, ceiling = {"images": len(encoded.codes)}, float(model.codebook.num_codes)
     scores = [
-        Score("code_perplexity", float(np.exp(entropy).mean()), None, "exp entropy of usage", samples, ceiling=ceiling),
-        Score("codes_used", float((usage > 0).mean()), None, "share of the codebook in use", samples, ceiling=1.0),
+        Score("code_perplexity", perplexity, None, "exp entropy of usage", samples, ceiling=ceiling),
+        Score("codes_used", float(jnp.mean(usage > 0)), None, "share of the codebook in use", samples, ceiling=1.0),
     ]
+    samples = {"images": len(images)}
     for name, distances in swapped.items():
         strength = metrics.effect_strength(distances)
         how = "CodeSwap(7) of one position's code; mean over positions"

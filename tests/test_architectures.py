@@ -401,12 +401,13 @@ def test_codes_are_sites(variant):
     close(still.logits, base.logits, rtol=1e-4, atol=1e-4)
 
     # Representation, usage and activity.
-    functions = (model.represent, codebook.usage, model.activity)
-    representation, share, activity = call(lambda *a: [function(*a) for function in functions], params, x)
+    functions = (model.represent, model.activity)
+    representation, activity = call(lambda *a: [function(*a) for function in functions], params, x)
+    share = call(codebook.usage, params, call(model.encode, params, x).mean)
     quantised = np.asarray(activations["latent/quantised"])
     close(representation, quantised.mean(axis=(1, 2)) if spatial else quantised)
-    assert share.shape == ((1, 1, 32) if spatial else (LATENTS, 16))
-    share = np.asarray(share).reshape(-1, codebook.num_codes)
+    assert share.shape == ((1, 32) if spatial else (LATENTS, 16))
+    share = np.asarray(share)
     rows = np.asarray(codes).reshape(-1, len(share))
     for g, row in enumerate(share):
         close(row, np.bincount(rows[:, g], minlength=codebook.num_codes) / len(rows))
