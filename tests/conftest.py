@@ -1,11 +1,24 @@
 """Settings that every test shares: mistakes that JAX tolerates in silence are errors here."""
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
 
-# Tests compile many small programs and run each once: LLVM's optimisations cost more than they save.
-CHEAP_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# Tests compile many small programs and run each a few times: LLVM's optimisations cost more than they save.
+CHEAP_COMPILATION = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
 os.environ.setdefault("XLA_FLAGS", CHEAP_COMPILATION)
+
+# What one file has compiled, another file and the commands that tests start need not compile again. Each worker has
+# a cache of its own, since entries are not written atomically.
+COMPILED = tempfile.mkdtemp(prefix="causalvae_tests_")
+atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": COMPILED,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
