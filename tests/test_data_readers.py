@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from causalvae import data
-from causalvae.data import conversion, originals, streaming
+from causalvae.data import cache, conversion, originals, streaming
 
 KEY = jax.random.key(0)
 observe = jax.jit(lambda dataset, factors, key: dataset.observe(factors, key))
@@ -247,6 +247,13 @@ def test_celeba_without_optional_lists(tmp_path):
     assert "landmarks" not in dataset.arrays and dataset.size == 4
     with pytest.raises(ValueError, match="list_eval_partition"):
         data.load("celeba", source="real", data_dir=tmp_path, split="train")
+    lines = [f"{i + 1:06d}.jpg 0" for i in range(4)]
+    (tmp_path / "list_eval_partition.txt").write_text("\n".join(lines) + "\n")
+    with pytest.raises(cache.StaleCache, match="list_eval_partition.txt is not the file"):
+        data.load("celeba", source="real", data_dir=tmp_path, split="train")
+    assert data.load("celeba", source="real", data_dir=tmp_path, split="train", rebuild=True).size == 4
+    with pytest.raises(ValueError, match="no image in split 'test'"):
+        data.load("celeba", source="real", data_dir=tmp_path, split="test")
 
 
 # Where files are looked for
@@ -421,9 +428,12 @@ def test_norb_files_that_are_cut_short_or_do_not_belong_together(tmp_path):
     stem = tmp_path / genuine.NORB_STEMS["test"]
     dat, cat = stem.with_name(f"{stem.name}-dat.mat.gz"), stem.with_name(f"{stem.name}-cat.mat.gz")
     intact = dat.read_bytes()
-    cut(dat)
-    message = refuse(ValueError, "smallnorb", tmp_path)
-    assert dat.name in message and "not readable gzip" in message
+    for path in (tmp_path / f"{genuine.NORB_STEMS['train']}-dat.mat.gz", dat):  # the one at fault is named
+        whole = path.read_bytes()
+        cut(path)
+        message = refuse(ValueError, "smallnorb", tmp_path)
+        assert path.name in message and "not a readable gzip file" in message
+        path.write_bytes(whole)
     dat.write_bytes(gzip.compress(gzip.decompress(intact)[:-5]))
     assert "ends before row 6 of 6" in refuse(ValueError, "smallnorb", tmp_path)
     dat.write_bytes(gzip.compress(b"MATLAB 5.0 MAT-file"))

@@ -185,22 +185,11 @@ def test_without_tensorflow_a_download_says_what_to_do(tmp_path, monkeypatch, na
 def test_the_command_itself(tmp_path):
     genuine.write_dsprites_npz(tmp_path, sizes=(3, 1, 1, 1, 2))
 
-    def run(*arguments):
-        command = [sys.executable, "-m", "experiments.prepare", *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-    done = run("--dataset=dsprites", f"--data_dir={tmp_path}")
+    command = [sys.executable, "-m", "experiments.prepare", "--dataset=dsprites", f"--data_dir={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("dsprites: 6 images of 64 × 64 × 1, from dsprites_ndarray")
     assert "factors: shape 3, posY 2" in done.stdout
-    images = next(tmp_path.glob("causalvae_cache/*/images.npy"))
-    content = bytearray(images.read_bytes())
-    content[-1] ^= 1
-    images.write_bytes(content)
-    refused = run("--dataset=dsprites", f"--data_dir={tmp_path}")
-    assert refused.returncode == 1 and "Traceback" not in refused.stderr
-    assert "damaged" in refused.stderr and "--rebuild" in refused.stderr
-    assert run("--dataset=dsprites", f"--data_dir={tmp_path}", "--rebuild").returncode == 0
 
 
 # With TensorFlow

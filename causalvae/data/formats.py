@@ -23,6 +23,7 @@ from PIL import Image
 
 CHUNK_BYTES = 16 * 2**20
 FETCH_AGAIN = "it was probably cut short in download or copy; fetch it again"
+NPZ, HDF5, GZIP = "npz archive", "HDF5 file", "gzip file"
 RESAMPLING = {filter.name.lower(): filter for filter in Image.Resampling}
 
 
@@ -45,12 +46,27 @@ def open_arrays(path: Path) -> contextlib.AbstractContextManager[Arrays]:
 
 
 @contextlib.contextmanager
-def _open_npz(path: Path) -> Iterator[Arrays]:
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    """Around every read of a file, and nothing else: what fails in here is that file's fault."""
     try:
-        with zipfile.ZipFile(path) as archive, contextlib.ExitStack() as streams:
-            yield NpzArrays(path, archive, streams)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path} is not a readable npz archive ({error}): {FETCH_AGAIN}") from error
+        yield
+    except (PermissionError, FileNotFoundError):
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:  # h5py's one word for all is OSError
+        raise ValueError(f"{path} is not a readable {kind} ({error}): {FETCH_AGAIN}") from error
+
+
+def _rows_of(path: Path, kind: str, rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    with _reading(path, kind):
+        yield from rows
+
+
+@contextlib.contextmanager
+def _open_npz(path: Path) -> Iterator[Arrays]:
+    with contextlib.ExitStack() as streams:
+        with _reading(path, NPZ):
+            archive = streams.enter_context(zipfile.ZipFile(path))
+        yield NpzArrays(path, archive, streams)
 
 
 class NpzArrays:
@@ -65,12 +81,14 @@ class NpzArrays:
         return np.concatenate(list(self.rows(key)))
 
     def shape(self, key: str) -> tuple[int, ...]:
-        return self._header(self._member(key), key)[0]
+        with _reading(self.path, NPZ):
+            return self._header(self._member(key), key)[0]
 
     def rows(self, key: str) -> Iterator[np.ndarray]:
-        stream = self._member(key)
-        shape, dtype = self._header(stream, key)
-        return _read_rows(stream, dtype, shape, f"{self.path}: {key}")
+        with _reading(self.path, NPZ):
+            stream = self._member(key)
+            shape, dtype = self._header(stream, key)
+        return _rows_of(self.path, NPZ, _read_rows(stream, dtype, shape, f"{self.path}: {key}"))
 
     def _member(self, key: str) -> Any:
         names = [name.removesuffix(".npy") for name in self.archive.namelist()]
@@ -92,13 +110,10 @@ class NpzArrays:
 
 @contextlib.contextmanager
 def _open_hdf5(path: Path) -> Iterator[Arrays]:
-    try:
-        with h5py.File(path, "r") as file:
-            yield Hdf5Arrays(path, file)
-    except PermissionError:
-        raise
-    except OSError as error:  # h5py's one word for a missing signature, a short file and a broken chunk
-        raise ValueError(f"{path} is not a readable HDF5 file ({error}): {FETCH_AGAIN}") from error
+    with contextlib.ExitStack() as stack:
+        with _reading(path, HDF5):
+            file = stack.enter_context(h5py.File(path, "r"))
+        yield Hdf5Arrays(path, file)
 
 
 class Hdf5Arrays:
@@ -109,12 +124,17 @@ class Hdf5Arrays:
         self.file = file
 
     def array(self, key: str) -> np.ndarray:
-        return self._dataset(key)[...]
+        with _reading(self.path, HDF5):
+            return self._dataset(key)[...]
 
     def shape(self, key: str) -> tuple[int, ...]:
-        return self._dataset(key).shape
+        with _reading(self.path, HDF5):
+            return self._dataset(key).shape
 
     def rows(self, key: str) -> Iterator[np.ndarray]:
+        return _rows_of(self.path, HDF5, self._rows(key))
+
+    def _rows(self, key: str) -> Iterator[np.ndarray]:
         dataset = self._dataset(key)
         stored = (dataset.chunks or (1,))[0]  # reading across stored chunks would decompress them again
         row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
@@ -142,15 +162,13 @@ def open_norb(path: Path) -> Iterator[tuple[tuple[int, ...], Iterator[np.ndarray
     Layout, little-endian int32: a number for the element type, the number of dimensions n, max(3, n) sizes
     of which the first n count; then the elements (cs.nyu.edu/~ylclab/data/norb-v1.0-small).
     """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+        with _reading(path, GZIP):
             magic, ndim = _read_int32(stream, 2, path)
             if magic not in NORB_TYPES or not 1 <= ndim <= 8:
                 raise ValueError(f"{path} is no SmallNORB matrix: it begins with {magic:#010x} and {ndim}")
             shape = tuple(int(size) for size in _read_int32(stream, max(3, ndim), path)[:ndim])
-            yield shape, _read_rows(stream, NORB_TYPES[magic], shape, str(path))
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path} is not readable gzip ({error}): {FETCH_AGAIN}") from error
+        yield shape, _rows_of(path, GZIP, _read_rows(stream, NORB_TYPES[magic], shape, str(path)))
 
 
 def read_norb(path: Path) -> np.ndarray:

@@ -174,6 +174,26 @@ def beside(path: Path, names: Sequence[str], *, required: bool = True) -> Path |
     return None
 
 
+def parts(name: str, location: Location, options: dict[str, Any]) -> list[Path]:
+    """The files there are whose change makes what was prepared out of date."""
+    path = location.path
+    if path is None:
+        return []
+    if location.is_tfds:
+        return [path / "dataset_info.json", path / "features.json"]
+    if name == "smallnorb":
+        stems = NORB_SPLITS.values() if options["split"] == "both" else (NORB_SPLITS[options["split"]],)
+        names = [f"{stem}-{part}" for stem in stems for part in ("dat", "cat", "info")]
+        found = [beside(path, (f"{name}.mat.gz", f"{name}.mat"), required=False) for name in names]
+    elif name == "celeba":
+        names = ("list_attr_celeba", "list_landmarks_align_celeba", "list_eval_partition")
+        found = [beside(path, (f"{name}.txt", f"{name}.csv"), required=False) for name in names]
+        found += [path] if path.is_file() else []
+    else:
+        found = [path]
+    return [file for file in found if file]
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -95,7 +95,7 @@ def mpi3d(
     options = {"factor_sizes": "x".join(map(str, factor_sizes))} if factor_sizes else {}
     location = locate("mpi3d", data_dir, file, cache_dir, variant=variant, options=options)
     build = functools.partial(conversion.build_mpi3d, factor_sizes=factor_sizes)
-    return _factorial_set("mpi3d", location, build, storage, options, {"variant": variant})
+    return _factorial_set("mpi3d", location, build, storage, options, variant=variant)
 
 
 def smallnorb(
@@ -149,30 +149,20 @@ def celeba(
     storage = Storage(cache_dir, residency, rebuild, verify)
     options = {"crop": crop, "size": size, "resample": resample}
     location = locate("celeba", data_dir, file, cache_dir, options=options, stem="celeba")
-    entry = _prepare(
-        "celeba", location, functools.partial(conversion.build_celeba, **options), storage, options
-    )
-    images, where = _images(entry, storage.residency)
-    partition = entry.arrays.get("partition")
-    if split != "all" and partition is None:
-        raise ValueError(f"split={split!r} needs list_eval_partition.txt, which was not beside the images")
-    rows = (
-        np.arange(images.shape[0])
-        if split == "all"
-        else np.flatnonzero(partition == conversion.CELEBA_SPLITS[split])
-    )
+    build = functools.partial(conversion.build_celeba, **options)
+    entry = _prepare("celeba", location, build, storage, options)
+    images, arrays = _images(entry, residency)
+    rows = _celeba_rows(entry, split)
+    tables = [table for table in ("attributes", "landmarks") if table in entry.arrays]
+    arrays |= {table: jnp.asarray(entry.arrays[table]) for table in tables}
     names = tuple(entry.facts["attribute_names"])
-    arrays = {
-        key: jnp.asarray(entry.arrays[key]) for key in ("attributes", "landmarks") if key in entry.arrays
-    }
-    arrays["rows"] = jnp.asarray(rows, jnp.int32)
     return Dataset(
         name="celeba",
         source="real",
         factor_names=names,
         factor_sizes=(2,) * len(names),
         image_shape=images.shape[1:],
-        arrays=arrays | where,
+        arrays=arrays | {"rows": jnp.asarray(rows, jnp.int32)},
         deterministic=False,
         factor_kind="attributes",
         draw=draw_attributes,
@@ -181,18 +171,33 @@ def celeba(
     )
 
 
+def _celeba_rows(entry: cache.Entry, split: str) -> np.ndarray:
+    """Indices of the images of a split."""
+    if split == "all":
+        return np.arange(len(entry.arrays["images"]))
+    if "partition" not in entry.arrays:
+        raise ValueError(f"celeba: split={split!r} needs list_eval_partition.txt, not found with the images")
+    rows = np.flatnonzero(entry.arrays["partition"] == conversion.CELEBA_SPLITS[split])
+    if not len(rows):
+        raise ValueError(f"celeba: list_eval_partition.txt has no image in split {split!r}")
+    return rows
+
+
+Build = Callable[[Location, cache.Store], dict[str, Any]]
+
+
 def _factorial_set(
     name: str,
     location: Location,
-    build: Callable[[Location, cache.Store], dict[str, Any]],
+    build: Build,
     storage: Storage,
     options: dict[str, Any] | None = None,
-    extra: dict[str, Any] | None = None,
+    **facts: str,
 ) -> Dataset:
-    entry = _prepare(name, location, build, storage, options or {}, extra or {})
-    images, where = _images(entry, storage.residency)
+    """The data set whose images are the prepared grid of `location`; `facts` are for the record."""
+    entry = _prepare(name, location, build, storage, options or {}, **facts)
+    images, arrays = _images(entry, storage.residency)
     names = tuple(entry.facts["factor_names"])
-    num_grid_axes = len(images.shape) - 3
     return Dataset(
         name=name,
         source="real",
@@ -200,61 +205,46 @@ def _factorial_set(
         factor_sizes=images.shape[: len(names)],
         image_shape=images.shape[-3:],
         render=images,
-        arrays=where,
-        deterministic=num_grid_axes == len(names),
+        arrays=arrays,
+        deterministic=len(images.shape) == len(names) + 3,
         provenance=_provenance(entry, images),
     )
 
 
-def _prepare(name, location, build, storage, options, extra=None) -> cache.Entry:
+def _prepare(
+    name: str, location: Location, build: Build, storage: Storage, options: dict[str, Any], **facts: str
+) -> cache.Entry:
     """Open the prepared data of `location`, building it first if needed."""
-    files = [] if location.path is None else _source_files(location)
+    files = originals.parts(name, location, options)
 
     def build_with_record(store: cache.Store) -> dict[str, Any]:
         if location.path is None:
-            raise FileNotFoundError(
-                f"the files that {location.entry} was made from are gone: it cannot be rebuilt"
-            )
-        facts = {"dataset": name, "options": options, **(extra or {}), **build(location, store)}
-        return facts | {"checksums": {path.name: originals.compare_published(path) for path in files}}
+            raise FileNotFoundError(f"what {location.entry} was made from is gone: it cannot be rebuilt")
+        checksums = {path.name: originals.compare_published(path) for path in files}
+        record = {"dataset": name, "options": options, "checksums": checksums, **facts}
+        return record | build(location, store)
 
-    return cache.prepare(
-        location.entry, files, build_with_record, rebuild=storage.rebuild, verify=storage.verify
-    )
+    rebuild, verify = storage.rebuild, storage.verify
+    return cache.prepare(location.entry, files, build_with_record, rebuild=rebuild, verify=verify)
 
 
-def _source_files(location: Location) -> list[Path]:
-    """The files whose change makes what was prepared out of date."""
-    if location.is_tfds:
-        return [location.path / "dataset_info.json", location.path / "features.json"]
-    if location.path.is_dir():
-        return [originals.beside(location.path, ("list_attr_celeba.txt", "list_attr_celeba.csv"))]
-    return [location.path]
-
-
-def _images(entry: cache.Entry, residency: str) -> tuple[StoredImages, dict[str, Any]]:
-    """The renderer of the prepared images, and the arrays that it needs on the device."""
+def _images(entry: cache.Entry, residency: str) -> tuple[StoredImages, dict[str, jax.Array]]:
+    """The renderer of the prepared images, and what it needs on the device."""
     images = entry.arrays["images"]
     if choose_residency(residency, images.nbytes) == "device":
         return StoredImages(images.shape), {"images": jnp.asarray(images)}
-    return StoredImages(
-        images.shape, str(entry.path / "images.npy"), entry.facts["arrays"]["images"]["sha256"]
-    ), {}
+    path = entry.path / "images.npy"
+    return StoredImages(images.shape, str(path), entry.facts["arrays"]["images"]["sha256"]), {}
 
 
 def _provenance(entry: cache.Entry, images: StoredImages) -> tuple[tuple[str, Any], ...]:
     """What describe() tells of a prepared set: hashable, JSON-able."""
     facts = entry.facts
-    plain = {key: value for key, value in facts.items() if isinstance(value, str) and key != "dataset"}
+    files = ((file["name"], file["sha256"], facts["checksums"][file["name"]]) for file in facts["files"])
     return (
-        *plain.items(),
+        *((key, facts[key]) for key in ("variant",) if key in facts),
         *facts["options"].items(),
-        (
-            "files",
-            tuple(
-                (file["name"], file["sha256"], facts["checksums"][file["name"]]) for file in facts["files"]
-            ),
-        ),
+        ("files", tuple(files)),  # name, sha256, and how that compares with the published one
         ("sha256", facts["arrays"]["images"]["sha256"]),
         ("dropped_factors", tuple(facts.get("dropped_factors", ()))),
         ("residency", "device" if images.path is None else "stream"),
