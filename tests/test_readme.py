@@ -1,13 +1,22 @@
 """Every Python block of the README runs as printed; every file, flag and entry point that it names exists."""
 
+import importlib
 import pathlib
 import re
+import sys
+import types
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+
+import causalvae as cv
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+DIFFS = re.findall(r"```diff\n(.*?)```", README, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
@@ -26,3 +35,67 @@ def test_what_the_readme_names_exists():
         assert (ROOT / config).exists(), config
     for notebook in set(re.findall(r"colab/\w+\.ipynb", README)):
         assert (ROOT / notebook).exists(), notebook
+
+
+# --- the diffs of "Adding to it" -------------------------------------------------------------------------
+
+
+def added(path):
+    """What the README adds to a module: (code, entries of its table)."""
+    (block,) = [found for diff in DIFFS for found in diff.split("+++ ") if found.startswith(path)]
+    lines = [line[1:] for line in block.splitlines()[1:] if line.startswith("+")]
+    entries = [line.strip() for line in lines if line.startswith('    "')]
+    return "\n".join(line for line in lines if line.strip() not in entries), "{" + "".join(entries) + "}"
+
+
+def extended(path):
+    """A module's namespace with the README's code in it, and the table's new entries."""
+    name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    namespace = dict(vars(importlib.import_module(name)))
+    code, entries = added(path)
+    exec(code, namespace)
+    return namespace, eval(entries, namespace)
+
+
+def test_an_architecture_takes_what_the_readme_says(monkeypatch):
+    _, entries = extended("causalvae/architectures.py")
+    (name,) = entries
+    monkeypatch.setitem(cv.architectures.ARCHITECTURES, name, entries[name])
+    plain, sparse = (
+        cv.architectures.create(kind, image_shape=(64, 64, 1), latents=3, network="small") for kind in ("vae", name)
+    )
+    params, images = plain.init(jax.random.key(0)), jnp.zeros((4, 64, 64, 1))
+
+    def loss(model):
+        hyper = {key: jnp.float32(value) for key, value in model.hyper.items()}
+        return float(jax.jit(model.loss)(params, images, jax.random.key(1), hyper, jnp.int32(0))[0])
+
+    assert loss(sparse) > loss(plain)  # by the norm of z, which has noise
+
+
+def test_a_data_set_takes_what_the_readme_says(monkeypatch):
+    module = types.ModuleType("causalvae.data.discs")
+    exec(added("causalvae/data/discs.py")[0], vars(module))
+    monkeypatch.setitem(sys.modules, "causalvae.data.discs", module)
+    _, entries = extended("causalvae/data/__init__.py")
+    monkeypatch.setitem(cv.data.DATASETS, "discs", entries["discs"])
+    pairs = cv.interventions.counterfactuals(cv.data.load("discs"), jax.random.key(0), "x", 4)
+    images = np.asarray(pairs.x)[..., 0]
+    columns = (images * np.arange(64)).sum((1, 2)) / images.sum((1, 2))
+    np.testing.assert_allclose(columns, 9 + 3 * np.asarray(pairs.factors)[:, 0], atol=0.01)
+    assert (np.asarray(pairs.factors)[:, 1] == np.asarray(pairs.factors_source)[:, 1]).all()
+
+
+def test_an_intervention_takes_what_the_readme_says():
+    namespace, _ = extended("causalvae/interventions/latent.py")
+    z, decode = jnp.array([[1.0, -2.0]]), jax.tree_util.Partial(lambda z: z)
+    changes = cv.interventions.perturb_latents(decode, z, namespace["Negate"](), jax.random.key(0))
+    np.testing.assert_allclose(np.asarray(changes)[:, 0, 0], [2.0, 4.0], rtol=1e-5)
+
+
+def test_a_metric_takes_what_the_readme_says(monkeypatch):
+    _, entries = extended("causalvae/metrics/suite.py")
+    monkeypatch.setitem(cv.metrics.METRICS, "linear", entries["linear"])
+    factors = np.random.default_rng(0).integers(0, [3, 5], size=(300, 2))
+    (score,) = cv.metrics.evaluate_codes(2.0 * factors, factors, metrics="linear")
+    assert score.value == pytest.approx(1) and score.ceiling == 1 and score.null < 0.3
