@@ -102,7 +102,7 @@ def test_floor_and_ring_lie_where_the_genuine_ones_do(observe):
 def sphere_outline(scene, camera, centre, radius):
     """(left, right, top, bottom) in px of a sphere's outline seen by a pinhole camera, in closed form.
 
-    The planes through the eye that touch the sphere stand `asin(radius / distance)` off its centre's direction.
+    Planes through the eye that touch the sphere are `asin(radius / distance)` off its centre's direction.
     """
     distance, height, pitch, offset = scene.cameras[camera]
     x, y, z = centre[0], centre[1] + distance, centre[2] - height

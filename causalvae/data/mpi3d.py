@@ -48,13 +48,15 @@ class Scene(NamedTuple):
     arm_offset: float = 0.040  # the arm is mounted on the side of the joint
     arm_radius: float = 0.010
     arm_gray: tuple = (0.43, 0.17)  # standing, and how much brighter lying
-    clamp: tuple = (0.07, 0.022, 0.15)  # length and radius of the arm's thick beginning, how much brighter it is
+    clamp: tuple = (0.07, 0.022, 0.15)  # of the arm's beginning: length, radius, how much brighter it is
     spin: float = 0.0  # of the object about the arm, radians
     small: float = 0.70  # size of a small object relative to a large one
     # Of each shape: radius (or half its side), and half its height.
     radii: tuple = (0.088, 0.068, 0.067, 0.060, 0.085, 0.068)
     heights: tuple = (0.085, 0.068, 0.063, 0.063, 0.085, 0.068)
-    colors: tuple = ((236, 236, 236), (44, 172, 43), (255, 0, 0), (48, 125, 238), (92, 51, 35), (140, 136, 48))
+    colors: tuple = (
+        (236, 236, 236), (44, 172, 43), (255, 0, 0), (48, 125, 238), (92, 51, 35), (140, 136, 48),
+    )  # fmt: skip
     base: tuple = (0.098, 0.060, 0.68, 0.45)  # radius of disc and hub, their reflectance
     body: tuple = (0.044, 0.340, 0.42)  # radius, height, reflectance
     bracket: tuple = (0.0, -0.062, 0.030, 0.75)  # ahead of the axis, aside, half-height, reflectance
@@ -261,7 +263,7 @@ def _object_layer(scene, view, solid, scale, centre, axis, side, albedo):
 
 
 def _arm_layer(scene, view, start, end, axis):
-    """Premultiplied RGBA [64, 64, 4] of the arm: a thin metal rod in a clamp, brighter the more it lies flat."""
+    """Premultiplied RGBA [64, 64, 4] of the arm: a thin rod in a clamp, brighter the more it lies flat."""
     length, clamp_radius, clamp_gray = scene.clamp
     standing, lying = scene.arm_gray
     gray = standing + lying * jnp.sqrt(jnp.maximum(1 - axis[2] ** 2, 0.0))
