@@ -6,9 +6,16 @@ import pathlib
 import shutil
 import tempfile
 
-# Tests compile many small programs and run each a few times: LLVM's optimisations cost more than they save.
-CHEAP_COMPILATION = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+# Tests compile many small programs and run each a few times: what optimises them costs more than it saves.
+CHEAP_COMPILATION = (
+    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+)
 os.environ.setdefault("XLA_FLAGS", CHEAP_COMPILATION)
+
+# A worker to a core: threads of several workers that share cores spend their time waiting for each other.
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(cores)]})
 
 # What one file has compiled, another file and the commands that tests start need not compile again. Each worker has
 # a cache of its own, since entries are not written atomically.
