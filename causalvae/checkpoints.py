@@ -10,6 +10,7 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -36,7 +37,8 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: PyTree, loss: flo
     """Write `state` as the checkpoint of `step`. Atomic: a killed process leaves the previous one whole."""
     if step in checkpoints.all_steps():
         return
-    arrays = ocp.args.StandardSave(_without_key_types(state))
+    # Values, not device arrays: of several hosts each has all of them, and Orbax lets the first one write.
+    arrays = ocp.args.StandardSave(jax.tree.map(np.asarray, _without_key_types(state)))
     checkpoints.save(step, args=ocp.args.Composite(state=arrays), metrics={METRIC: float(loss)}, force=True)
     checkpoints.wait_until_finished()
 

@@ -54,7 +54,16 @@ def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
 def _place(tree: PyTree, mesh: Mesh | None, spec) -> PyTree:
     if mesh is None:
         return tree
-    return jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, spec(leaf))), tree)
+    return jax.tree.map(lambda leaf: _put(leaf, NamedSharding(mesh, spec(leaf))), tree)
+
+
+def _put(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
+    if sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    # An array that is committed to a device here cannot be spread over other hosts' devices; its values can.
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding))
+    return jax.device_put(np.asarray(leaf), sharding)
 
 
 def shard_batch(images: jax.Array, mesh: Mesh | None) -> jax.Array:

@@ -53,3 +53,11 @@ def shared_data() -> pathlib.Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"genuine sample data not found at {SHARED_DATA}")
     return SHARED_DATA
+
+
+SLOW = ("test_smoke", "test_main", "test_study", "test_notebooks", "test_sharding", "test_readme")
+
+
+def pytest_collection_modifyitems(items):
+    """Slow files first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: not item.path.name.startswith(SLOW))

@@ -1,4 +1,4 @@
-"""What a smoke run of a config must leave behind; shared by the files that run them (one per image shape, so that
+"""What a smoke run of a config must leave behind; shared by the files that run them (one per data set, so that
 two workers can share the work and each still reuses its compiled programs)."""
 
 import importlib

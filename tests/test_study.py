@@ -253,17 +253,20 @@ def test_a_request_to_stop_ends_the_study_without_a_record(tmp_path, monkeypatch
 
 
 def test_one_seed_on_two_data_sets_from_start_to_report(tmp_path):
-    run = study.Study(settings(seeds=1, datasets="dsprites,smallnorb"), tmp_path)
+    options = {"seeds": 1, "datasets": "dsprites,smallnorb", "architectures": "vae,beta,vq"}
+    run = study.Study(settings(**options), tmp_path)
     run.run()
     table = table_of(tmp_path)
-    assert len(table) == 12 and {row["status"] for row in table.values()} == {"done"}
+    assert len(table) == 6 and {row["status"] for row in table.values()} == {"done"}
     assert {row["source"] for row in table.values()} == {"procedural"}
     for row in table.values():
-        for name in ("reconstruction", "ces_l2", "dci_disentanglement", "mig", "circuit_modularity_decoder"):
+        for name in ("reconstruction", "kl", "dci_disentanglement", "mig", "circuit_modularity_encoder"):
             assert row[name] != "", (row["run"], name)
+        # So few steps may leave no latent active, and then there is nothing to average over.
+        assert (row["ces_l2"] != "") == (float(row["active_latents"]) > 0), row["run"]
     assert (
         float(table["dsprites-vae-s0"]["num_factors"]) == 5
         and table["smallnorb-vq-s0"]["ces_code_swap_l2"] != ""
     )
     text = report.write(tmp_path).read_text()
-    assert "12 of 12 runs finished" in text and "dsprites (procedural)" in text and "Failed runs" not in text
+    assert "6 of 6 runs finished" in text and "dsprites (procedural)" in text and "Failed runs" not in text

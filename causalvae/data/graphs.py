@@ -12,6 +12,7 @@ confounded_shapes   background -> object_hue, pos_y (a confounder); object_hue -
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from causalvae.data.base import Dataset
 from causalvae.data.shapes3d import hue_to_rgb
 
 CANVAS = 64  # px
+STEPS = 4096  # parts of a grid step in which mechanisms are computed
 
 
 class CausalGraph(NamedTuple):
@@ -63,7 +65,7 @@ def confounded_shapes() -> Dataset:
 
 
 def _dataset(
-    name: str, model: Sequence[Variable], render: Callable, draw: Callable, propagate: Callable
+    name: str, model: tuple[Variable, ...], render: Callable, draw: Callable, propagate: Callable
 ) -> Dataset:
     return Dataset(
         name=name,
@@ -82,12 +84,12 @@ def _dataset(
 # The structural causal model
 
 
-def sample_factors(model: Sequence[Variable], key: jax.Array) -> jax.Array:
+def sample_factors(model: tuple[Variable, ...], key: jax.Array) -> jax.Array:
     """Factors [K] of one unit, whose noise is drawn from `key`."""
     return _evaluate(model, key, {})
 
 
-def propagate(model: Sequence[Variable], factors: jax.Array, factor: int, key: jax.Array) -> jax.Array:
+def propagate(model: tuple[Variable, ...], factors: jax.Array, factor: int, key: jax.Array) -> jax.Array:
     """Factors [K] after do(factor := its value in `factors`): descendants are evaluated anew, others kept."""
     changed = {model[factor].name}
     for variable in model:
@@ -98,24 +100,41 @@ def propagate(model: Sequence[Variable], factors: jax.Array, factor: int, key: j
     return _evaluate(model, key, kept)
 
 
-def _evaluate(model: Sequence[Variable], key: jax.Array, fixed: dict[str, jax.Array]) -> jax.Array:
+def _evaluate(model: tuple[Variable, ...], key: jax.Array, fixed: dict[str, jax.Array]) -> jax.Array:
     """Factors [K]: the `fixed` values, and the mechanisms' for the rest."""
     noise = jax.random.uniform(key, (len(model),))
     values: dict[str, jax.Array] = {}
     for k, variable in enumerate(model):
         parents = [values[parent] for parent in variable.parents]
-        values[variable.name] = fixed.get(variable.name, _mechanism(variable, parents, noise[k]))
+        values[variable.name] = fixed.get(variable.name, _mechanism(model, variable, parents, noise[k]))
     return jnp.stack(list(values.values()))
 
 
-def _mechanism(variable: Variable, parents: Sequence[jax.Array], noise: jax.Array) -> jax.Array:
-    """The value of a factor on its grid, given its parents' values and its noise in [0, 1)."""
+def _mechanism(
+    model: tuple[Variable, ...], variable: Variable, parents: Sequence[jax.Array], noise: jax.Array
+) -> jax.Array:
+    """The value of a factor on its grid, given its parents' values and its noise in [0, 1).
+
+    In whole numbers: a mean that each compiled program rounds in its own way would sometimes fall on the other side
+    of a grid line, and a factor would change under do(nothing).
+    """
     if variable.mean is None:
-        value = noise * variable.size
-    else:
-        mean = variable.mean(*(parent.astype(jnp.float32) for parent in parents))
-        value = mean + variable.spread * (2 * noise - 1) + 0.5
-    return jnp.clip(jnp.floor(value), 0, variable.size - 1).astype(jnp.int32)
+        return jnp.floor(noise * variable.size).astype(jnp.int32)
+    noise = jnp.floor(noise * STEPS).astype(jnp.int32)
+    spread = round(variable.spread * STEPS)
+    mean = jnp.asarray(_mean_table(model, variable))[tuple(parents)]
+    value = mean + spread * (2 * noise - STEPS) // STEPS + STEPS // 2
+    return jnp.clip(value // STEPS, 0, variable.size - 1)
+
+
+@functools.cache
+def _mean_table(model: tuple[Variable, ...], variable: Variable) -> np.ndarray:
+    """The mean of a factor for every combination of its parents' values, in 1/STEPS of a grid step, int32."""
+    sizes = {v.name: v.size for v in model}
+    with jax.ensure_compile_time_eval():
+        grid = np.indices([sizes[parent] for parent in variable.parents]).astype(np.float32)
+        mean = np.asarray(variable.mean(*map(jnp.asarray, grid)), np.float64)
+    return np.round(STEPS * mean).astype(np.int32)
 
 
 # The pendulum: geometry in px, y down; the sun's rays are parallel
