@@ -16,15 +16,18 @@ import dataclasses
 import functools
 import importlib.util
 import json
+import math
 import multiprocessing
 import os
 import pathlib
 import platform
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -190,16 +193,29 @@ def relative(settings: Settings) -> Table:
 def observe(settings: Settings) -> Table:
     """Drawing a batch from each data set, as a share of a plain VAE's training step on that set."""
     s, rows = settings, []
-    for name in data.DATASETS:
-        dataset = data.load(name, source="procedural")
-        model = architectures.create("vae", image_shape=dataset.image_shape)
-        runs = {
-            "step": trainer(model, dataset, 1, s.batch_size, s.steps),
-            f"{name} ({dataset.source})": functools.partial(draw, dataset, s.batch_size, jnp.int32(s.steps)),
-        }
-        row = rows_of(paired(runs, s.rounds), "step", s.steps)[1]
-        rows.append(row._replace(note=f"{1e3 * s.batch_size / row.milliseconds:,.0f} images/s"))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, dataset in observed_datasets(folder):
+            model = architectures.create("vae", image_shape=dataset.image_shape)
+            runs = {
+                "step": trainer(model, dataset, 1, s.batch_size, s.steps),
+                name: functools.partial(draw, dataset, s.batch_size, jnp.int32(s.steps)),
+            }
+            row = rows_of(paired(runs, s.rounds), "step", s.steps)[1]
+            rows.append(row._replace(note=f"{1e3 * s.batch_size / row.milliseconds:,.0f} images/s"))
     return Table(f"batch of {s.batch_size}", "a training step on the same set", rows)
+
+
+def observed_datasets(folder: str) -> Iterator[tuple[str, Dataset]]:
+    """Every procedural set; then frames in a file of 3DShapes' format, on the device and streamed from disk."""
+    for name in data.DATASETS:
+        yield f"{name} (procedural)", data.load(name, source="procedural")
+    sizes = (10, 10, 2, 2, 2, 2)  # the reader's cost does not depend on what is in the frames
+    frames = np.random.default_rng(0).integers(0, 256, (math.prod(sizes), 64, 64, 3), np.uint8)
+    with h5py.File(pathlib.Path(folder) / "3dshapes.h5", "w") as file:
+        file["images"], file["labels"] = frames, np.stack(np.unravel_index(np.arange(len(frames)), sizes), 1)
+    for residency, where in (("device", "on the device"), ("stream", "streamed")):
+        options = {"source": "real", "data_dir": folder, "residency": residency}
+        yield f"3dshapes (stored, {where})", data.load("3dshapes", **options)
 
 
 @functools.partial(jax.jit, static_argnames="batch_size")

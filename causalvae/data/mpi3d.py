@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from causalvae.data import factors as factor_tables
 from causalvae.data.base import Dataset
@@ -367,10 +368,13 @@ def _turn(parts):
 
 
 def _samples(height, width, count):
-    """(rows, columns) [1, N] in px of count x count samples in each pixel of an image."""
-    rows, columns = ((jnp.arange(size * count) + 0.5) / count for size in (height, width))
-    y, x = jnp.meshgrid(rows, columns, indexing="ij")
-    return y.reshape(1, -1), x.reshape(1, -1)
+    """(rows, columns) [1, N] in px of count x count samples in each pixel of an image.
+
+    Constants: XLA would else divide each sample's index by the width, in every loop over samples.
+    """
+    rows, columns = (((np.arange(size * count) + 0.5) / count).astype(np.float32) for size in (height, width))
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    return jnp.asarray(y.reshape(1, -1)), jnp.asarray(x.reshape(1, -1))
 
 
 def _average(samples, height, width, count):

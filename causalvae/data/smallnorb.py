@@ -10,6 +10,7 @@ image shows is exogenous (drawn from the key), as instance is not a factor of Sm
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,19 +18,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causalvae.data import factors as factor_tables
 from causalvae.data.base import Dataset
 
-FACTOR_NAMES = ("category", "elevation", "azimuth", "lighting")
-FACTOR_SIZES = (5, 9, 18, 6)
 CATEGORIES = ("animal", "human", "airplane", "truck", "car")
 INSTANCES = 10  # per category
 SEED = 2004
 
 SIZE = 64
-WINDOW = 48  # the toy's part of the frame, px
+WINDOW = 52  # the toy's part of the frame, px
 PATCH_LIMIT = 64  # surface patches of a toy, at most
 NUM_ELLIPSOIDS, NUM_BOXES, NUM_CYLINDERS = 12, 6, 4
-MEAN_AREA = 0.165  # of the frame, over views; sets each toy's scale
+MEAN_AREA = 0.174  # of the frame, over views; sets each toy's scale
 NOISE = 1.3 / 255  # standard deviation of the sensor noise
 REFLECTANCE = 0.62
 SHADOW_STRENGTH = 0.75
@@ -86,13 +86,13 @@ def procedural() -> Dataset:
     return Dataset(
         name="smallnorb",
         source="procedural",
-        factor_names=FACTOR_NAMES,
-        factor_sizes=FACTOR_SIZES,
+        factor_names=factor_tables.names(factor_tables.SMALLNORB),
+        factor_sizes=factor_tables.sizes(factor_tables.SMALLNORB),
         image_shape=(SIZE, SIZE, 1),
         render=render,
         arrays={"toys": _toys(), "lightings": lighting._replace(background=lighting.background / 255)},
         deterministic=False,
-        provenance=(("instances", INSTANCES), ("seed", SEED), ("renderer", "this library")),
+        provenance=(("instances", INSTANCES), ("seed", SEED), ("drawn_by", "causalvae.data.smallnorb")),
     )
 
 
@@ -100,15 +100,26 @@ def render(arrays: dict, factors: jax.Array, key: jax.Array) -> jax.Array:
     """Image [64, 64, 1] in [0, 1] of `factors` [4]; `key` draws the instance (0-9) and the sensor noise."""
     instance_key, noise_key = jax.random.split(key)
     instance = jax.random.randint(instance_key, (), 0, INSTANCES)
-    noise = NOISE * jax.random.normal(noise_key, (SIZE, SIZE))
-    return jnp.clip(render_instance(arrays, factors, instance) + noise, 0.0, 1.0)[..., None]
+    image = render_instance(arrays, factors, instance) + _sensor_noise(noise_key)
+    return jnp.clip(image, 0.0, 1.0)[..., None]
+
+
+def _sensor_noise(key: jax.Array) -> jax.Array:
+    """[64, 64] of mean 0 and standard deviation NOISE: sums of two random bytes, a quarter of normal's cost."""
+    words = jax.random.bits(key, (SIZE, SIZE // 2), jnp.uint32)
+    sums = (words & 0x00FF00FF) + ((words >> 8) & 0x00FF00FF)  # two sums in each word
+    sums = jnp.concatenate([sums & 0xFFFF, sums >> 16], 1).astype(jnp.int32)
+    deviation = math.sqrt(2 * (256**2 - 1) / 12)
+    return (NOISE / deviation) * (sums - 255).astype(jnp.float32)
 
 
 def render_instance(arrays: dict, factors: jax.Array, instance: jax.Array) -> jax.Array:
     """Noiseless image [64, 64] of `factors` [4] for a given instance (0-9) of its category."""
-    toy, lighting, camera = _scene(arrays, factors, instance)
-    covered, light = _toy_layer(toy, camera, lighting)
-    table = lighting.background * (1 - _shadow(toy, camera, lighting))
+    # Without barriers XLA draws the instance and works the scene out anew wherever a pixel needs them.
+    toy, lighting, camera = jax.lax.optimization_barrier(_scene(arrays, factors, instance))
+    layers = *_toy_layer(toy, camera, lighting), _shadow(toy, camera, lighting)
+    covered, light, shadow = jax.lax.optimization_barrier(layers)
+    table = lighting.background * (1 - shadow)
     return table + covered * (light - table)
 
 
@@ -140,10 +151,13 @@ def _cos_sin(degrees):
 
 
 def _pixels(extent: int, count: int) -> tuple[jax.Array, jax.Array]:
-    """(right, up) [1, count²] of a grid over the middle `extent` px of the frame, in px from its centre."""
-    line = (jnp.arange(count) + 0.5) * (extent / count) - extent / 2
-    x, y = jnp.meshgrid(line, -line, indexing="xy")
-    return x.reshape(1, -1), y.reshape(1, -1)
+    """(right, up) [1, count²] of a grid over the middle `extent` px of the frame, in px from its centre.
+
+    Constants: XLA would else divide each pixel's index by `count`, in every loop over pixels.
+    """
+    line = ((np.arange(count) + 0.5) * (extent / count) - extent / 2).astype(np.float32)
+    x, y = np.meshgrid(line, -line, indexing="xy")
+    return jnp.asarray(x.reshape(1, -1)), jnp.asarray(y.reshape(1, -1))
 
 
 class Rays(NamedTuple):
@@ -300,7 +314,9 @@ def _toy_layer(toy: Toy, camera: jax.Array, lighting: Lighting) -> tuple[jax.Arr
         offset += tables[-1].shape[0]
     inside = functools.reduce(jnp.maximum, inside)
     patch = functools.reduce(jnp.minimum, nearest) & (PATCH_LIMIT - 1)
-    table = jnp.concatenate(tables)[patch].T  # [18, N]
+    # Without the barrier XLA looks for the nearest body once for each of a patch's 18 numbers.
+    patch, table = jax.lax.optimization_barrier((patch, jnp.concatenate(tables)))
+    table = table[patch].T  # [18, N]
     light = _brightness(table, x[0], y[0], lighting)
     margin = (SIZE - WINDOW) // 2
     return tuple(
@@ -348,7 +364,7 @@ def _shadow(toy: Toy, camera: jax.Array, lighting: Lighting) -> jax.Array:
 
     kept = (
         lighting.key_power * cast(lighting.key, 1.2, SIZE // 2)
-        + lighting.second_power * cast(lighting.second, 1.6, SIZE // 2)
+        + lighting.second_power * cast(lighting.second, 1.8, 5 * SIZE // 16)
         + lighting.ambient * cast(up, 2.5, SIZE // 4)
     )
     return SHADOW_STRENGTH * kept / (lighting.key_power + lighting.second_power + lighting.ambient)
@@ -398,8 +414,8 @@ def _limb(start, end, radius: float) -> Body:
 
 
 def _animal(rng: np.random.Generator) -> list[Body]:
-    length, width, leg = rng.uniform(0.50, 0.72), rng.uniform(0.17, 0.27), rng.uniform(0.28, 0.55)
-    thick, neck, raise_ = rng.uniform(0.055, 0.10), rng.uniform(0.15, 0.50), rng.uniform(15, 70)
+    length, width, leg = rng.uniform(0.50, 0.66), rng.uniform(0.20, 0.30), rng.uniform(0.26, 0.46)
+    thick, neck, raise_ = rng.uniform(0.07, 0.12), rng.uniform(0.12, 0.36), rng.uniform(15, 70)
     back = leg + 0.8 * width
     bodies = [
         _ball((0, 0, back), (length, width, 1.05 * width)),
@@ -413,59 +429,63 @@ def _animal(rng: np.random.Generator) -> list[Body]:
             bodies.append(_limb(top, foot, thick))
     base = np.array([0.82 * length, 0, back + 0.45 * width])
     head = base + neck * np.array([np.cos(np.radians(raise_)), 0, np.sin(np.radians(raise_))])
-    size = rng.uniform(0.12, 0.17)
+    size = rng.uniform(0.14, 0.19)
     muzzle = head + (0.5 * size, 0, -0.2 * size)
-    snout = rng.uniform(0.10, 0.24)
+    snout = rng.uniform(0.08, 0.20)
     rump = np.array([-0.95 * length, 0, back + 0.5 * width])
-    tail = (-1.15 * length - rng.uniform(0, 0.2), 0, leg * rng.uniform(0.6, 1.6))
+    tail = (-1.1 * length - rng.uniform(0, 0.12), 0, leg * rng.uniform(0.6, 1.6))
     bodies += [
-        _limb(base - 0.1 * (head - base), head, rng.uniform(0.10, 0.15)),
+        _limb(base - 0.1 * (head - base), head, rng.uniform(0.12, 0.17)),
         _ball(head, (1.15 * size, 0.85 * size, 0.95 * size), pitch=-20),
         _limb(muzzle, muzzle + (snout, 0, -0.3 * (size + snout)), 0.5 * size),
-        _limb(rump, tail, 0.045),
+        _limb(rump, tail, 0.05),
         _ball(head + (-0.3 * size, 0, 0.85 * size), (0.05, 0.95 * size, 0.06 + rng.uniform(0, 0.1))),
     ]
     return bodies
 
 
 def _human(rng: np.random.Generator) -> list[Body]:
-    hip, shoulder, width = 0.78 + rng.uniform(-0.06, 0.06), 1.30, rng.uniform(0.19, 0.26)
-    stride, bulk = rng.uniform(0.02, 0.28), rng.uniform(0.85, 1.2)
+    width, bulk = rng.uniform(0.25, 0.31), rng.uniform(1.15, 1.45)
+    hip, stride = rng.uniform(0.62, 0.72), rng.uniform(0.04, 0.28)
+    chest, shoulder = hip + 0.28, hip + 0.50
     bodies = [
-        _ball((0, 0, 1.08), (0.15 * bulk, width, 0.32)),
-        _ball((0, 0, hip), (0.14 * bulk, 0.85 * width, 0.16)),
-        _ball((0.02, 0, 1.58), (0.125, 0.115, 0.15)),
+        _ball((0, 0, chest), (0.16 * bulk, width, 0.32)),
+        _ball((0, 0, hip), (0.15 * bulk, 0.88 * width, 0.18)),
+        _ball((0.02, 0, shoulder + 0.26), (0.155, 0.145, 0.18)),
     ]
     for side in (1, -1):
-        foot = np.array([side * stride, side * (0.6 * width + rng.uniform(0, 0.08)), 0.05])
-        knee = np.array([0.55 * side * stride + 0.06, side * 0.62 * width, 0.42])
+        foot = np.array([side * stride, side * (0.65 * width + rng.uniform(0, 0.08)), 0.05])
+        knee = np.array([0.55 * side * stride + 0.06, side * 0.65 * width, 0.36])
         bodies += [
-            _limb((0, side * 0.5 * width, hip), knee, 0.10 * bulk),
-            _limb(knee, foot, 0.075 * bulk),
-            _limb(foot, foot + (0.14, 0, -0.01), 0.05),
+            _limb((0, side * 0.5 * width, hip), knee, 0.105 * bulk),
+            _limb(knee, foot, 0.085 * bulk),
+            _limb(foot, foot + (0.16, 0, -0.01), 0.06),
         ]
         swing, lift = rng.uniform(-60, 80), rng.uniform(-70, 40)
         upper = np.array([0, side * (width + 0.03), shoulder - 0.02])
-        elbow = upper + 0.30 * np.array([np.sin(np.radians(swing)), side * 0.45, -np.cos(np.radians(swing))])
-        hand = elbow + 0.28 * np.array([np.cos(np.radians(lift)), -side * 0.1, np.sin(np.radians(lift))])
-        bodies.append(_limb(upper, elbow, 0.07 * bulk))
+        elbow = upper + 0.28 * np.array([np.sin(np.radians(swing)), side * 0.4, -np.cos(np.radians(swing))])
+        hand = elbow + 0.26 * np.array([np.cos(np.radians(lift)), -side * 0.1, np.sin(np.radians(lift))])
+        bodies.append(_limb(upper, elbow, 0.08 * bulk))
         if side > 0:  # the other forearm is held against the body: twelve ellipsoids are the limit
-            bodies.append(_limb(elbow, hand, 0.055 * bulk))
+            bodies.append(_limb(elbow, hand, 0.065 * bulk))
     kind = rng.integers(3)
     if kind == 0:  # a rifle across the chest
-        bodies.append(_block((0.26, 0, 1.12), (0.03, 0.36, 0.03), roll=rng.uniform(-40, 40)))
+        bodies.append(_block((0.17 * bulk + 0.05, 0, chest), (0.035, 0.36, 0.035), roll=rng.uniform(-40, 40)))
     elif kind == 1:  # a hat with a brim
-        bodies += [_barrel((0.02, 0, 1.66), 0.22, 0.02, "z"), _barrel((0.02, 0, 1.72), 0.12, 0.07, "z")]
+        bodies += [
+            _barrel((0.02, 0, shoulder + 0.36), 0.25, 0.02, "z"),
+            _barrel((0.02, 0, shoulder + 0.43), 0.14, 0.07, "z"),
+        ]
     else:  # a pack
-        bodies.append(_block((-0.2, 0, 1.12), (0.09, 0.15, 0.18)))
+        bodies.append(_block((-0.16 * bulk - 0.06, 0, chest + 0.04), (0.10, 0.17, 0.19)))
     if rng.random() < 0.6:  # a stand
-        bodies.append(_barrel((0, 0, 0.02), rng.uniform(0.30, 0.36), 0.02, "z"))
+        bodies.append(_barrel((0, 0, 0.02), rng.uniform(0.36, 0.42), 0.02, "z"))
     return bodies
 
 
 def _airplane(rng: np.random.Generator) -> list[Body]:
-    length, radius, span = rng.uniform(0.85, 1.1), rng.uniform(0.10, 0.17), rng.uniform(0.6, 1.0)
-    sweep, chord = rng.uniform(-5, 42), rng.uniform(0.15, 0.27)
+    length, radius, span = rng.uniform(0.85, 1.1), rng.uniform(0.10, 0.17), rng.uniform(0.75, 1.05)
+    sweep, chord = rng.uniform(-5, 42), rng.uniform(0.14, 0.22)
     height = 0.22 + radius
     low = rng.choice([-0.5, 0.0, 0.7]) * radius
     bodies = [
@@ -528,21 +548,24 @@ def _truck(rng: np.random.Generator) -> list[Body]:
 
 def _car(rng: np.random.Generator) -> list[Body]:
     length, width, wheel = rng.uniform(0.85, 1.0), rng.uniform(0.36, 0.43), rng.uniform(0.15, 0.19)
-    side, cabin, place = rng.uniform(0.12, 0.16), rng.uniform(0.36, 0.55), rng.uniform(-0.25, 0.0)
+    side, cabin, place = rng.uniform(0.12, 0.16), rng.uniform(0.36, 0.50), rng.uniform(-0.25, 0.0)
     belt, roof = wheel + 2 * side - 0.02, rng.uniform(0.14, 0.20)
-    round_ = rng.random() < 0.5
-    bodies = [
-        _block((0, 0, wheel + side - 0.02), (0.93 * length, width, side)),
-        _ball((0, 0, wheel + side), (1.07 * length, 0.95 * width, 1.25 * side)),
-        _ball((0.6 * length, 0, belt - 0.05), (0.42 * length, 0.85 * width, 0.08)),
-    ]
-    if round_:
-        bodies.append(_ball((place, 0, belt), (1.25 * cabin, 0.88 * width, 1.9 * roof)))
+    if rng.random() < 0.4:  # rounded all over
+        bodies = [
+            _ball((0, 0, wheel + side), (1.08 * length, 1.02 * width, 1.25 * side)),
+            _block((0, 0, wheel + 0.6 * side), (0.85 * length, 0.97 * width, 0.6 * side)),
+            _ball((place, 0, belt - 0.02), (1.30 * cabin, 0.80 * width, 2.0 * roof)),
+        ]
     else:
-        for sign in (1, -1):
+        bodies = [
+            _block((0, 0, wheel + side - 0.02), (0.93 * length, width, side)),
+            _ball((0, 0, wheel + side), (1.07 * length, 0.95 * width, 1.2 * side)),
+        ]
+        for sign in (1, -1):  # windscreen and rear window lean towards each other
             center = (place + 0.2 * sign * cabin, 0, belt + roof)
             lean = -0.25 * sign * cabin / roof
             bodies.append(_block(center, (0.62 * cabin, 0.84 * width, roof), lean=lean))
+    bodies.append(_ball((0.6 * length, 0, belt - 0.05), (0.42 * length, 0.85 * width, 0.08)))
     kind = rng.integers(3)
     if kind == 0:
         bodies.append(_block((-0.95 * length, 0, belt + 0.1), (0.08, 0.9 * width, 0.02)))  # a spoiler
@@ -582,7 +605,9 @@ def _assemble(bodies: list[Body]) -> Toy:
         centers, linears = zip(*members, strict=True)
         groups.append(Bodies(np.linalg.inv(np.stack(linears)), np.stack(centers)))
     middle = (high[2] - low[2]) / 2
-    return Toy(*groups, np.array(middle), np.array(_scale(points - shift, middle)))
+    reach = _reach([(kind, center - shift, linear) for kind, center, linear in bodies], middle)
+    scale = min(_scale(points - shift, middle), (WINDOW / 2 - 1.5) / reach)
+    return Toy(*groups, np.array(middle), np.array(scale))
 
 
 def _filling(body: Body) -> np.ndarray:
@@ -597,11 +622,31 @@ def _filling(body: Body) -> np.ndarray:
 def _scale(points: np.ndarray, middle: float) -> float:
     """Pixels per unit at which the points cover MEAN_AREA of the frame, averaged over views."""
     cell, side, areas = 0.06, 128, []
-    for elevation in np.radians([35, 50, 65]):
-        for azimuth in (0, 40, 80, 120, 160):
+    for elevation in np.radians([30, 50, 70]):
+        for azimuth in range(0, 180, 20):
             turned = points @ _rotation(yaw=azimuth).T
             up = turned[:, 1] * np.sin(elevation) + (turned[:, 2] - middle) * np.cos(elevation)
-            columns, rows = ((v / cell).astype(int) + side // 2 for v in (turned[:, 0], up))
+            columns, rows = (np.stack([turned[:, 0], up]) / cell).astype(int) + side // 2
             filled = np.bincount(rows * side + columns, minlength=side * side) > 0
             areas.append(filled.sum() * cell**2)
     return SIZE * np.sqrt(MEAN_AREA / np.mean(areas))
+
+
+def _reach(bodies: list[Body], middle: float) -> float:
+    """The farthest that bodies come to lie right, left, above or below the image's centre, over all views."""
+    turns = np.radians(20.0 * np.arange(18))
+    right = np.stack([np.cos(turns), -np.sin(turns), 0 * turns], -1)[None]
+    sideways = np.stack([np.sin(turns), np.cos(turns), 0 * turns], -1)[None]
+    elevation = np.radians(30.0 + 5.0 * np.arange(9))[:, None, None]
+    up = sideways * np.sin(elevation) + np.array([0.0, 0.0, 1.0]) * np.cos(elevation)
+    directions = np.concatenate([right.reshape(-1, 3), up.reshape(-1, 3)])
+    farthest = 0.0
+    for kind, center, linear in bodies:
+        along = directions @ linear  # of the unit body, farthest along: |.| of a ball, sum |.| of a cube
+        half = {
+            "ellipsoid": np.linalg.norm(along, axis=1),
+            "box": np.abs(along).sum(1),
+            "cylinder": np.linalg.norm(along[:, :2], axis=1) + np.abs(along[:, 2]),
+        }[kind]
+        farthest = max(farthest, (np.abs(directions @ (center - (0, 0, middle))) + half).max())
+    return farthest
