@@ -22,7 +22,7 @@ def dataset():
     return load("3dshapes", "procedural")
 
 
-observe = jax.jit(lambda data, factors: data.observe(factors, jax.random.key(0)))
+observe = jax.jit(lambda data, factors, key: data.observe(factors, key))
 
 
 @jax.jit
@@ -33,7 +33,7 @@ def errors(data, factors, image, valid):
 
 
 def draw(factors):
-    return np.asarray(observe(dataset(), jnp.asarray(factors, jnp.int32)))
+    return np.asarray(observe(dataset(), jnp.asarray(factors, jnp.int32), jax.random.key(0)))
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +153,10 @@ def test_each_hue_colours_its_own_surface_only():
 
 def test_images_lie_in_the_unit_interval_and_do_not_depend_on_the_key():
     factors = dataset().sample_factors(jax.random.key(3), 64)
-    images = dataset().observe(factors, jax.random.key(1))
+    images = observe(dataset(), factors, jax.random.key(1))
     assert images.shape == (64, 64, 64, 3) and images.dtype == jnp.float32
     assert float(images.min()) >= 0 and float(images.max()) <= 1
-    np.testing.assert_array_equal(images, dataset().observe(factors, jax.random.key(2)))
+    np.testing.assert_array_equal(images, observe(dataset(), factors, jax.random.key(2)))
 
 
 def inside(shape, point, radius, height):
@@ -179,7 +179,7 @@ def test_rays_meet_solids_where_marching_along_them_does(shape):
     origins = rng.normal(size=(200, 3)) * [1, 1, 0.3] + [0, -5, 2.5]
     aims = rng.uniform([-1.3, -1.3, 0], [1.3, 1.3, 4], size=(200, 3))
     directions = (aims - origins) / np.linalg.norm(aims - origins, axis=1, keepdims=True)
-    hit = jax.vmap(lambda o, d: shapes3d.hit_object(scene, scale, shape, shapes3d.Ray(o, d)))
+    hit = jax.jit(jax.vmap(lambda o, d: shapes3d.hit_object(scene, scale, shape, shapes3d.Ray(o, d))))
     distance, normal = map(np.asarray, hit(jnp.float32(origins), jnp.float32(directions)))
 
     steps = np.arange(0, 12, 2e-3)
@@ -199,7 +199,11 @@ def test_rays_meet_solids_where_marching_along_them_does(shape):
 
 def test_shadow_is_where_the_object_hides_the_light():
     scene = shapes3d.Scene()
-    trace = jax.vmap(lambda right, down: shapes3d.trace(scene, 5, 2, *shapes3d.camera(scene, 7, right, down)))
+
+    def look(right, down):
+        return shapes3d.trace(scene, 5, 2, *shapes3d.camera(scene, 7, right, down))
+
+    trace = jax.jit(jax.vmap(look))
     grid = np.stack(np.meshgrid(np.linspace(-0.25, 0.25, 40), np.linspace(0.15, 0.36, 20)), -1).reshape(-1, 2)
     room, solid = map(np.asarray, trace(*jnp.asarray(grid.T, jnp.float32)))
     assert (room[:, 0] == 1).all()  # all floor
