@@ -62,7 +62,7 @@ def modularity_explicitness(
     per_factor = np.full(checked.factors.shape[1], np.nan)
     if explicit:
         per_factor = np.array(
-            [_explicitness(checked.codes, column, train, test) for column in checked.factors.T]
+            inputs.per_factor(lambda labels: _explicitness(checked.codes, labels, train, test), checked.factors)
         )
     defined = per_factor[~np.isnan(per_factor)]
     return ModularityExplicitness(

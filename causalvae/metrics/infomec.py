@@ -64,9 +64,12 @@ def infomec(
     if active.any():
         estimate = _plug_in if discrete else _nearest_neighbours
         information[active] = estimate(standardised, checked, neighbours, seed)
-    explicitness = (
-        [_explicitness(standardised, labels) for labels in checked.factors.T] if explicit else [np.nan]
-    )
+    explicitness = [np.nan]
+    if explicit:
+        with warnings.catch_warnings():
+            # Without a penalty a separable factor has no finite optimum: the iterations bound it, as in the source.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            explicitness = inputs.per_factor(lambda labels: _explicitness(standardised, labels), checked.factors)
     return InfoMEC(
         modularity=_concentration(information[active]),
         explicitness=float(np.mean(explicitness)),
@@ -94,10 +97,13 @@ def _standardised(codes: np.ndarray) -> np.ndarray:
 
 def _nearest_neighbours(codes: np.ndarray, checked: inputs.Inputs, neighbours: int, seed: int) -> np.ndarray:
     entropy = np.asarray(mutual_information.entropies(checked.factors, max(checked.sizes)))
-    columns = [
-        mutual_info_classif(codes, labels, discrete_features=False, n_neighbors=neighbours, random_state=seed)
-        for labels in checked.factors.T
-    ]
+
+    def estimate(labels):
+        return mutual_info_classif(
+            codes, labels, discrete_features=False, n_neighbors=neighbours, random_state=seed
+        )
+
+    columns = inputs.per_factor(estimate, checked.factors)
     return np.stack(columns, axis=1) / entropy[None]
 
 
@@ -112,10 +118,6 @@ def _explicitness(codes: np.ndarray, labels: np.ndarray) -> float:
     if codes.shape[1] == 0:
         return 0.0
     classifier = LogisticRegression(C=np.inf, class_weight="balanced", max_iter=100)
-    with warnings.catch_warnings():
-        # Without a penalty a separable factor has no finite optimum: the iterations bound it, as in the
-        # source.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        classifier.fit(codes, labels)
+    classifier.fit(codes, labels)
     constant = np.log(len(classifier.classes_))
     return float(1 - log_loss(labels, classifier.predict_proba(codes)) / constant)

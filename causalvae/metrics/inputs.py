@@ -6,7 +6,9 @@ take what it returns.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import concurrent.futures
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -140,3 +142,12 @@ def dead_latents(codes: np.ndarray) -> np.ndarray:
     """Which latents [d] bool are dead: constant, or varying by less than the rounding of their own values."""
     spread = np.ptp(codes.astype(np.float64), axis=0)
     return spread <= 4 * np.finfo(codes.dtype).eps * np.abs(codes).max(axis=0)
+
+
+def per_factor(function: Callable[[np.ndarray], Any], factors: np.ndarray) -> list[Any]:
+    """`function(labels [N])` of each column of factors [N, K], in order; columns are worked on in threads.
+
+    For scikit-learn's estimators, which leave the interpreter to others while they compute.
+    """
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return list(pool.map(function, factors.T))
