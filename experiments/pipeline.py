@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from causalvae import architectures, data, evaluation, figures, models, sites, training
+from causalvae import architectures, data, evaluation, explorer, figures, models, sites, training
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json
+from experiments import explorer_page
 
 RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may differ between a run and its continuation
 
@@ -40,7 +41,7 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
     results = evaluate(config, model, dataset, settings, state, workdir)
     write_json(workdir / "timing.json", {"training_s": trained - started, "evaluation_s": time.monotonic() - trained})
     say(f"\n{evaluation.table(results)}\n")
-    say(f"results in {workdir}: results.json, figures/ ({duration(time.monotonic() - started)} in all)")
+    say(f"results in {workdir}: results.json, figures/, explorer.html ({duration(time.monotonic() - started)} in all)")
     return results
 
 
@@ -99,16 +100,17 @@ def train(config: ConfigDict, model: Architecture, dataset: Dataset, workdir: pa
 
 
 def evaluate(config, model, dataset, settings, state: training.TrainState, workdir: pathlib.Path) -> dict[str, Any]:
-    """All interventions and metrics of every member; writes results.json and figures/."""
+    """All interventions and metrics of every member; writes results.json, figures/ and explorer.html."""
     members = []
     untrained = training.initial_params(model, seeds(config))
     for m, seed in enumerate(seeds(config)):
         say(f"evaluating member {m + 1} of {config.seeds} (seed {seed})")
-        found = evaluation.evaluate(
-            model, training.member(state.params, m), training.member(untrained, m), dataset, settings
-        )
-        suffix = "" if config.seeds == 1 else f"_seed{seed}"
+        params = training.member(state.params, m)
+        found = evaluation.evaluate(model, params, training.member(untrained, m), dataset, settings)
+        suffix = member_suffix(config, seed)
         figures.draw(found, model, dataset, workdir / "figures", suffix)
+        page = explore(config, model, dataset, settings, params, seed, int(state.step), found.latents)
+        explorer_page.write(workdir / f"explorer{suffix}.html", page)
         members.append({"seed": seed, **evaluation.record(found)})
     results = {
         "architecture": {
@@ -124,6 +126,21 @@ def evaluate(config, model, dataset, settings, state: training.TrainState, workd
     }
     write_json(workdir / "results.json", results)
     return results
+
+
+def member_suffix(config: ConfigDict, seed: int) -> str:
+    """What the names of a member's files end with: nothing where there is only one."""
+    return "" if config.seeds == 1 else f"_seed{seed}"
+
+
+def explore(config, model, dataset, settings, params, seed: int, steps: int, latents: Any = None) -> dict[str, Any]:
+    """The explorer of one member, JSON-able (see explorer_page). latents: what its evaluation found of them, if there
+    was one. Sites and pairs are the evaluation's, so its compiled programs serve again."""
+    strengths = None if latents is None or model.codebook else explorer.evaluated_strengths(latents)
+    key = jax.random.fold_in(jax.random.key(settings.seed), 11)  # an evaluation takes the numbers below
+    explored = explorer.explore(model, params, dataset, key, settings.sites, settings.pairs, strengths)
+    architecture = {**dict(config.architecture), "latents": model.latents}
+    return explorer.as_json(explored, explorer_page.describe(architecture, dataset.describe(), steps, seed))
 
 
 # --- the workdir -----------------------------------------------------------------------------------------

@@ -23,13 +23,13 @@ from PIL import Image
 
 from causalvae import plots, statistics
 from causalvae.progress import write_json, write_text
-from experiments import cli, findings, records
+from experiments import cli, explorer_page, findings, records
 from experiments import report_figures as figures
+from experiments.explorer_page import MEANINGLESS
 from experiments.findings import Table
 from experiments.report_figures import display
 
 TEMPLATE = pathlib.Path(__file__).with_name("report_template.html")
-MEANINGLESS = 1000  # training steps below which the report says that its numbers mean nothing
 
 # Which table a score belongs to, by how its name begins; what begins otherwise is a disentanglement metric.
 TABLES = {
@@ -85,7 +85,8 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     table = records.read_table(workdir)
     parts = [part(workdir, source, of_source(table, source)) for source in sources(table)]
     write_json(workdir / "findings.json", {found["source"]: found for _, found in parts if found})
-    body = head(table) + navigation(table) + "".join(text for text, _ in parts) + ending(workdir, table)
+    body = head(table) + navigation(workdir, table) + "".join(text for text, _ in parts) + ending(workdir, table)
+    body += explorer_page.code()
     page = TEMPLATE.read_text().replace("{{title}}", "Study of causal effects in VAEs").replace("{{body}}", body)
     path = workdir / "report.html"
     write_text(path, page)
@@ -119,10 +120,7 @@ def head(table: Table) -> str:
     )
     warning = ""
     if table["steps"].min() < MEANINGLESS:
-        warning = (
-            f'<p class="warning">Trained for {steps} steps only: a test of the machinery. '
-            "The numbers and verdicts below mean nothing.</p>"
-        )
+        warning = explorer_page.WARNING.format(steps, "The numbers and verdicts below")
     return f'<h1>Study of causal effects in variational autoencoders</h1><p class="lead">{escape(text)}</p>{warning}'
 
 
@@ -131,7 +129,7 @@ def _range(values: np.ndarray) -> str:
     return f"{low:,}" if low == high else f"{low:,}–{high:,}"
 
 
-def navigation(table: Table) -> str:
+def navigation(workdir: pathlib.Path, table: Table) -> str:
     links = []
     for source in sources(table):
         several = f" ({source})" if len(sources(table)) > 1 else ""
@@ -141,6 +139,8 @@ def navigation(table: Table) -> str:
             for dataset in dict.fromkeys(of_source(table, source)["dataset"].tolist())
         ]
         links += [(f"across-{source}", f"Across data sets{several}"), (f"statistics-{source}", f"Statistics{several}")]
+        if explore(workdir, source, of_source(table, source)):
+            links.append((f"explore-{source}", f"Explore{several}"))
     links.append(("provenance", "Provenance"))
     return "<nav>" + " ".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in links) + "</nav>"
 
@@ -158,7 +158,20 @@ def part(workdir: pathlib.Path, source: str, table: Table) -> tuple[str, dict[st
         text += section(f"{source}-{dataset}", f"{dataset} ({source})", dataset_part(workdir, here, found, draw))
     text += section(f"across-{source}", f"Across data sets ({source})", across(done, found, draw))
     text += section(f"statistics-{source}", f"Statistics ({source})", statistics_part(found), opened=False)
-    return text, found
+    return text + explore(workdir, source, done), found
+
+
+def explore(workdir: pathlib.Path, source: str, table: Table) -> str:
+    """The explorers of the best run of each data set; nothing where none is stored."""
+    runs = explorer_page.best_runs(table)
+    pages = explorer_page.stored_pages([records.run_folder(workdir, run) for run in runs])
+    if not pages:
+        return ""
+    note = (
+        '<p class="note">Intervene on one trained model of each data set: the run with the highest DCI disentanglement '
+        "(where factors are not known, the lowest squared error).</p>"
+    )
+    return section(f"explore-{source}", f"Explore ({source})", note + explorer_page.place(pages))
 
 
 def section(name: str, title: str, content: str, opened: bool = True) -> str:

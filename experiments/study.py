@@ -31,8 +31,8 @@ from ml_collections import ConfigDict, config_flags
 
 from causalvae import evaluation, models, sharding, training
 from causalvae.data.base import Dataset
-from causalvae.progress import Progress, duration, finite, read_json_lines
-from experiments import cli, pipeline, planning, records, report
+from causalvae.progress import Progress, duration, finite, read_json_lines, write_text
+from experiments import cli, explorer, explorer_page, pipeline, planning, records, report
 from experiments.planning import Group, Run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file: configs/study.py[:quick|:smoke].")
@@ -58,8 +58,10 @@ def main(argv: list[str]) -> None:
         jax.distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     name = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = pathlib.Path(WORKDIR.value or pipeline.default_workdir(name)).resolve()
-    Study(CONFIG.value, workdir, ONLY.value, DATASETS.value, RETRY.value).run(plan_only=PLAN.value)
+    study = Study(CONFIG.value, workdir, ONLY.value, DATASETS.value, RETRY.value)
+    study.run(plan_only=PLAN.value)
     if REPORT.value and not PLAN.value and sharding.is_first_process():
+        study.write_explorers()
         report.write(workdir)
 
 
@@ -242,6 +244,34 @@ class Study:
         if stored and sharding.is_first_process():
             records.write_table(self.workdir, records.tabulate(records.read_record(self.workdir, i) for i in stored))
             records.write_times(self.workdir, stored)
+
+    def write_explorers(self) -> None:
+        """The explorer of the best run of each data set, from its group's checkpoint, where it is not there yet."""
+        table = records.read_table(self.workdir)
+        for run in (run for run in self.runs if run.id in explorer_page.best_runs(table)):
+            path = records.run_folder(self.workdir, run.id) / explorer_page.STORED
+            if path.exists():
+                continue
+            say(f"explorer of {run.id}")
+            try:
+                write_text(path, explorer_page.embedded(self.explore(run)))
+            except (ValueError, OSError) as error:  # such as a checkpoint that was deleted; the report goes without
+                say(f"  left out: {error}")
+
+    def explore(self, run: Run) -> dict[str, Any]:
+        """The explorer of a finished run, JSON-able."""
+        groups = [group for group in self.groups if run in group.runs]
+        groups.append(planning.make_group([run]))  # trained alone, where memory was short
+        group = next((g for g in groups if (self.workdir / "groups" / g.id).is_dir()), groups[0])
+        dataset = load_dataset(run)
+        model = pipeline.create_model(run.config, dataset)
+        seeds = [member.seed for member in group.runs]
+        trained = planning.structure(group.runs[0], dataset)[0]
+        state = explorer.restore(trained, self.workdir / "groups" / group.id, seeds)
+        params = training.member(state.params, group.runs.index(run))
+        settings = evaluation.Settings(**run.config.evaluation)
+        latents = records.read_record(self.workdir, run.id)["latents"]
+        return pipeline.explore(run.config, model, dataset, settings, params, run.seed, int(state.step), latents)
 
     def heading(self, group: Group) -> str:
         labels = "+".join(dict.fromkeys(run.label for run in group.runs))

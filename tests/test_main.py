@@ -110,6 +110,7 @@ def test_a_run_writes_everything_it_promises_and_a_second_changes_nothing(tmp_pa
     assert printed.splitlines()[0].startswith("data: 3dshapes (procedural), 480,000 images")
     assert {p.name for p in tmp_path.iterdir()} == {
         "config.json", "metrics.jsonl", "checkpoints", "results.json", "timing.json", "figures",
+        "explorer_seed0.html", "explorer_seed1.html",
     }  # fmt: skip
     names = ("reconstructions", "traversals", "factor_effects", "patching", "mediation")
     drawn = {p.name for p in (tmp_path / "figures").iterdir()}

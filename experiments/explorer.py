@@ -1,0 +1,88 @@
+"""The interactive explorer of a finished run: move a latent, swap a code, patch a channel.
+
+    python -m experiments.explorer --workdir=runs/betatc_3dshapes_quick
+
+Writes <workdir>/explorer.html, one file for every trained member, from the run's config and latest checkpoint.
+The page needs nothing but itself: it opens from disk, without a network. `experiments.main` writes it as well.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from causalvae import checkpoints, training
+from causalvae.architectures import Architecture
+from experiments import cli, explorer_page, pipeline
+
+
+def main(argv: list[str]) -> None:
+    if flags.FLAGS.workdir is None:
+        cli.fail("--workdir is needed: the directory of a run, e.g. --workdir=runs/betatc_3dshapes_quick")
+    for path in write(pathlib.Path(flags.FLAGS.workdir)):
+        pipeline.say(f"explorer: {path} ({path.stat().st_size / 2**20:.1f} MB)")
+
+
+def write(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """The pages of every member of a run; ValueError or FileNotFoundError where there is nothing to restore."""
+    config = read_config(workdir)
+    model, dataset, settings = pipeline.prepare(config)
+    seeds = pipeline.seeds(config)
+    state = restore(model, workdir, seeds)
+    step = int(state.step)
+    known = evaluated(workdir, step)
+    paths = []
+    for m, seed in enumerate(seeds):
+        params = training.member(state.params, m)
+        page = pipeline.explore(config, model, dataset, settings, params, seed, step, known.get(seed))
+        paths.append(explorer_page.write(workdir / f"explorer{pipeline.member_suffix(config, seed)}.html", page))
+    return paths
+
+
+def read_config(workdir: pathlib.Path) -> ConfigDict:
+    """The configuration of a run. FileNotFoundError or ValueError where the directory holds none."""
+    path = workdir / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"no run in {workdir}: no {path.name}. `python -m experiments.main` makes one.")
+    try:
+        stored = json.loads(path.read_text())
+        stored["data"].pop("factors", None)
+        return ConfigDict(stored)
+    except (json.JSONDecodeError, KeyError) as error:
+        raise ValueError(f"{path} is not the configuration of a run ({error!r})") from error
+
+
+def restore(model: Architecture, workdir: pathlib.Path, seeds: list[int]) -> training.TrainState:
+    """The latest training state of the members. FileNotFoundError where none was saved."""
+    folder = workdir / "checkpoints"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no checkpoint in {workdir}: it has not been trained. `experiments.main` trains it.")
+    template = training.init_state(model, training.make_optimizer(model), seeds)
+    kept = checkpoints.manager(folder)
+    try:
+        state = checkpoints.restore(kept, template)
+    finally:
+        kept.close()
+    if state is None:
+        raise FileNotFoundError(f"no checkpoint in {folder}: the run was stopped before it saved one.")
+    return state
+
+
+def evaluated(workdir: pathlib.Path, step: int) -> dict[int, dict[str, Any]]:
+    """seed -> what the run's own evaluation found of the latents; empty where it is of other parameters."""
+    path = workdir / "results.json"
+    if not path.exists():
+        return {}
+    results = json.loads(path.read_text())
+    if results["training"]["steps"] != step:
+        return {}
+    return {member["seed"]: member["latents"] for member in results["members"]}
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "The directory of a run.")
+    cli.run(main)

@@ -1,0 +1,94 @@
+"""The explorer as HTML: one self-contained page of a run, or parts of the study's report."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from causalvae.progress import write_text
+
+CODE = pathlib.Path(__file__).with_name("explorer_template.html")
+PAGE = pathlib.Path(__file__).with_name("report_template.html")
+MEANINGLESS = 1000  # training steps below which a page says that its numbers mean nothing
+STORED = "explorer.json"  # in the folder of a study's run
+BEST_BY = ("dci_disentanglement", "mean_squared_error")
+WARNING = '<p class="warning">Trained for {} steps only: a test of the machinery. {} mean nothing.</p>'
+
+
+def describe(architecture: Mapping[str, Any], data: Mapping[str, Any], steps: int, seed: int) -> dict[str, Any]:
+    """What a page says of the model that it shows."""
+    name, latents = architecture["name"], architecture["latents"]
+    text = (
+        f"{name} on {data['name']} ({data['source']} data), {architecture['network']} network, {latents} latents, "
+        f"{steps:,} training steps, seed {seed}"
+    )
+    return {
+        "text": text,
+        "architecture": name,
+        "dataset": data["name"],
+        "source": data["source"],
+        "steps": steps,
+        "seed": seed,
+    }
+
+
+def write(path: pathlib.Path, page: Mapping[str, Any]) -> pathlib.Path:
+    """Write a page of its own; page: what `causalvae.explorer.as_json` gave, with `describe` as what it is about."""
+    about = page["about"]
+    title = f"{about['architecture']} on {about['dataset']} ({about['source']}), seed {about['seed']}"
+    warning = WARNING.format(about["steps"], "The numbers below") if about["steps"] < MEANINGLESS else ""
+    lead = (
+        '<p class="lead">Intervene on one trained model: set a latent, take one from another image, or patch a channel '
+        "from another run, and see what changes. Everything was computed when this page was written.</p>"
+    )
+    body = f"<h1>{title}</h1>{lead}{warning}{place({'': page}, keeps_address=True)}{code()}"
+    write_text(path, PAGE.read_text().replace("{{title}}", f"Explorer: {title}").replace("{{body}}", body))
+    return path
+
+
+def place(pages: Mapping[str, Mapping[str, Any]], keeps_address: bool = False) -> str:
+    """An explorer of several models, title -> page. keeps_address: what is shown goes into the page's address."""
+    scripts = [
+        f'<script type="application/json" data-title="{html.escape(title)}">{embedded(page)}</script>'
+        for title, page in pages.items()
+    ]
+    attribute = " data-address" if keeps_address else ""
+    return f'<div class="explorer"{attribute}>{"".join(scripts)}</div>'
+
+
+def code() -> str:
+    """Styles and script, once in a page, behind every `place`."""
+    return CODE.read_text()
+
+
+def embedded(page: Mapping[str, Any]) -> str:
+    """JSON that cannot end the script that it stands in."""
+    return json.dumps(page, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+# --- of a study ------------------------------------------------------------------------------------------
+
+
+def best_runs(table: Mapping[str, np.ndarray]) -> list[str]:
+    """One finished run of each data set and source: the one with the highest DCI disentanglement, or, where factors
+    are not known, the lowest squared error."""
+    best = {}
+    for i in np.flatnonzero(table["status"] == "done"):
+        place = table["source"][i], table["dataset"][i]
+        disentangled, error = (float(table[name][i]) if name in table else math.nan for name in BEST_BY)
+        merit = (math.isfinite(disentangled), disentangled if math.isfinite(disentangled) else -error)
+        if place not in best or merit > best[place][0]:
+            best[place] = merit, str(table["run"][i])
+    return [run for _, run in best.values()]
+
+
+def stored_pages(folders: Sequence[pathlib.Path]) -> dict[str, dict[str, Any]]:
+    """'3dshapes: betatc, seed 0' -> page, of the runs' folders that hold one."""
+    pages = [json.loads((folder / STORED).read_text()) for folder in folders if (folder / STORED).exists()]
+    return {f"{p['about']['dataset']}: {p['about']['architecture']}, seed {p['about']['seed']}": p for p in pages}

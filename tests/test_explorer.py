@@ -1,0 +1,498 @@
+"""The explorer's numbers against plain numpy on single runs, its page, its command and its widget."""
+
+import base64
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import study_tables
+import toy
+from toy_study import settings
+
+from causalvae import architectures, explorer, patch, run, set_units, tiles, training
+from causalvae import interventions as iv
+from causalvae.data.base import Dataset
+from configs.common import ARCHITECTURES, config_for
+from experiments import explorer as command
+from experiments import explorer_page, findings, pipeline, planning, records, report, study
+
+KEY = jax.random.key(0)
+SITES = "encoder/conv1,encoder/dense,decoder/conv0"
+
+
+def render_coloured(arrays, factors, key):
+    """The toy square in one of three colours."""
+    square = toy.render_square(arrays, jnp.stack([factors[0], factors[1], jnp.int32(1)]), key)
+    return square * (jnp.arange(3) == factors[2]).reshape(1, 1, 3) * 0.8 + 0.1
+
+
+COLOURED = Dataset(
+    name="coloured",
+    factor_names=("row", "column", "colour"),
+    factor_sizes=(4, 4, 3),
+    image_shape=(16, 16, 3),
+    render=render_coloured,
+)
+
+
+def trained(model, dataset):
+    """Parameters that no activation is degenerate at, and a codebook that has more than one code in use."""
+    params = training.member(training.initial_params(model, [7]), 0)
+    params = jax.jit(toy.jittered)(params, jax.random.key(8), 0.5)
+    if model.codebook:
+        images = dataset.sample(jax.random.key(9), 64)[1]
+        z = np.asarray(encode(model, params, images).mean)
+        groups, num, size = params["codebook"].shape
+        params["codebook"] = jnp.asarray(np.moveaxis(z.reshape(-1, groups, size), 1, 0)[:, :num])
+    return params
+
+
+def coloured_model(name, **options):
+    return architectures.create(name, image_shape=(16, 16, 3), latents=4, network="small", **options)
+
+
+@pytest.fixture(scope="module")
+def gaussian():
+    """(model, params, dataset, explored) of a Gaussian model of colour images."""
+    model = coloured_model("betatc")
+    params = trained(model, COLOURED)
+    return model, params, COLOURED, explorer.explore(model, params, COLOURED, KEY, SITES, pairs=4)
+
+
+@pytest.fixture(scope="module")
+def discrete():
+    """The same of a VQ-VAE of grey images, whose map has one position only for 16 pixels: so of 32."""
+    model = architectures.create("vq", image_shape=(32, 32, 1), latents=4, network="small", num_codes=16)
+    dataset = toy.dataset().replace(name="large", image_shape=(32, 32, 1), render=render_large)
+    params = trained(model, dataset)
+    return model, params, dataset, explorer.explore(model, params, dataset, KEY, "decoder/conv0", pairs=4)
+
+
+def render_large(arrays, factors, key):
+    return jnp.repeat(jnp.repeat(toy.render_square(arrays, factors, key), 2, axis=0), 2, axis=1)
+
+
+def encode(model, params, x):
+    return jax.jit(model.encode)(params, x)
+
+
+def decode(model, params, z):
+    return jax.nn.sigmoid(jax.jit(model.decode)(params, z))
+
+
+def norm(images):
+    """Euclidean norms of images [..., H, W, C]."""
+    return np.sqrt(np.square(np.asarray(images, np.float64)).sum(axis=(-3, -2, -1)))
+
+
+# --- latents moved ---------------------------------------------------------------------------------------
+
+
+def test_every_move_is_the_decoded_image_of_the_changed_latents(gaussian):
+    model, params, _, explored = gaussian
+    moves, scale = explored.moves, explored.strengths.scale
+    z = np.asarray(encode(model, params, moves.images).mean)
+    np.testing.assert_allclose(moves.own, z[:, moves.latents], atol=1e-5)
+    values = np.linspace(-3, 3, 13)
+    np.testing.assert_allclose(moves.values, np.tile(values, (4, 1)), atol=1e-6)
+    before = np.asarray(encode(model, params, moves.decoded).mean)
+    for s, m, v in [(0, 0, 0), (1, 2, 12), (2, 3, 5), (0, 1, 7)]:
+        changed = z[s : s + 1].copy()
+        changed[0, moves.latents[m]] = values[v]
+        image = np.asarray(decode(model, params, changed))
+        np.testing.assert_allclose(moves.pictures[s, m, v], image[0], atol=1e-5)
+        assert moves.effect[s, m, v] == pytest.approx(norm(image[0] - moves.decoded[s]), abs=1e-4)
+        after = np.asarray(encode(model, params, image).mean)
+        np.testing.assert_allclose(moves.response[s, m, v], np.abs(after[0] - before[s]) / scale, atol=1e-3)
+
+
+def test_moves_average_to_the_librarys_sweep_and_strengths_are_its_metrics(gaussian):
+    model, params, dataset, explored = gaussian
+    moves, found = explored.moves, explored.strengths
+    z = encode(model, params, moves.images).mean
+    library = iv.perturb_latents((model, params), z, explorer.SWEEP, KEY, response=("l2", "latents"), scale=found.scale)
+    strength, response = library["l2"].mean(axis=(1, 2))[moves.latents], library["latents"][moves.latents]
+    np.testing.assert_allclose(moves.effect.mean(axis=(0, 2)), strength, rtol=1e-4)
+    np.testing.assert_allclose(moves.response.mean(axis=(0, 2)), response, rtol=1e-3, atol=1e-4)
+    assert (np.diff(found.ces[moves.latents]) <= 0).all(), "strongest first"
+    images = dataset.sample(jax.random.split(KEY, 3)[0], explorer.STRENGTH_IMAGES)[1]
+    mean, log_variance = (np.asarray(a) for a in encode(model, params, images))
+    np.testing.assert_allclose(found.scale**2, mean.var(axis=0) + np.exp(log_variance).mean(axis=0), rtol=1e-3)
+    base, distances, squares = np.asarray(decode(model, params, mean)), [], []
+    for value in range(-3, 4):
+        changed = mean.copy()
+        changed[:, 1] = value
+        change = np.asarray(decode(model, params, changed)) - base
+        distances.append(norm(change))
+        squares.append(np.square(change).mean(axis=0))
+    assert found.ces[1] == pytest.approx(np.mean(distances), rel=1e-4)
+    error = np.std(np.mean(distances, axis=0), ddof=1) / np.sqrt(len(mean))
+    assert found.ces_error[1] == pytest.approx(error, rel=1e-3)
+    p = np.mean(squares, axis=0).reshape(-1)
+    p = p / p.sum()
+    assert found.specificity[1] == pytest.approx(1 + np.sum(p * np.log(p)) / np.log(p.size), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "vq"])  # that one: below
+def test_every_architecture_is_explored(name):
+    dataset, model = toy.dataset(), toy.model(name)
+    config = config_for(name, "dsprites", "smoke")
+    params = trained(model, dataset)
+    explored = explorer.explore(model, params, dataset, KEY, config.evaluation.sites, config.evaluation.pairs)
+    assert explored.moves.pictures.shape == (3, 4, 13, 16, 16, 1) and np.isfinite(explored.moves.effect).all()
+    assert [site.name for site in explored.sites] == ["latent/z", "decoder/conv1"] and not explored.codes
+    page = json.loads(explorer_page.embedded(explorer.as_json(explored)))
+    assert page["latents"] == ["z0", "z1", "z2", "z3"] and len(page["pairs"]) == 3
+
+
+# --- codes -----------------------------------------------------------------------------------------------
+
+
+def test_codes_of_a_map_are_moved_and_swapped(discrete):
+    model, params, _, explored = discrete
+    moves, book = explored.moves, model.codebook
+    assert explored.codes and explored.code_site == "latent/codes" and explored.sites[0].response is None
+    assert explored.latent_names == ("code 0,0", "code 0,1", "code 1,0", "code 1,1")
+    codes = np.asarray(book.quantise(params, encode(model, params, moves.images).mean))  # [S, 2, 2]
+    np.testing.assert_array_equal(moves.own, codes.reshape(3, 4)[:, moves.latents])
+    before = np.asarray(book.quantise(params, encode(model, params, moves.decoded).mean)).reshape(3, -1)
+    for s, m, v in [(0, 0, 0), (1, 2, 3), (2, 3, 11)]:
+        changed = codes[s].copy()
+        changed[np.unravel_index(moves.latents[m], (2, 2))] = moves.values[m, v]
+        image = np.asarray(jax.nn.sigmoid(book.decode(params, changed[None])))
+        np.testing.assert_allclose(moves.pictures[s, m, v], image[0], atol=1e-5)
+        assert moves.effect[s, m, v] == pytest.approx(norm(image[0] - moves.decoded[s]), abs=1e-4)
+        after = np.asarray(book.quantise(params, encode(model, params, image).mean)).reshape(-1)
+        np.testing.assert_array_equal(moves.response[s, m, v], after != before[s])
+    site = next(site for site in explored.sites if site.name == "latent/codes")
+    ends = [np.asarray(book.quantise(params, encode(model, params, explored.pairs.images[:, e]).mean)) for e in (0, 1)]
+    for p in range(3):
+        changed = ends[0][p].copy()
+        changed[1, 0] = ends[1][p, 1, 0]
+        image = np.asarray(jax.nn.sigmoid(book.decode(params, changed[None])))[0]
+        assert site.effect[2, p] == pytest.approx(norm(image - explored.pairs.decoded[p, 0]), abs=1e-4)
+
+
+def test_strengths_of_codes_are_those_in_code_space(discrete):
+    model, params, dataset, explored = discrete
+    key = jax.random.split(KEY, 3)[0]
+    images = dataset.sample(key, explorer.STRENGTH_IMAGES)[1]
+    distances = iv.code_swap_distances(model, params, images, key)
+    np.testing.assert_allclose(explored.strengths.ces, distances.mean(axis=(1, 2)), rtol=1e-4)
+
+
+def test_codes_with_codebooks_of_their_own_are_offered_in_the_order_of_their_numbers():
+    model = toy.model("vq", codes="latent", num_codes=5)
+    params = {"codebook": jnp.asarray([[[3.0], [1.0], [2.0], [5.0], [4.0]]] * 2)}
+    codes = np.array([[0, 4], [0, 4], [1, 4], [3, 2]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explorer, "CODES_SHOWN", 3)
+        found = explorer.most_used(model, params, codes)
+    np.testing.assert_array_equal(found, [[1, 0, 3], [2, 0, 4]])  # values 1, 3, 5; and 2, 3 (unused), 4
+
+
+# --- channels patched ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number, unit", [(0, 3), (1, 40), (2, 1), (3, 9)])
+def test_every_patch_is_a_run_with_one_unit_of_the_source(gaussian, number, unit):
+    model, params, _, explored = gaussian
+    site, pairs = explored.sites[number], explored.pairs
+    assert site.name == ["encoder/conv1", "encoder/dense", "latent/z", "decoder/conv0"][number]
+    assert site.effect.shape == (site.shape[-1], 3)
+    scale = explored.strengths.scale
+    for p in range(3):
+        base, source = pairs.images[p, :1], pairs.images[p, 1:]
+        values = np.asarray(run(model, params, source, capture=(site.name,))[1][site.name])
+        original = np.array(run(model, params, base, capture=(site.name,))[1][site.name])
+        unit = unit % site.shape[-1]
+        original[..., unit] = values[..., unit]
+        outputs = run(model, params, base, edits={site.name: patch(original)})[0]
+        image, plain = np.asarray(outputs.image[0]), pairs.decoded[p]
+        assert site.effect[unit, p] == pytest.approx(norm(image - plain[0]), abs=1e-4)
+        recovery = 1 - norm(image - plain[1]) / norm(plain[0] - plain[1])
+        assert site.recovery[unit, p] == pytest.approx(recovery, abs=1e-3)
+        change = np.abs(np.asarray(outputs.z[0]) - np.asarray(encode(model, params, base).mean[0])) / scale
+        np.testing.assert_allclose(site.response[unit, p], change, atol=1e-3)
+        if unit in site.pictured[p]:
+            place = site.pictured[p].tolist().index(unit)
+            np.testing.assert_allclose(site.pictures[p, place], image, atol=1e-5)
+
+
+def test_pairs_differ_in_their_factor_and_are_the_most_different_ones(gaussian):
+    _, _, dataset, explored = gaussian
+    pairs = explored.pairs
+    assert pairs.factor == (0, 1, 2) and not pairs.observational
+    for p, factor in enumerate(pairs.factor):
+        differs = pairs.factors[p, 0] != pairs.factors[p, 1]
+        assert np.flatnonzero(differs).tolist() == [factor]
+        drawn = iv.counterfactuals(dataset, jax.random.fold_in(jax.random.split(KEY, 3)[2], p), p, 4)
+        assert norm(pairs.images[p, 0] - pairs.images[p, 1]) == pytest.approx(norm(drawn.x - drawn.x_source).max())
+    np.testing.assert_allclose(pairs.total, norm(pairs.decoded[:, 0] - pairs.decoded[:, 1]), rtol=1e-5)
+
+
+def test_only_the_strongest_units_of_a_wide_site_have_pictures(gaussian):
+    dense = gaussian[3].sites[1]
+    kept = explorer.PICTURES_OF_VECTOR // 3
+    assert dense.effect.shape[0] == 64 and dense.pictured.shape == (3, kept)
+    for p in range(3):
+        assert sorted(dense.effect[dense.pictured[p], p]) == sorted(np.sort(dense.effect[:, p])[-kept:])
+
+
+# --- images in little space ------------------------------------------------------------------------------
+
+
+def test_tiles_are_within_half_a_step_and_equal_ones_are_kept_once():
+    rng = np.random.default_rng(0)
+    images = np.clip(0.5 + 0.1 * rng.normal(size=(6, 8, 8, 3)).cumsum(axis=0), 0, 1)
+    stored = tiles.Tiles((8, 8, 3))
+    numbers = [stored.add(images[0])]
+    for image in images[1:]:
+        numbers.append(stored.add(image, numbers[-1]))
+    assert numbers == list(range(6)) and stored.add(images[5], 5) == 5
+    unpacked = tiles.unpack(json.loads(json.dumps(stored.pack())))
+    errors = np.abs(unpacked - 255 * images).reshape(6, -1).max(axis=1)
+    assert errors[0] <= tiles.FIRST_STEP / 2 + 0.5 and (errors <= tiles.STEP / 2 + 0.5).all()
+    with pytest.raises(ValueError, match=r"\[8, 8, 1\] among tiles of \[8, 8, 3\]"):
+        stored.add(images[0, :, :, :1])
+
+
+# --- the page --------------------------------------------------------------------------------------------
+
+
+def about():
+    data = {"name": "coloured", "source": "procedural"}
+    return explorer_page.describe({"name": "betatc", "network": "small", "latents": 4}, data, 1500, 3)
+
+
+@pytest.fixture(scope="module")
+def page(gaussian, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "explorer.html"
+    return explorer_page.write(path, explorer.as_json(gaussian[3], about())).read_text()
+
+
+def data_of(text):
+    """The JSON of every explorer in a page."""
+    return [json.loads(t) for t in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)]
+
+
+def test_the_page_is_one_file_that_says_what_it_shows(page):
+    assert "{{" not in page and not re.search(r"""(?:src|href)=["'](?!data:)[^#"']""", page)
+    assert not re.search(r"https?://", page)
+    assert "betatc on coloured (procedural), seed 3" in page and "mean nothing" not in page
+    (data,) = data_of(page)
+    for word in ("betatc", "coloured", "procedural data", "1,500 training steps", "seed 3"):
+        assert word in data["about"]["text"]
+
+
+def test_the_page_holds_every_number_and_every_image(gaussian, page):
+    explored, (data,) = gaussian[3], data_of(page)
+    images = tiles.unpack(data["tiles"])
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(data["tiles"]["pixels"])), np.int8)
+    assert planes.size == images.size and images.shape[1:] == (16, 16, 3)
+
+    def same(tile, image, step=tiles.STEP):
+        np.testing.assert_allclose(images[tile], 255 * np.clip(image, 0, 1), atol=step / 2 + 0.5)
+
+    moves = explored.moves
+    for s, start in enumerate(data["moves"]["starts"]):
+        same(start["image"], moves.images[s], tiles.FIRST_STEP)
+        same(start["decoded"], moves.decoded[s], tiles.FIRST_STEP)
+        np.testing.assert_allclose(start["effect"], moves.effect[s], rtol=1e-3)
+        np.testing.assert_allclose(start["response"], moves.response[s], rtol=1e-2)
+        for m, v in np.ndindex(4, 13):
+            same(start["pictures"][m][v], moves.pictures[s, m, v])
+    for site, shown in zip(data["sites"], explored.sites, strict=True):
+        np.testing.assert_allclose(site["effect"], shown.effect.T, rtol=1e-3)
+        np.testing.assert_allclose(np.array(site["recovery"], float), shown.recovery.T, rtol=1e-3)
+        for p, i in np.ndindex(*shown.pictured.shape):
+            same(site["pictures"][p][i], shown.pictures[p, i])
+        encoder = shown.name.startswith(("encoder", "latent"))
+        assert (site["response"] is not None) == encoder, "behind the latents nothing moves them"
+    assert len(data["strengths"]["ces"]) == len(data["latents"]) == 4
+
+
+def test_undefined_numbers_are_null_and_others_keep_their_digits():
+    found = explorer._numbers(np.array([[np.nan, 0.0, 12345.678], [np.inf, -0.00123456, 1e-30]]))
+    assert found == [[None, 0.0, 12350.0], [None, -0.001235, 1e-30]]
+
+
+def test_a_short_training_is_said_to_mean_nothing(gaussian, tmp_path):
+    text = explorer_page.write(tmp_path / "e.html", explorer.as_json(gaussian[3], {**about(), "steps": 4})).read_text()
+    assert "Trained for 4 steps only" in text
+    script = explorer_page.embedded({"text": "</script><b>"})
+    assert "<" not in script and json.loads(script)["text"] == "</script><b>"
+
+
+# --- the command -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def toy_images(monkeypatch):
+    monkeypatch.setattr(pipeline, "load_dataset", lambda options: toy.dataset())
+
+
+def test_the_command_writes_a_page_for_every_member_of_a_run(toy_images, tmp_path):
+    config = config_for("vae", "dsprites", "smoke")
+    config.update_from_flattened_dict({"seeds": 2, "architecture.latents": 4})
+    model, dataset, _ = pipeline.prepare(config)
+    pipeline.claim_workdir(tmp_path, config, dataset)
+    state = pipeline.train(config, model, dataset, tmp_path)
+    paths = command.write(tmp_path)
+    assert [path.name for path in paths] == ["explorer_seed0.html", "explorer_seed1.html"]
+    (data,) = data_of(paths[1].read_text())
+    assert data["about"]["seed"] == 1 and data["about"]["steps"] == 4 and data["about"]["dataset"] == "toy"
+    images = tiles.unpack(data["tiles"])
+    start = data["moves"]["starts"][0]
+    params = jax.tree.map(lambda leaf: leaf[1], state.params)
+    decoded = model.forward(params, images[start["image"]][None] / 255.0, None, lambda site, value: value).image
+    np.testing.assert_allclose(images[start["decoded"]], 255 * np.asarray(decoded[0]), atol=3.0)
+
+
+@pytest.mark.parametrize(
+    "content, error, message",
+    [
+        (None, FileNotFoundError, "no run in .*no config.json. `python -m experiments.main` makes one"),
+        ("{", ValueError, "config.json is not the configuration of a run"),
+        ("{}", ValueError, "config.json is not the configuration of a run"),
+        ("config", FileNotFoundError, "no checkpoint in .*it has not been trained"),
+    ],
+)
+def test_a_directory_without_a_trained_run_is_refused(toy_images, tmp_path, content, error, message):
+    if content == "config":
+        content = config_for("vae", "dsprites", "smoke").to_json_best_effort()
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(error, match=message):
+        command.write(tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_command_ends_with_status_1_and_one_line(tmp_path):
+    arguments = [sys.executable, "-m", "experiments.explorer", f"--workdir={tmp_path}"]
+    ran = subprocess.run(arguments, cwd=pathlib.Path(__file__).parents[1], capture_output=True, text=True)
+    assert ran.returncode == 1 and ran.stderr.startswith(f"error: no run in {tmp_path}") and ran.stderr.count("\n") == 1
+
+
+# --- in a study's report ---------------------------------------------------------------------------------
+
+
+def test_the_report_shows_the_explorer_of_the_best_run_of_each_data_set(gaussian, tmp_path):
+    table = study_tables.table()
+    table = findings.rows_of(table, np.isin(table["dataset"], ["dsprites", "celeba"]))
+    table = study_tables.change(table, "dci_disentanglement", "dip2", [0.2, 0.9, 0.3, np.nan, np.nan, np.nan])
+    table["dci_disentanglement"][table["dataset"] == "celeba"] = np.nan
+    table |= {
+        "status": np.array(["done"] * len(table["run"])),
+        "mean_squared_error": np.linspace(0.1, 0.2, len(table["run"])),
+    }
+    table["mean_squared_error"][np.flatnonzero(table["run"] == "vq_celeba_s2")] = 0.01
+    best = explorer_page.best_runs(table)
+    assert best == ["dip2_dsprites_s1", "vq_celeba_s2"]
+    table["status"][table["run"] == "dip2_dsprites_s1"] = "failed"
+    assert "dip2_dsprites_s1" not in explorer_page.best_runs(table)
+    table["status"][table["run"] == "dip2_dsprites_s1"] = "done"
+
+    assert report.explore(tmp_path, "procedural", table) == ""
+    folder = records.run_folder(tmp_path, best[0])
+    folder.mkdir(parents=True)
+    (folder / explorer_page.STORED).write_text(explorer_page.embedded(explorer.as_json(gaussian[3], about())))
+    text = report.explore(tmp_path, "procedural", table)
+    assert 'id="explore-procedural"' in text and 'data-title="coloured: betatc, seed 3"' in text
+    assert len(data_of(text)) == 1 and "data-address" not in text
+    assert 'href="#explore-procedural"' in report.navigation(tmp_path, table)
+
+
+def test_a_studys_run_is_explored_from_its_groups_checkpoint(toy_images, tmp_path, monkeypatch):
+    study._load.cache_clear()
+    changes = {"architectures": "vae", "datasets": "dsprites", "seeds": 2, "latents": 4}
+    own = study.Study(settings(**changes), tmp_path)
+    own.run(plan_only=True)
+    (group,) = own.groups
+    trained_params, *_ = own.train(group, toy.dataset())
+    run_ = next(r for r in planning.list_runs(own.config) if r.seed == 1)
+    latents = {name: np.arange(4.0) for name in ("ces_l2", "ces_l2_error", "specificity_outputs", "activity", "scale")}
+    monkeypatch.setattr(records, "read_record", lambda workdir, run_id: {"latents": latents})
+    page = own.explore(run_)
+    assert page["about"]["seed"] == 1 and page["strengths"]["ces"] == [0.0, 1.0, 2.0, 3.0]
+    images, start = tiles.unpack(page["tiles"]), page["moves"]["starts"][0]
+    params = jax.tree.map(lambda leaf: leaf[1], trained_params)
+    model = pipeline.create_model(run_.config, toy.dataset())
+    decoded = model.forward(params, images[start["image"]][None] / 255.0, None, lambda site, value: value).image
+    np.testing.assert_allclose(images[start["decoded"]], 255 * np.asarray(decoded[0]), atol=3.0)
+
+
+# --- the widget ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def built(gaussian, monkeypatch):
+    """The widget's parts, so that they can be driven without a front end."""
+    from causalvae import explorer_widget
+
+    made = []
+    for name in ("Mover", "Patcher"):
+        kind = getattr(explorer_widget, name)
+
+        def make(*arguments, kind=kind):
+            made.append(kind(*arguments))
+            return made[-1]
+
+        monkeypatch.setattr(explorer_widget, name, make)
+    model, params, dataset, _ = gaussian
+    tab = explorer.widget(model, params, dataset)
+    assert tab.titles == ("Move a latent", "Swap a latent", "Patch a channel") and len(tab.children) == 3
+    return made
+
+
+def test_the_widget_decodes_what_its_sliders_say(gaussian, built):
+    model, params, _, _ = gaussian
+    mover, _, _ = built
+    before = bytes(mover.seen.strip.value)
+    mover.sliders[0].value, mover.sliders[2].value = 1.5, -2.0
+    z = np.array(encode(model, params, mover.images[:1]).mean)
+    z[0, mover.latents[0]], z[0, mover.latents[2]] = 1.5, -2.0
+    image = np.asarray(decode(model, params, z))[0]
+    np.testing.assert_allclose(mover.image, image, atol=1e-5)
+    assert mover.effect == pytest.approx(norm(image - mover.decoded[0]), abs=1e-4)
+    assert f"<b>{mover.effect:.3f}</b>" in mover.seen.said.value and "+1.5" in mover.seen.said.value
+    assert bytes(mover.seen.strip.value) != before and bytes(mover.seen.strip.value[:4]) == b"\x89PNG"
+    mover.reset.click()
+    np.testing.assert_allclose(mover.image, mover.decoded[0], atol=1e-5)
+    mover.choice.value = 2
+    np.testing.assert_allclose(mover.image, mover.decoded[2], atol=1e-5)
+
+
+def test_the_widget_swaps_and_patches(gaussian, built):
+    model, params, _, _ = gaussian
+    _, swapper, patcher = built
+    ends = [np.array(encode(model, params, x[:1]).mean) for x in (swapper.x, swapper.x_source)]
+    strongest = swapper.unit.value
+    ends[0][0, strongest] = ends[1][0, strongest]
+    expected = np.asarray(decode(model, params, ends[0]))[0]
+    np.testing.assert_allclose(swapper.image, expected, atol=1e-5)
+    patcher.site.value = "decoder/conv0"
+    unit = int(np.argmax(patcher.effects.output_change))
+    assert patcher.unit.value == unit
+    values = patcher.source["decoder/conv0"]
+    outputs, _ = run(model, params, patcher.x[:1], edits={"decoder/conv0": set_units([unit], values)})
+    np.testing.assert_allclose(patcher.image, outputs.image[0], atol=1e-5)
+    assert norm(patcher.image - patcher.pairs.decoded[0, 0]) == pytest.approx(
+        float(patcher.effects.output_change[unit]), abs=1e-4
+    )
+
+
+def test_the_widget_says_how_to_install_what_it_needs(gaussian, monkeypatch):
+    model, params, dataset, _ = gaussian
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    monkeypatch.delitem(sys.modules, "causalvae.explorer_widget", raising=False)
+    monkeypatch.delattr("causalvae.explorer_widget", raising=False)
+    with pytest.raises(ImportError, match="pip install ipywidgets"):
+        explorer.widget(model, params, dataset)
