@@ -262,16 +262,19 @@ class Study:
         """The explorer of a finished run, JSON-able."""
         groups = [group for group in self.groups if run in group.runs]
         groups.append(planning.make_group([run]))  # trained alone, where memory was short
-        group = next((g for g in groups if (self.workdir / "groups" / g.id).is_dir()), groups[0])
+        group = next((g for g in groups if self.checkpoints(g).is_dir()), groups[0])
         dataset = load_dataset(run)
         model = pipeline.create_model(run.config, dataset)
         seeds = [member.seed for member in group.runs]
         trained = planning.structure(group.runs[0], dataset)[0]
-        state = explorer.restore(trained, self.workdir / "groups" / group.id, seeds)
+        state = explorer.restore(trained, self.checkpoints(group).parent, seeds)
         params = training.member(state.params, group.runs.index(run))
         settings = evaluation.Settings(**run.config.evaluation)
         latents = records.read_record(self.workdir, run.id)["latents"]
         return pipeline.explore(run.config, model, dataset, settings, params, run.seed, int(state.step), latents)
+
+    def checkpoints(self, group: Group) -> pathlib.Path:
+        return self.workdir / "groups" / group.id / "checkpoints"
 
     def heading(self, group: Group) -> str:
         labels = "+".join(dict.fromkeys(run.label for run in group.runs))
