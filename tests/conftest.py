@@ -17,15 +17,14 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(cores)]})
 
-# What one file has compiled, another file and the commands that tests start need not compile again. Each worker has
-# a cache of its own, since entries are not written atomically.
-COMPILED = tempfile.mkdtemp(prefix="causalvae_tests_")
-atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
-os.environ |= {
-    "JAX_COMPILATION_CACHE_DIR": COMPILED,
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
+# What one file has compiled, other files, workers and the commands that tests start need not compile again. (With a
+# limit to its size, JAX locks the cache while it reads and writes.)
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="causalvae_tests_")
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 * 2**30)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -55,9 +54,10 @@ def shared_data() -> pathlib.Path:
     return SHARED_DATA
 
 
-SLOW = ("test_smoke", "test_main", "test_study", "test_notebooks", "test_sharding", "test_readme")
+SLOW = ("test_smoke", "test_main", "test_study", "test_notebooks", "test_sharding", "test_readme", "test_explorer")
 
 
 def pytest_collection_modifyitems(items):
-    """Slow files first, so that no worker is left alone with one at the end."""
-    items.sort(key=lambda item: not item.path.name.startswith(SLOW))
+    """Slow files first, so that no worker is left alone with one at the end; and of these first what compiles most."""
+    names = [*SLOW, ""]
+    items.sort(key=lambda item: next(i for i, name in enumerate(names) if item.path.name.startswith(name)))
