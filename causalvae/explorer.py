@@ -37,7 +37,7 @@ CODES_SHOWN = 12  # of a codebook: the ones most in use
 SWEEP = interventions.Sweep(-3.0, 3.0, 13)  # the family of evaluation.SWEEP, in half steps
 PAIRS_SHOWN = 8  # one for each factor, up to this
 PICTURES_OF_MAP, PICTURES_OF_VECTOR = 72, 48  # of one site, over all pairs; numbers are given of every unit
-STRENGTH_IMAGES = 32
+STRENGTH_IMAGES = 16
 
 
 class Strengths(NamedTuple):
