@@ -92,18 +92,29 @@ def find_circuit(
 
 
 def _prune(joint: Callable, units: np.ndarray, threshold: float) -> np.ndarray:
-    """The set without the units that it can do without: the least needed goes first, as long as one can
-    go.
+    """A set without the units that it can do without: none of those left can go alone.
+
+    Units are ranked by what the others recover without them, and as many of the least needed go at once as the
+    threshold allows: a few rounds of two calls of `joint`, where one unit at a time would take a call for each.
     """
     while units.sum() > 1:
         members = np.flatnonzero(units)
-        without = np.repeat(units[None], len(members), axis=0)
-        without[np.arange(len(members)), members] = False
-        remaining = joint(without)
+        remaining = joint(_without(units, members[:, None]))
         if remaining.max() < threshold:
             break
-        units = without[np.argmax(remaining)]
+        ranked = members[np.argsort(-remaining, kind="stable")]
+        fewer = _without(units, [ranked[:n] for n in range(1, len(ranked))])
+        enough = np.flatnonzero(joint(fewer) >= threshold)
+        units = fewer[enough.max(initial=0)]  # the first alone is known to be one that can go
     return units
+
+
+def _without(units: np.ndarray, left_out: Sequence[np.ndarray]) -> np.ndarray:
+    """The set once for each element of `left_out`, without its units: bool [len(left_out), units]."""
+    masks = np.repeat(units[None], len(left_out), axis=0)
+    for mask, gone in zip(masks, left_out, strict=True):
+        mask[gone] = False
+    return masks
 
 
 def _random_sets(generator: np.random.Generator, draws: int, size: int, num_units: int) -> list[np.ndarray]:

@@ -57,7 +57,22 @@ def test_units_that_a_set_can_do_without_are_pruned():
         return np.array([1.0 if m[2] else 0.5 * (m[0] + m[1]) * 0.8 for m in masks])
 
     np.testing.assert_array_equal(circuits._prune(joint, np.array([True] * 3), 0.9), [False, False, True])
-    assert calls == [3, 2]
+    assert calls == [3, 2]  # both units that can go, at once
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_pruned_set_is_enough_and_minimal(seed):
+    weights = np.random.default_rng(seed).dirichlet(np.full(12, 0.5))
+    interaction = np.random.default_rng(seed + 100).uniform(-0.02, 0.02, (12, 12))
+
+    def joint(masks):
+        masks = masks.astype(float)
+        return masks @ weights + np.einsum("gi,ij,gj->g", masks, interaction, 1 - masks)  # all units: 1
+
+    units = circuits._prune(joint, np.ones(12, bool), 0.9)
+    assert joint(units[None])[0] >= 0.9 and units.sum() < 12
+    members = np.flatnonzero(units)
+    assert all(joint(units[None] & (np.arange(12) != m))[0] < 0.9 for m in members) or len(members) == 1
 
 
 def test_overlap_and_motifs_say_what_was_planted():
