@@ -75,6 +75,13 @@ class Architecture(NamedTuple):
     batches: int = 1  # how many batches of images one step of the loss takes, end to end
     optimizers: Mapping[str, str] = {}  # top-level parameter -> optimiser label; others are "adam"
     codebook: Codebook | None = None  # where codes are discrete
+    auxiliary: tuple[str, ...] = ()  # top-level parameters that only the loss reads
+
+
+def inference_params(model: Architecture, params: PyTree) -> PyTree:
+    """The parameters that encoding and decoding read: without those that only the loss does, architectures that
+    differ in their loss alone share every compiled program of an evaluation."""
+    return {name: value for name, value in params.items() if name not in model.auxiliary}
 
 
 def decode_image(model: Architecture, params: PyTree, z: jax.Array) -> jax.Array:
@@ -301,6 +308,7 @@ def factor_vae(
         loss=gaussian_loss(functions.forward, regulariser, batches),
         batches=batches,
         optimizers={"discriminator": "discriminator"},
+        auxiliary=("discriminator",),
     )
 
 

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae import circuits, interventions, metrics, objectives, vector_quantisation
-from causalvae.architectures import Architecture
+from causalvae.architectures import Architecture, inference_params
 from causalvae.data.base import Dataset
 from causalvae.metrics import Score
-from causalvae.sites import check_site, no_tap, site_shapes
+from causalvae.sites import check_site, no_tap, site_shapes, tapped
 
 PyTree = Any
 BATCH = 250  # images encoded at once; divides the published sample sizes
@@ -115,10 +115,13 @@ def evaluate(
 ) -> Evaluation:
     """Measure one member. untrained: its parameters before training, which modularity is compared with."""
     key = functools.partial(jax.random.fold_in, jax.random.key(settings.seed))
+    params, untrained = inference_params(model, params), inference_params(model, untrained)
     train = collect_codes(model, params, dataset, key(0), settings.codes)
     test = collect_codes(model, params, dataset, key(1), settings.test_codes)
     images = draw_images(dataset, key(2), max(settings.images, SHOWN))
-    perturbed = perturb(model, params, untrained, images[: settings.images], train, settings, key(3))
+    outputs = reconstruct(model.forward, params, images)
+    z, z_untrained = (o.z[: settings.images] for o in (outputs, reconstruct(model.forward, untrained, images)))
+    perturbed = perturb(model, (params, z), (untrained, z_untrained), train, settings, key(3))
     generative = dataset.factor_kind == "generative"
     effects = (
         factor_effects(model, params, untrained, dataset, settings, perturbed.scale, key(4)) if generative else None
@@ -126,13 +129,12 @@ def evaluate(
     pairs = all_pairs(dataset, key(5), settings.pairs) if generative else None
     latents = summarise_latents(perturbed, effects)
     wiring = latent_circuits(model, params, pairs, dataset) if generative else None
-    outputs = reconstruct(model.forward, params, images[:SHOWN])
     return Evaluation(
         scores=[
             *reconstruction_scores(train),
             rate_score(model, params, latents, train),
             *latent_scores(model, latents, train, settings),
-            *code_scores(model, params, train, images[: settings.images], key(9)),
+            *code_scores(model, params, train, z, key(9)),
             *total_correlation_score(model, train, key(10)),
             *modularity_scores(perturbed, effects, latents.active, key(7)),
             *circuit_scores(wiring, settings),
@@ -144,7 +146,7 @@ def evaluate(
         mediation=mediate_latents(model, params, pairs, dataset, key(8)) if generative else None,
         circuits=wiring,
         images=np.asarray(images[:SHOWN]),
-        reconstructed=np.asarray(outputs.image),
+        reconstructed=np.asarray(outputs.image[:SHOWN]),
         traversals=traverse(model, params, outputs.z[:1]),
     )
 
@@ -235,13 +237,13 @@ class Perturbed(NamedTuple):
 RESPONSES = ("l2", "rms", "outputs", "latents", "sites")
 
 
-def perturb(model, params, untrained, images, codes: Codes, settings: Settings, key) -> Perturbed:
-    """Every latent set by Sweep and by Resample: distances, responses of outputs, latents and decoder sites."""
+def perturb(model, trained, untrained, codes: Codes, settings: Settings, key) -> Perturbed:
+    """Every latent set by Sweep and by Resample: distances, responses of outputs, latents and decoder sites.
+
+    trained, untrained: (parameters, latents of the base images)."""
     activity = jnp.mean(codes.activity, axis=0)
     active = activity > settings.active_threshold
     scale = aggregate_scale(codes.mean, codes.log_variance)
-    z = reconstruct(model.forward, params, images).z
-    z_untrained = reconstruct(model.forward, untrained, images).z
 
     def responses(params, z, perturbation):
         return interventions.perturb_latents((model, params), z, perturbation, key, response=RESPONSES, scale=scale)
@@ -250,9 +252,9 @@ def perturb(model, params, untrained, images, codes: Codes, settings: Settings, 
         activity,
         active,
         scale,
-        responses(params, z, SWEEP),
-        responses(params, z, RESAMPLE),
-        responses(untrained, z_untrained, SWEEP),
+        responses(*trained, SWEEP),
+        responses(*trained, RESAMPLE),
+        responses(*untrained, SWEEP),
     )
 
 
@@ -361,7 +363,7 @@ def latent_scores(model: Architecture, latents: Latents, codes: Codes, settings:
 
 
 def code_scores(
-    model: Architecture, params: PyTree, encoded: Codes, images: jax.Array, key: jax.Array
+    model: Architecture, params: PyTree, encoded: Codes, z: jax.Array, key: jax.Array
 ) -> list[Score]:
     """Of discrete codes: how much of the codebook is used, and causal effect strength in code space, where a
     position's code is swapped for another in use (it is not zero where the continuous form is)."""
@@ -369,14 +371,14 @@ def code_scores(
         return []
     usage = code_usage(model, params, encoded)
     perplexity = float(jnp.mean(jnp.exp(vector_quantisation.usage_entropy(usage))))
-    codes, decode = _code_space(model, params, images)
+    codes, decode = _code_space(model, params, z)
     swapped = interventions.perturb_latents(decode, codes, interventions.CodeSwap(7), key, response=("l2", "rms"))
     samples, ceiling = {"images": len(encoded.codes)}, float(model.codebook.num_codes)
     scores = [
         Score("code_perplexity", perplexity, None, "exp entropy of usage", samples, ceiling=ceiling),
         Score("codes_used", float(jnp.mean(usage > 0)), None, "share of the codebook in use", samples, ceiling=1.0),
     ]
-    samples = {"images": len(images)}
+    samples = {"images": len(z)}
     for name, distances in swapped.items():
         strength = metrics.effect_strength(distances)
         how = "CodeSwap(7) of one position's code; mean over positions"
@@ -385,9 +387,9 @@ def code_scores(
     return scores
 
 
-def _code_space(model: Architecture, params: PyTree, images: jax.Array):
+def _code_space(model: Architecture, params: PyTree, z: jax.Array):
     """(codes [N, positions] int32, decode): the positions of discrete codes as the latents of a sweep."""
-    codes = jax.jit(model.codebook.quantise)(params, reconstruct(model.forward, params, images).z)
+    codes = jax.jit(model.codebook.quantise)(params, z)
     return codes.reshape(len(codes), -1), jax.tree_util.Partial(
         _decode_codes(model.codebook.decode, codes.shape[1:]), params
     )
@@ -434,13 +436,28 @@ class FactorEffects(NamedTuple):
 
 def factor_effects(model, params, untrained, dataset, settings: Settings, scale, key) -> FactorEffects:
     """do(factor := v) for every factor and value: R and the encoder's responses."""
-    units = functools.partial(interventions.factor_unit_effects, model, dataset=dataset, key=key, capture="encoder/*")
-    num = settings.effects
+
+    def changes(params):
+        measured = jax.tree_util.Partial(_codes_and_encoder(model.forward, model.represent), params)
+        return interventions.factor_changes(measured, dataset, key, settings.effects)
+
+    (of_codes, of_sites), (_, deviations) = changes(params)
+    (_, of_untrained), (_, untrained_deviations) = changes(untrained)
     return FactorEffects(
-        interventions.factor_latent_effects((model, params), dataset, key, num, scale),
-        units(params, num=num),
-        units(untrained, num=num),
+        interventions.in_units_of(scale, of_codes),
+        interventions.in_units_of(deviations, of_sites),
+        interventions.in_units_of(untrained_deviations, of_untrained),
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _codes_and_encoder(forward, represent):
+    """(params, x) -> the codes, and the activations of the encoder's sites."""
+
+    def measured(params, x):
+        return represent(params, x), tapped(forward, ("encoder/*",), params, x, None, {})[1]
+
+    return measured
 
 
 def modularity_scores(perturbed: Perturbed, effects: FactorEffects | None, active, key) -> list[Score]:

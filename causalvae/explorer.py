@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae import evaluation, interventions, metrics
-from causalvae.architectures import Architecture
+from causalvae.architectures import Architecture, inference_params
 from causalvae.data.base import Dataset
 from causalvae.interventions import engine
 from causalvae.interventions.latent import image_distance
@@ -121,7 +121,7 @@ def explore(
 
     Raises ValueError for sites that do not exist, and where the data set admits no pair.
     """
-    keys = jax.random.split(key, 3)
+    keys, params = jax.random.split(key, 3), inference_params(model, params)
     if strengths is None:
         strengths = measure_strengths(model, params, dataset, keys[0])
     runner = Runner(model, params, patched_sites(model, dataset, sites))

@@ -111,6 +111,7 @@ class Study:
                     began = time.monotonic()
                     self.run_group(group, pending)
                     self.pace.note(group, time.monotonic() - began)
+                    free_programs()
                 self.write_table()
             self.say_end(time.monotonic() - started)
 
@@ -303,6 +304,22 @@ def mesh_of(group: Group):
             f"{jax.device_count()} devices; choose training.batch_size or the number of hosts to fit."
         )
     return mesh
+
+
+def free_programs(limit: int | None = None) -> None:
+    """Let compiled programs go before they take up half of the memory mappings that a process may hold.
+
+    On a CPU each program takes dozens of them; XLA aborts the whole process when it gets no more. limit: how many
+    there may be; None asks Linux, the only system that has such a limit.
+    """
+    try:
+        limit = limit or int(pathlib.Path("/proc/sys/vm/max_map_count").read_text())
+        with open("/proc/self/maps") as mappings:
+            used = sum(1 for _ in mappings)
+    except OSError:
+        return
+    if used > limit / 2:
+        jax.clear_caches()
 
 
 class Pace:

@@ -164,3 +164,13 @@ def test_a_set_without_a_graph_is_named_with_those_that_have_one():
 def test_source_real_does_not_exist():
     with pytest.raises(ValueError, match="pendulum exists only as a procedural set"):
         load("pendulum", source="real")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_traced_factor_is_intervened_on_as_one_that_is_known(name):
+    dataset, factors = sampled(name)
+    factors, key = jnp.asarray(factors[:64]), jax.random.key(3)
+    traced = jax.jit(lambda k: dataset.intervene(factors, k, jnp.ones(64), key))
+    for k in range(dataset.num_factors):
+        np.testing.assert_array_equal(traced(k), dataset.intervene(factors, k, jnp.ones(64), key))
+    assert traced._cache_size() == 1

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
@@ -250,6 +252,17 @@ def test_a_request_to_stop_ends_the_study_without_a_record(tmp_path, monkeypatch
 
 
 # --- two data sets, from start to report -----------------------------------------------------------------
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits memory mappings")
+def test_compiled_programs_are_let_go_before_mappings_run_out():
+    programs = [jax.jit(lambda x, n=n: jnp.sin(x) * n) for n in range(3)]
+    for program in programs:
+        program(jnp.ones(3))
+    study.free_programs()  # far from the system's limit
+    assert all(program._cache_size() == 1 for program in programs)
+    study.free_programs(limit=10)
+    assert all(program._cache_size() == 0 for program in programs)
 
 
 def test_one_seed_on_two_data_sets_from_start_to_report(tmp_path):

@@ -6,6 +6,7 @@ Stored sets gather, procedural sets render; nothing downstream can tell them apa
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -87,15 +88,26 @@ class Dataset:
         factors = self.sample_factors(factor_key, num)
         return factors, self.observe(factors, image_key)
 
-    def intervene(self, factors: jax.Array, factor: int | str, values: jax.Array, key: jax.Array) -> jax.Array:
+    def intervene(
+        self, factors: jax.Array, factor: int | str | jax.Array, values: jax.Array, key: jax.Array
+    ) -> jax.Array:
         """do(f_k := v): `factors` [N, K] with column `factor` set to `values` [N] and, in a set with a causal
-        graph, its descendants drawn again (with the exogenous noise that `key` gives)."""
-        index = self.factor_index(factor)
+        graph, its descendants drawn again (with the exogenous noise that `key` gives). Inside jit the factor may be
+        a traced index, so that all factors share one program."""
+        traced = isinstance(factor, jax.core.Tracer)
+        index = factor if traced else self.factor_index(factor)
         changed = factors.at[:, index].set(jnp.asarray(values, factors.dtype))
         if self.propagate is None:
             return changed
+
+        def descend(k, rows, keys):
+            return jax.vmap(self.propagate, in_axes=(None, 0, None, 0))(self.arrays, rows, k, keys)
+
         keys = jax.random.split(key, factors.shape[0])
-        return jax.vmap(self.propagate, in_axes=(None, 0, None, 0))(self.arrays, changed, index, keys)
+        if not traced:
+            return descend(index, changed, keys)
+        branches = [functools.partial(descend, k) for k in range(self.num_factors)]
+        return jax.lax.switch(index, branches, changed, keys)
 
     def factor_index(self, factor: int | str) -> int:
         """The position of a factor given by name or index; ValueError names the factors that exist."""

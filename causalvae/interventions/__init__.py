@@ -23,8 +23,10 @@ from causalvae.interventions.input import (
     counterfactuals,
     counterfactuals_all_values,
     encoder,
+    factor_changes,
     factor_latent_effects,
     factor_unit_effects,
+    in_units_of,
 )
 from causalvae.interventions.latent import (
     CodeSwap,
@@ -55,9 +57,10 @@ from causalvae.interventions.paths import Attribution, PathEffects, attribution_
 __all__ = [
     "AllValues", "Attribution", "Brightness", "CodeSwap", "Decoded", "Estimate", "FactorReadout",
     "GRANULARITIES", "KnockOut", "LatentOutcome", "Mediation", "MediationSummary", "Noise", "Occlude",
-    "Pairs", "PatchEffects", "PathEffects", "Perturbation", "Prior", "Resample", "Run", "Shift", "Sweep",
-    "Translate", "attribution_effects", "code_decoder", "code_swap_distances", "counterfactuals",
-    "counterfactuals_all_values", "decoder", "encoder", "factor_latent_effects", "factor_unit_effects",
-    "indirect_effects", "knock_out", "manipulate_images", "mediate", "patch_effects", "path_effects",
-    "perturb_latents", "projected_change", "quantise", "saliency_maps", "summarise",
+    "Pairs", "PatchEffects", "PathEffects", "Perturbation", "Prior", "Resample", "Run", "Shift",
+    "Sweep", "Translate", "attribution_effects", "code_decoder", "code_swap_distances",
+    "counterfactuals", "counterfactuals_all_values", "decoder", "encoder", "factor_changes",
+    "factor_latent_effects", "factor_unit_effects", "in_units_of", "indirect_effects", "knock_out",
+    "manipulate_images", "mediate", "patch_effects", "path_effects", "perturb_latents",
+    "projected_change", "quantise", "saliency_maps", "summarise",
 ]  # fmt: skip

@@ -81,14 +81,15 @@ def _check_contrast(dataset: Dataset, factor: int, contrast: tuple[int, int] | N
         )
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+@functools.partial(jax.jit, static_argnums=2)
 def _changed_factors(dataset, factor, num, contrast, factor_key, value_key):
-    """Factors [num, K], and the same with one factor set to another of its values, uniformly."""
+    """Factors [num, K], and the same with one factor set to another of its values, uniformly. One program for all
+    factors: `factor` and `contrast` are traced."""
     factors = dataset.sample_factors(factor_key, num)
     if contrast is not None:
         ends = (dataset.intervene(factors, factor, jnp.full((num,), value), factor_key) for value in contrast)
         return tuple(ends)
-    size = dataset.factor_sizes[factor]
+    size = jnp.asarray(dataset.factor_sizes)[factor]
     values = (factors[:, factor] + jax.random.randint(value_key, (num,), 1, size)) % size
     # A graph's exogenous noise comes from the key that the factors were drawn with.
     return factors, dataset.intervene(factors, factor, values, factor_key)
@@ -199,7 +200,8 @@ def factor_latent_effects(
     factors.
     """
     encode = encoder(*encode) if isinstance(encode, tuple) else engine.as_pytree(encode)
-    return _factor_effects(encode, *_effect_inputs(dataset, key, num), scale)
+    changes, deviations = factor_changes(encode, dataset, key, num)
+    return in_units_of(deviations if scale is None else scale, changes)
 
 
 def factor_unit_effects(
@@ -218,23 +220,36 @@ def factor_unit_effects(
     """
     capture = (capture,) if isinstance(capture, str) else tuple(capture)
     activations = jax.tree_util.Partial(_activations_of(getattr(model, "forward", model), capture), params)
-    return _factor_effects(activations, *_effect_inputs(dataset, key, num), None)
+    changes, deviations = factor_changes(activations, dataset, key, num)
+    return in_units_of(deviations, changes)
 
 
-def _effect_inputs(dataset: Dataset, key: jax.Array, num: int):
-    """The data set, factors [N, K], each value of each factor set in turn [E, N, K], which factor that was [E], and
-    the key of the images."""
+def factor_changes(
+    function: Callable[[jax.Array], PyTree], dataset: Dataset, key: jax.Array, num: int
+) -> tuple[PyTree, PyTree]:
+    """E_x E_{v != f_k} |f_u(x') - f_u(x)| [K, units] of anything that is measured of images, and the standard
+    deviation [units] of f_u.
+
+    function: x [N, H, W, C] -> pytree of [N, ..., units]; both results are such pytrees. `in_units_of` makes
+    effects of them. The functions above are this one, of codes and of activations.
+    """
     _check_generative(dataset)
     factor_key, image_key = jax.random.split(key)
-    factors = dataset.sample_factors(factor_key, num)
-    changed = _all_values_of_all(dataset, factors, factor_key)
+    factors, changed = _all_values_of_all(dataset, factor_key, num)
     owner = np.repeat(np.arange(dataset.num_factors), dataset.factor_sizes)
-    return dataset, factors, changed, jnp.asarray(owner), image_key
+    return _factor_changes(engine.as_pytree(function), dataset, factors, changed, owner, image_key)
+
+
+@functools.partial(jax.jit, static_argnames="num")
+def _all_values_of_all(dataset: Dataset, key: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
+    """Factors [N, K], and under do(f_k := v) [E, N, K] for every v of every factor in turn."""
+    factors = dataset.sample_factors(key, num)
+    return factors, jnp.concatenate([all_values(dataset, factors, k, key) for k in range(dataset.num_factors)])
 
 
 @jax.jit
-def _factor_effects(function, dataset, factors, changed, owner, key, scale):
-    """Mean absolute change of function(x) -> pytree of [N, ..., units], per factor and unit: [K, units]."""
+def _factor_changes(function, dataset, factors, changed, owner, key):
+    """`changed` [E, N, K] are manipulations of `factors` [N, K], the e-th one of factor `owner[e]`."""
     base = function(dataset.observe(factors, key))
 
     def effect(entry):
@@ -245,16 +260,18 @@ def _factor_effects(function, dataset, factors, changed, owner, key, scale):
         return change, jnp.sum(moved), jax.tree.map(_moments, now, base)
 
     totals, counts, moments = jax.lax.map(effect, (changed, owner))
-    num_factors = dataset.num_factors
-    count = jax.ops.segment_sum(counts, owner, num_factors)[:, None]
-    if scale is None:
-        scale = jax.tree.map(_standard_deviation, moments, base)
+    total = functools.partial(jax.ops.segment_sum, segment_ids=owner, num_segments=dataset.num_factors)
+    count = total(counts)[:, None]
+    means = jax.tree.map(lambda sums: total(sums) / jnp.where(count > 0, count, jnp.nan), totals)
+    return means, jax.tree.map(_standard_deviation, moments, base)
 
-    def normalise(total, scale):
-        mean = jax.ops.segment_sum(total, owner, num_factors) / jnp.where(count > 0, count, jnp.nan)
-        return jnp.where(mean == 0, 0.0, mean / jnp.maximum(scale, 1e-12)[None])
 
-    return jax.tree.map(normalise, totals, scale)
+@jax.jit
+def in_units_of(scale: PyTree, changes: PyTree) -> PyTree:
+    """Changes [K, units] divided by scales [units]; 0/0 is 0."""
+    return jax.tree.map(
+        lambda change, s: jnp.where(change == 0, 0.0, change / jnp.maximum(s, 1e-12)[None]), changes, scale
+    )
 
 
 def _standard_deviation(moments: jax.Array, base: jax.Array) -> jax.Array:
