@@ -20,7 +20,22 @@ def bernoulli_negative_log_likelihood(logits: jax.Array, images: jax.Array) -> j
 
     Images in [0, 1] that are not binary are taken as expected values, as in disentanglement_lib.
     """
-    return jnp.sum(jax.nn.softplus(logits) - images * logits, axis=(1, 2, 3))
+    return jnp.sum(softplus(logits) - images * logits, axis=(1, 2, 3))
+
+
+@jax.custom_jvp
+def softplus(x: jax.Array) -> jax.Array:
+    """log(1 + exp(x)), elementwise, without overflow.
+
+    That of jax.nn, but that its derivative is the sigmoid itself: a decoder's image, which the squared error needs
+    anyway, and so computed once in a training step. jax.nn's is exp(x - softplus(x)).
+    """
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+@softplus.defjvp
+def _softplus_jvp(primals, tangents):
+    return softplus(*primals), jax.nn.sigmoid(*primals) * tangents[0]
 
 
 def squared_error(reconstruction: jax.Array, images: jax.Array) -> jax.Array:
