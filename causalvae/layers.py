@@ -158,33 +158,24 @@ def up_kernel_from_torch(weight: Any) -> Any:
 
 # --- the pieces ------------------------------------------------------------------------------------------
 
-# Each pair is a linear map and its transpose. They are written with splits, stacks, pads and slices, because
-# JAX's transpose of those is again one of those, so the backward pass is as fast as the forward pass. The
-# four corners are stacked on the last axis but one: XLA fuses that, where a concatenation on the last axis is
-# run alone, after a copy of every part.
+# Each pair is a linear map and its transpose, written so that JAX's transpose of one is about the other: the
+# backward pass is then as fast as the forward pass. The four corners are stacked on the last axis but one: XLA
+# fuses that, where a concatenation on the last axis is run alone, after a copy of every part.
 
 
 def _to_blocks(x: jax.Array) -> jax.Array:
     """[B, 2h, 2w, F] -> [B, h+1, w+1, 4F]: the 2x2 blocks of the image padded by one pixel."""
     batch, height, width, channels = x.shape[0], x.shape[1] // 2, x.shape[2] // 2, x.shape[3]
-    blocks = {}
-    for p, rows in enumerate(lax.split(x.reshape(batch, height, 2, width, 2, channels), (1, 1), axis=2)):
-        for q, pixels in enumerate(lax.split(rows, (1, 1), axis=4)):
-            pixels = pixels.reshape(batch, height, width, channels)
-            blocks[1 - p, 1 - q] = jnp.pad(pixels, ((0, 0), (p, 1 - p), (q, 1 - q), (0, 0)))
-    return _join([blocks[corner] for corner in CORNERS])
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    blocks = padded.reshape(batch, height + 1, 2, width + 1, 2, channels).swapaxes(2, 3)
+    return blocks.reshape(batch, height + 1, width + 1, 4 * channels)
 
 
 def _from_blocks(blocks: jax.Array) -> jax.Array:
     """[B, h+1, w+1, 4F] -> [B, 2h, 2w, F]: the image without its padding."""
-    batch, height, width, channels = blocks.shape
-    height, width = height - 1, width - 1
-    parts = dict(zip(CORNERS, _split(blocks), strict=True))
-    rows = []
-    for p in (0, 1):
-        pixels = [parts[1 - p, 1 - q][:, p : p + height, q : q + width] for q in (0, 1)]
-        rows.append(jnp.stack(pixels, axis=3))
-    return jnp.stack(rows, axis=2).reshape(batch, 2 * height, 2 * width, channels // 4)
+    batch, height, width, channels = blocks.shape[0], blocks.shape[1], blocks.shape[2], blocks.shape[3] // 4
+    padded = blocks.reshape(batch, height, width, 2, 2, channels).swapaxes(2, 3)
+    return padded.reshape(batch, 2 * height, 2 * width, channels)[:, 1:-1, 1:-1]
 
 
 def _to_windows(blocks: jax.Array) -> jax.Array:
