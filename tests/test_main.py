@@ -3,12 +3,14 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from causalvae import training
 from configs import common
 from experiments import pipeline
 
@@ -103,8 +105,9 @@ def test_a_workdir_of_another_run_is_refused(tmp_path):
         pipeline.claim_workdir(tmp_path, config, dataset)
 
 
-def test_a_run_writes_everything_it_promises_and_a_second_changes_nothing(tmp_path, capsys):
-    config = smoke("betatc", "3dshapes", seeds=2)
+def test_a_run_writes_everything_it_promises_and_one_that_was_stopped_the_same(tmp_path, capsys, monkeypatch):
+    config, stopped = smoke("betatc", "3dshapes", seeds=2), tmp_path / "stopped"
+    tmp_path = tmp_path / "run"
     results = pipeline.run(config, tmp_path)
     printed = capsys.readouterr().out
     assert printed.splitlines()[0].startswith("data: 3dshapes (procedural), 480,000 images")
@@ -120,9 +123,18 @@ def test_a_run_writes_everything_it_promises_and_a_second_changes_nothing(tmp_pa
     for score in stored["members"][1]["scores"]:
         assert score["estimator"] and (score["value"] is not None or score["note"]), score["name"]
     assert len(results["members"][0]["factor_effects"]) == 6
-    before = (tmp_path / "results.json").read_bytes()
-    pipeline.run(config, tmp_path)
-    assert (tmp_path / "results.json").read_bytes() == before
+    steps = training.train_steps
+
+    def terminate(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return steps(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(training.Stopped, match="SIGTERM at step 2 of 4"):
+        patched.setattr(training, "train_steps", terminate)
+        pipeline.run(config, stopped)
+    pipeline.run(config, stopped)
+    for name in ("results.json", "metrics.jsonl", "config.json"):
+        assert (stopped / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
 def test_all_thirty_configs_exist_and_agree_with_their_names():

@@ -343,7 +343,7 @@ def merge_pairs(results: PyTree, num: int) -> PyTree:
 
 def default_chunk() -> int:
     """Runs at once when no chunk is given: few enough to stay in cache on a CPU, many on an accelerator."""
-    return 128 if jax.default_backend() == "cpu" else 4096
+    return 64 if jax.default_backend() == "cpu" else 4096
 
 
 def check_chunk(chunk: int | None) -> int:
