@@ -180,6 +180,7 @@ class Mover:
 
 
 def captions(*names: str) -> str:
+    """What the images of a strip are, as HTML; the last one is their difference."""
     return f"<small>{' · '.join(names)} · difference ×{GAIN}</small>"
 
 
