@@ -130,7 +130,10 @@ def test_a_set_loaded_twice_is_compiled_once(folders):
 
 
 def test_many_images_in_one_call(folders):
-    """More indices than the 100 KiB from which JAX copies a callback's arguments in the background."""
+    """More indices than the 100 KiB from which JAX copies a callback's arguments in the background.
+
+    (On one core that copy would wait for the callback, which waits for the copy.)
+    """
     resident, streamed = both_residencies("dsprites", folders["dsprites"])
 
     @jax.jit

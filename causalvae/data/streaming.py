@@ -3,8 +3,8 @@
 A set that fits is one uint8 array on the device. A larger one stays a memory map on the host, and two ways
 lead to its rows. Both give what the first form gives, bit for bit:
 
-    dataset.observe, .sample   ask the host through `jax.pure_callback`: works wherever a data set does (jit,
-                               vmap, scan), at the price of waiting for the disk
+    dataset.observe, .sample   ask the host through a callback: works wherever a data set does (jit, vmap,
+                               scan), at the price of waiting for the disk
     batches(dataset, keys, n)  reads ahead in threads (Grain), for training loops: the wait is hidden
 
 Both rest on one split: *where* an image lies is computed by JAX from factors and key; only reading the bytes
@@ -22,6 +22,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.buffer_callback import Buffer, ExecutionContext, buffer_callback
 
 from causalvae.data.base import Dataset
 
@@ -58,10 +59,19 @@ class StoredImages:
             return index
         if self.path is None:
             return to_unit(arrays["images"].reshape(-1, *self.shape[-3:])[index])
-        # One int32 per image goes to the host and its bytes come back: not positions, not floats. (Arguments
-        # from 100 KiB are copied by the thread pool that the callback itself occupies: jax issue 24255.)
+        # One int32 per image goes to the host and its bytes come back: not positions, not floats.
         image = jax.ShapeDtypeStruct(self.shape[-3:], jnp.uint8)
-        return to_unit(jax.pure_callback(self.read, image, index, vmap_method="expand_dims"))
+        ask = functools.partial(jax.pure_callback, self.read, image, vmap_method="expand_dims")
+        fill = buffer_callback(self.fill, image, vmap_method="expand_dims")
+        return to_unit(jax.lax.platform_dependent(index, cpu=fill, default=ask))
+
+    def fill(self, context: ExecutionContext, images: Buffer, index: Buffer) -> None:
+        """`read` in place, for programs on the CPU, which must not use `pure_callback` for it.
+
+        That hands the callback its arguments as JAX arrays, and has those of 100 KiB and more copied by the very
+        thread pool that the callback occupies: a pool of one thread waits for itself for ever (jax issue 24255).
+        """
+        np.asarray(images)[...] = self.read(np.asarray(index))
 
     def read(self, index: np.ndarray) -> np.ndarray:
         """Images [..., H, W, C] uint8 at `index` [...] from the memory map. A callback: numpy only."""
