@@ -6,9 +6,11 @@ import pathlib
 import shutil
 import tempfile
 
-# Tests compile many small programs and run each a few times: what optimises them costs more than it saves.
+# Tests compile many small programs and run each a few times: what optimises them costs more than it saves. (And what
+# splits a program into parts, to compile them side by side, saves nothing on one core.)
 CHEAP_COMPILATION = (
-    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1"
 )
 os.environ.setdefault("XLA_FLAGS", CHEAP_COMPILATION)
 
