@@ -23,6 +23,7 @@ from causalvae import evaluation, interventions, metrics
 from causalvae.architectures import Architecture, inference_params
 from causalvae.data.base import Dataset
 from causalvae.interventions import engine
+from causalvae.interventions.input import sample
 from causalvae.interventions.latent import image_distance
 from causalvae.progress import finite
 from causalvae.sites import patch, tapped
@@ -253,7 +254,7 @@ def measure_strengths(
 
 def move_latents(runner: Runner, dataset: Dataset, key: jax.Array, strengths: Strengths) -> Moves:
     """The strongest latents of a few images, each set to every value in turn."""
-    factors, images = (np.asarray(a) for a in _sample(dataset, key, ROWS))
+    factors, images = (np.asarray(a) for a in sample(dataset, key, ROWS))
     decoded, z = runner(images)
     chosen = np.argsort(-np.nan_to_num(strengths.ces), kind="stable")[:LATENTS_SHOWN]
     values, replacement = offered_values(runner, z, chosen)  # [M, V], [S, M, V, ...]
@@ -311,11 +312,6 @@ def most_used(model: Architecture, params: PyTree, codes: np.ndarray) -> np.ndar
         used = np.argsort(-usage, kind="stable")[:num]
         lists.append(used[np.argsort(np.asarray(params["codebook"][i, used, 0]))])
     return np.stack(lists)
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _sample(dataset, key, num):
-    return dataset.sample(key, num)
 
 
 # --- codes swapped and channels patched ------------------------------------------------------------------

@@ -49,8 +49,8 @@ PRESETS = {
             "checkpoint_every": 2,
         },
         "evaluation": {
-            "codes": 200,
-            "test_codes": 200,
+            "codes": 400,  # so that training rows hold every class, permuted or not: one program of boosted trees
+            "test_codes": 400,
             "votes": 200,
             "images": 4,
             "pairs": 4,
@@ -64,7 +64,10 @@ PRESETS = {
 
 
 # What a preset changes of one architecture only.
-OF_ARCHITECTURE = {("smoke", "factor"): {"discriminator_features": (64, 64)}}
+OF_ARCHITECTURE = {
+    ("smoke", "factor"): {"discriminator_features": (64, 64)},
+    ("smoke", "vq"): {"latents": 16},
+}
 
 
 def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:

@@ -6,11 +6,9 @@ import pathlib
 import shutil
 import tempfile
 
-# Tests compile many small programs and run each a few times: what optimises them costs more than it saves. (And what
-# splits a program into parts, to compile them side by side, saves nothing on one core.)
+# Tests compile many small programs and run each a few times: what optimises them costs more than it saves.
 CHEAP_COMPILATION = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_parallel_codegen_split_count=1"
+    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
 )
 os.environ.setdefault("XLA_FLAGS", CHEAP_COMPILATION)
 

@@ -51,11 +51,15 @@ class Scene(NamedTuple):
 
 
 class Ray(NamedTuple):
+    """A half-line from the camera through a pixel."""
+
     origin: jax.Array  # [3]
     direction: jax.Array  # [3], unit length
 
 
 class Hit(NamedTuple):
+    """Where a ray first meets a surface, and which way that faces."""
+
     distance: jax.Array  # FAR where the ray meets nothing
     normal: jax.Array  # [3]
 

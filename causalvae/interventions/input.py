@@ -101,13 +101,19 @@ def observe(dataset: Dataset, factors: jax.Array, key: jax.Array) -> jax.Array:
     return dataset.observe(factors, key)
 
 
+@functools.partial(jax.jit, static_argnames="num")
+def sample(dataset: Dataset, key: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
+    """`dataset.sample`, compiled."""
+    return dataset.sample(key, num)
+
+
 def _matched(dataset: Dataset, key: jax.Array, factor: int, num: int):
     """Observational pairs: (x, x', factors, factors'), matched by the number of other attributes that
     agree.
     """
     base_key, pool_key = jax.random.split(key)
-    factors, x = _sample(dataset, base_key, num)
-    pool_factors, pool = _sample(dataset, pool_key, max(POOL * num, 64))
+    factors, x = sample(dataset, base_key, num)
+    pool_factors, pool = sample(dataset, pool_key, max(POOL * num, 64))
     match, exists = _nearest(factors, pool_factors, factor)
     if not bool(jnp.all(exists)):
         raise ValueError(
@@ -115,11 +121,6 @@ def _matched(dataset: Dataset, key: jax.Array, factor: int, num: int):
             f"{pool.shape[0]} images, so no pair differs in it; ask for more pairs or for another attribute"
         )
     return x, pool[match], factors, pool_factors[match]
-
-
-@functools.partial(jax.jit, static_argnames="num")
-def _sample(dataset, key, num):
-    return dataset.sample(key, num)
 
 
 @jax.jit

@@ -69,6 +69,8 @@ def lay_out(train: np.ndarray, test: np.ndarray) -> Layout:
 
 
 class Boosted(NamedTuple):
+    """What `boost` found: importance of each latent for each factor, and every row's logits."""
+
     importance: Array  # [d, K], unnormalised: the decrease of squared error by the splits on each latent
     logits: Array  # [R, C] of the training rows, then the test rows; the factors' classes side by side
 
@@ -135,6 +137,8 @@ def predict(logits: Array, sizes: tuple[int, ...]) -> Array:
 
 
 class Tree(NamedTuple):
+    """One boosting round: a depth-3 tree for each column of residuals."""
+
     leaf: Array  # [R, C] int32, the leaf of each row in each column's tree
     importance: Array  # [d, C]
 
@@ -161,6 +165,8 @@ def _grow(key: Array, layout: Layout, residual: Array) -> Tree:
 
 
 class Split(NamedTuple):
+    """The best split of one node in each column."""
+
     latent: Array  # [C] int
     place: Array  # [C] float, rows ranked up to it go left
     gain: Array  # [C], decrease of squared error

@@ -105,6 +105,8 @@ def effect_distances(
 
 
 class EffectStrength(NamedTuple):
+    """Causal effect strength of each latent, with its error over images; see `effect_strength`."""
+
     mean: Array  # [d]
     standard_error: Array  # [d], over images
 
@@ -168,6 +170,8 @@ def _as_pytree(function: Callable) -> Callable:
 
 
 class Specificity(NamedTuple):
+    """How concentrated each latent's effects are, in the paper's form and scaled to [0, 1]."""
+
     reported: Array  # [d], 1 / (H + eps)
     normalised: Array  # [d], 1 - H / log K'
 
@@ -194,6 +198,8 @@ def intervention_specificity(effects: Array, eps: float = 1e-6) -> Specificity:
 
 
 class Selectivity(NamedTuple):
+    """How much each unit is about one factor alone; see `unit_selectivity`."""
+
     selectivity: Array  # [units], 1 - H(p_u) / log K; NaN where the unit does not count
     counted: Array  # [units] bool
     factor: Array  # [units] int, the factor that affects the unit most
@@ -278,6 +284,8 @@ def permuted_modularity(
 
 
 class SiteModularity(NamedTuple):
+    """Circuit modularity of sites, with both nulls; see `modularity_over_sites`."""
+
     mean: np.ndarray  # scalar, over the sites where M is defined
     sites: dict[str, np.ndarray]  # M of each site
     permuted: dict[str, np.ndarray]  # mean of each site's permuted null
@@ -335,6 +343,8 @@ def active_latents(mean: Array, log_variance: Array, threshold: float = 0.01) ->
 
 
 class MaskedMean(NamedTuple):
+    """A mean over the values that count, and how many they were."""
+
     mean: Array  # scalar; NaN where nothing counts
     count: Array  # scalar int, how many values it is the mean of
 

@@ -35,6 +35,8 @@ NUM_ROWS = 15_000
 
 
 class PerfectCodes(NamedTuple):
+    """The factors themselves as a code, bare and with noise and idle latents: what metrics can reach."""
+
     factors: np.ndarray  # [N, K] class ids
     identity: np.ndarray  # [N, K]
     noisy: np.ndarray  # [N, K + 3]

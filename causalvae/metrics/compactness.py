@@ -15,6 +15,8 @@ from causalvae.metrics.mutual_information import pairwise_mutual_information
 
 
 class ModularityExplicitness(NamedTuple):
+    """Modularity (a latent, one factor) and explicitness (a factor, easily read); [0, 1] each."""
+
     modularity: float  # mean over latents that count
     explicitness: float  # mean over factors, test rows
     per_latent: np.ndarray  # [d] modularity of each latent; NaN where it does not count

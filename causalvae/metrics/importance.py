@@ -24,6 +24,8 @@ from causalvae.metrics import boosting, inputs
 
 
 class DCI(NamedTuple):
+    """Disentanglement, completeness and informativeness, [0, 1] each, with what they were computed from."""
+
     disentanglement: float
     completeness: float  # NaN for a single latent
     informativeness: float  # mean test accuracy over factors
@@ -37,6 +39,8 @@ class DCI(NamedTuple):
 
 
 class Fit(NamedTuple):
+    """What an estimator found for all factors of one member."""
+
     importance: np.ndarray  # [d, K]
     train_accuracy: np.ndarray  # [K]
     test_accuracy: np.ndarray  # [K]

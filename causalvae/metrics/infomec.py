@@ -16,6 +16,8 @@ from causalvae.metrics import inputs, mutual_information
 
 
 class InfoMEC(NamedTuple):
+    """Modularity, explicitness and compactness from information, [0, 1] each; see `infomec`."""
+
     modularity: float  # InfoM; NaN for a single factor, and where no latent informs of any
     explicitness: float  # InfoE; NaN where explicit=False
     compactness: float  # InfoC; NaN for fewer than two active latents

@@ -89,6 +89,8 @@ def _check_factors(factors: np.ndarray, num_rows: int) -> np.ndarray:
 
 
 class Split(NamedTuple):
+    """Rows to fit on and rows to score on; they share none."""
+
     train: np.ndarray  # row indices
     test: np.ndarray
 

@@ -11,6 +11,8 @@ from causalvae.metrics import inputs
 
 
 class IRS(NamedTuple):
+    """Interventional robustness, [0, 1]: its mean over latents, and every latent given every factor."""
+
     score: float
     per_latent: np.ndarray  # [d]; NaN for dead latents
     matrix: np.ndarray  # [d, K] robustness of each latent given each factor

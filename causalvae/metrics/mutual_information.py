@@ -51,6 +51,8 @@ def entropies(factors: Array, num_classes: int) -> Array:
 
 
 class MIG(NamedTuple):
+    """The mutual information gap, [0, 1]; `float(...)` is the score."""
+
     score: float
     per_factor: np.ndarray  # [K], the gap of each kept factor
     mutual_information: np.ndarray  # [d, K], nats

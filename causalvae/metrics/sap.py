@@ -14,6 +14,8 @@ from causalvae.metrics import inputs
 
 
 class SAP(NamedTuple):
+    """Separated attribute predictability: how far the best latent of a factor leads the second."""
+
     score: float
     per_factor: np.ndarray  # [K], the gap of each kept factor
     scores: np.ndarray  # [d, K], how well each latent alone predicts each factor

@@ -15,6 +15,8 @@ from causalvae.metrics import inputs
 
 
 class UDR(NamedTuple):
+    """How alike the members of an ensemble are, [0, 1]: no factors needed."""
+
     scores: np.ndarray  # [members], the median of a member's scores against the others
     pairwise: np.ndarray  # [members, members], NaN on the diagonal
 

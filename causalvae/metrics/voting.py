@@ -19,6 +19,8 @@ CHUNK = 500  # batches drawn at once: bounds memory
 
 
 class BetaVAEScore(NamedTuple):
+    """The BetaVAE score, an accuracy to compare with `chance`."""
+
     score: float  # test accuracy
     train_accuracy: float
     chance: float  # 1 / K
@@ -26,6 +28,8 @@ class BetaVAEScore(NamedTuple):
 
 
 class FactorVAEScore(NamedTuple):
+    """The FactorVAE score, an accuracy to compare with `chance`, and the votes behind it."""
+
     score: float  # accuracy of the majority vote on evaluation votes
     train_accuracy: float
     chance: float  # share of the most voted factor: what a constant guess reaches
