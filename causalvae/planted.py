@@ -104,6 +104,7 @@ def decode(params: PyTree, z: jax.Array, tap: Tap = no_tap) -> jax.Array:
 
 
 def forward(params: PyTree, x: jax.Array, key: jax.Array | None = None, tap: Tap = no_tap) -> Outputs:
+    """Images x [B, 4, 16, 1] encoded and decoded; key: the posterior's noise, None for its mean."""
     posterior = encode(params, x, tap)
     z = tap("latent/z", sample_posterior(posterior, key))
     logits = decode(params, z, tap)
@@ -111,15 +112,18 @@ def forward(params: PyTree, x: jax.Array, key: jax.Array | None = None, tap: Tap
 
 
 def represent(params: PyTree, x: jax.Array) -> jax.Array:
+    """The vector [B, d] that metrics take for x: the posterior's mean."""
     return encode(params, x).mean
 
 
 def activity(params: PyTree, x: jax.Array) -> jax.Array:
+    """KL per latent [d] in nats, averaged over the images x: what tells active latents from dead ones."""
     mean, log_variance = encode(params, x)
     return jnp.mean(0.5 * (mean**2 + jnp.exp(log_variance) - log_variance - 1), axis=0)
 
 
 def loss(params, images, key, hyper, step):
+    """No loss: always a ValueError, for planted models are not trained."""
     raise ValueError("planted models have the weights they were given; they are not trained")
 
 

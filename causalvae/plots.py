@@ -62,6 +62,7 @@ def tile(images: np.ndarray, gap: int = 2, fill: float = 1.0) -> np.ndarray:
 
 
 def show_picture(axes, picture: np.ndarray) -> None:
+    """A picture [H, W, 3] in [0, 1] (of `tile`, say) on axes without ticks or frame, pixels left sharp."""
     axes.imshow(picture, interpolation="nearest")
     axes.set_axis_off()
 
