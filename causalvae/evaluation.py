@@ -23,7 +23,7 @@ from causalvae.sites import check_site, no_tap, site_shapes, tapped
 
 PyTree = Any
 BATCH = 250  # images encoded at once; divides the published sample sizes
-TC_POINTS = 500  # samples at which the densities of the total correlation's bounds are compared
+TC_POINTS = 512  # samples at which the densities of the total correlation's bounds are compared
 SHOWN = 16  # images in the figure of reconstructions
 CIRCUIT_THRESHOLD = 0.9  # of the total effect
 SWEEP = interventions.Sweep(-3.0, 3.0, 7)
@@ -105,8 +105,8 @@ class Evaluation(NamedTuple):
     patching: Patching | None
     mediation: Mediated | None
     circuits: dict[str, circuits.Circuit | None] | None  # factor -> its smallest set of latents; None: no effect
-    images: np.ndarray  # [SHOWN, H, W, C]
-    reconstructed: np.ndarray  # [SHOWN, H, W, C]
+    images: np.ndarray  # [up to SHOWN, H, W, C]
+    reconstructed: np.ndarray  # of these images
     traversals: np.ndarray  # [d, V, H, W, C] of one image
 
 
@@ -118,9 +118,9 @@ def evaluate(
     params, untrained = inference_params(model, params), inference_params(model, untrained)
     train = collect_codes(model, params, dataset, key(0), settings.codes)
     test = collect_codes(model, params, dataset, key(1), settings.test_codes)
-    images = draw_images(dataset, key(2), max(settings.images, SHOWN))
+    _, images = dataset.sample(key(2), settings.images)
     outputs = reconstruct(model.forward, params, images)
-    z, z_untrained = (o.z[: settings.images] for o in (outputs, reconstruct(model.forward, untrained, images)))
+    z, z_untrained = outputs.z, reconstruct(model.forward, untrained, images).z
     perturbed = perturb(model, (params, z), (untrained, z_untrained), train, settings, key(3))
     generative = dataset.factor_kind == "generative"
     effects = (
@@ -159,13 +159,11 @@ def collect_codes(model: Architecture, params: PyTree, dataset: Dataset, key: ja
     batch = min(BATCH, num)
     batches = -(-num // batch)
     functions = model.forward, model.represent, model.activity
-    codes = _collect(functions, batch, batches, params, dataset, key)
-    rows = {name: getattr(codes, name) for name in Codes._fields if not name.startswith("image")}
-    return codes._replace(**jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:num], rows))
+    return _collect(functions, batch, batches, num, params, dataset, key)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _collect(functions, batch, batches, params, dataset, key):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _collect(functions, batch, batches, num, params, dataset, key):
     forward, represent, activity = functions
 
     def one(i):
@@ -182,13 +180,9 @@ def _collect(functions, batch, batches, params, dataset, key):
             jnp.mean(images**2, axis=0),
         )
 
-    return jax.lax.map(one, jnp.arange(batches))
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def draw_images(dataset: Dataset, key: jax.Array, num: int) -> jax.Array:
-    """`num` images of the data set."""
-    return dataset.sample(key, num)[1]
+    codes = jax.lax.map(one, jnp.arange(batches))
+    rows = {name: getattr(codes, name) for name in Codes._fields if not name.startswith("image")}
+    return codes._replace(**jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:num], rows))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -201,23 +195,24 @@ def reconstruction_scores(codes: Codes) -> list[Score]:
     """Reconstruction in nats and mean squared error, with the mean image's error as its null."""
     samples = {"images": len(codes.codes)}
     baseline = float(mean_image_error(codes))
-    likelihood, error = codes.negative_log_likelihood, codes.squared_error
+    likelihood, error = np.asarray(codes.negative_log_likelihood), np.asarray(codes.squared_error)
     return [
-        metrics.score("reconstruction", jnp.mean(likelihood), standard_error=_error(likelihood),
+        metrics.score("reconstruction", np.mean(likelihood), standard_error=_error(likelihood),
                       estimator="Bernoulli nats per image, from posterior means", samples=samples),
-        metrics.score("mean_squared_error", jnp.mean(error), standard_error=_error(error), null=baseline, ceiling=0.0,
+        metrics.score("mean_squared_error", np.mean(error), standard_error=_error(error), null=baseline, ceiling=0.0,
                       estimator="per pixel, from posterior means; null: the mean image", samples=samples),
     ]  # fmt: skip
 
 
+@jax.jit
 def mean_image_error(codes: Codes) -> jax.Array:
     """Mean squared error per pixel of always answering the mean image: the variance of pixels over images."""
     mean = jnp.mean(codes.image_mean, axis=0)
     return jnp.mean(jnp.mean(codes.image_square, axis=0) - mean**2)
 
 
-def _error(values: jax.Array) -> float:
-    return float(jnp.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+def _error(values: np.ndarray) -> float | None:
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
 # --- latent perturbation ---------------------------------------------------------------------------------
@@ -258,6 +253,7 @@ def perturb(model, trained, untrained, codes: Codes, settings: Settings, key) ->
     )
 
 
+@jax.jit
 def aggregate_scale(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """s_i [d] of [N, ..., d]: s_i^2 = Var mean_i + E variance_i, the aggregate posterior's standard deviation."""
     rows = tuple(range(mean.ndim - 1))
@@ -341,7 +337,7 @@ def latent_scores(model: Architecture, latents: Latents, codes: Codes, settings:
     """Active latents, and the means over them of what was measured per latent."""
     encoded = {"images": len(codes.codes)}
     measured = {"images": settings.images, "values": SWEEP.num}
-    active, threshold = int(jnp.sum(latents.active)), settings.active_threshold
+    active, threshold = int(np.sum(latents.active)), settings.active_threshold
     what = "KL" if model.codebook is None else "activity (see Architecture.activity)"
     scores = [
         Score("active_latents", float(active), None, f"{what} > {threshold}", encoded, ceiling=float(model.latents)),
@@ -405,22 +401,31 @@ def total_correlation_score(model: Architecture, codes: Codes, key: jax.Array) -
     name, estimator = "total_correlation", "Gaussian, nats, from Cov(mean) + E[variance]"
     if model.codebook is not None:
         return [Score(name, None, estimator=estimator, note="undefined: discrete codes have no density")]
-    noise = jax.random.normal(key, codes.mean.shape)
-    z = (codes.mean + jnp.exp(0.5 * codes.log_variance) * noise)[:TC_POINTS]
-    found = jax.jit(objectives.total_correlation)(z, codes.mean, codes.log_variance)
+    found = _total_correlation(codes.mean, codes.log_variance, key)
     bounds = {"density_lower": float(found.lower), "density_upper": float(found.upper)}
-    samples = {"images": len(codes.codes), "points": len(z)}
+    samples = {"images": len(codes.codes), "points": min(TC_POINTS, len(codes.codes))}
     return [metrics.score(name, found.gaussian, estimator=estimator, samples=samples, settings=bounds)]
+
+
+@jax.jit
+def _total_correlation(mean, log_variance, key):
+    z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
+    return objectives.total_correlation(z[:TC_POINTS], mean, log_variance)
 
 
 def traverse(model: Architecture, params: PyTree, z: jax.Array) -> np.ndarray:
     """Images [d, V, H, W, C] of one point z [1, ..., d] with each latent set to each of the sweep's values."""
+    return np.asarray(_traverse(model.decode, params, z))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _traverse(decode, params, z):
     values = SWEEP.values(None, z, None)  # [V, 1, ..., d]
     d = z.shape[-1]
     is_set = jnp.eye(d, dtype=bool).reshape(d, 1, *(1,) * (z.ndim - 2), d)
     points = jnp.where(is_set, values[None, :, 0], jnp.broadcast_to(z[None], (d, len(values), *z.shape[1:])))
-    images = jax.nn.sigmoid(jax.jit(model.decode)(params, points.reshape(-1, *z.shape[1:])))
-    return np.asarray(images).reshape(d, len(values), *images.shape[1:])
+    images = jax.nn.sigmoid(decode(params, points.reshape(-1, *z.shape[1:])))
+    return images.reshape(d, len(values), *images.shape[1:])
 
 
 # --- input manipulation and modularity -------------------------------------------------------------------

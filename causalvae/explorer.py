@@ -23,7 +23,6 @@ from causalvae import evaluation, interventions, metrics
 from causalvae.architectures import Architecture, inference_params
 from causalvae.data.base import Dataset
 from causalvae.interventions import engine
-from causalvae.interventions.input import sample
 from causalvae.interventions.latent import image_distance
 from causalvae.progress import finite
 from causalvae.sites import patch, tapped
@@ -126,7 +125,8 @@ def explore(
     if strengths is None:
         strengths = measure_strengths(model, params, dataset, keys[0])
     runner = Runner(model, params, patched_sites(model, dataset, sites))
-    moves = move_latents(runner, dataset, keys[1], strengths)
+    factors, images = draw_images(dataset, keys[1], ROWS if runner.codes else STARTS, at_once=pairs)
+    moves = move_latents(runner, factors, images, strengths)
     shown, x, x_source = draw_pairs(runner, dataset, keys[2], pairs)
     rows = max(len(x), min(engine.default_chunk(), len(shown.factor) * pairs))
     return Explored(
@@ -236,7 +236,7 @@ def measure_strengths(
     model: Architecture, params: PyTree, dataset: Dataset, key: jax.Array, num: int = STRENGTH_IMAGES
 ) -> Strengths:
     """Causal effect strength and specificity of every latent, or of every code, over `num` images."""
-    images = evaluation.draw_images(dataset, key, num)
+    _, images = dataset.sample(key, num)
     outputs = evaluation.reconstruct(model.forward, params, images)
     perturb = functools.partial(interventions.perturb_latents, (model, params), response=("l2", "outputs"))
     if model.codebook:
@@ -252,9 +252,16 @@ def measure_strengths(
     return Strengths(*(np.asarray(a, np.float64) for a in (*strength, specificity, activity, scale)))
 
 
-def move_latents(runner: Runner, dataset: Dataset, key: jax.Array, strengths: Strengths) -> Moves:
-    """The strongest latents of a few images, each set to every value in turn."""
-    factors, images = (np.asarray(a) for a in sample(dataset, key, ROWS))
+def draw_images(dataset: Dataset, key: jax.Array, num: int, at_once: int) -> tuple[np.ndarray, np.ndarray]:
+    """(factors [num, K], images [num, H, W, C]), drawn `at_once`: the number for which a renderer is compiled."""
+    drawn = [dataset.sample(jax.random.fold_in(key, i), at_once) for i in range(-(-num // at_once))]
+    factors, images = (np.concatenate([np.asarray(part) for part in parts])[:num] for parts in zip(*drawn))
+    return factors, images
+
+
+def move_latents(runner: Runner, factors: np.ndarray, images: np.ndarray, strengths: Strengths) -> Moves:
+    """The strongest latents of the first STARTS images, each set to every value in turn. Codes are set to those in
+    use in any of the images."""
     decoded, z = runner(images)
     chosen = np.argsort(-np.nan_to_num(strengths.ces), kind="stable")[:LATENTS_SHOWN]
     values, replacement = offered_values(runner, z, chosen)  # [M, V], [S, M, V, ...]

@@ -308,6 +308,7 @@ def check_positive(**numbers: int) -> None:
             raise ValueError(f"{name} must be at least 1, not {number}")
 
 
+@jax.jit
 def member(tree: PyTree, index: int) -> PyTree:
     """One member of a pytree with a leading member axis."""
     return jax.tree.map(lambda leaf: leaf[index], tree)

@@ -49,13 +49,13 @@ PRESETS = {
             "checkpoint_every": 2,
         },
         "evaluation": {
-            "codes": 400,  # so that training rows hold every class, permuted or not: one program of boosted trees
-            "test_codes": 400,
+            "codes": 128,
+            "test_codes": 128,
             "votes": 200,
             "images": 4,
             "pairs": 4,
-            "effects": 2,
-            "dci_estimator": "xla",
+            "effects": 4,  # as many as images and pairs: one renderer serves them all
+            "dci_estimator": "lasso",  # nothing to compile
             "metrics": "mig,dci",
             "sites": "latent/z,decoder/conv1",
         },

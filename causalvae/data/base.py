@@ -54,6 +54,8 @@ class Dataset:
         """Number of factor combinations, or of stored images where factors do not index them."""
         return dict(self.provenance).get("num_images", math.prod(self.factor_sizes))
 
+    # Compiled, so that outside jit every caller shares one renderer per number of rows; inside, jit takes it in.
+    @jax.jit
     def observe(self, factors: jax.Array, key: jax.Array) -> jax.Array:
         """Images [N, H, W, C] in [0, 1] of `factors` [N, K].
 
@@ -73,6 +75,7 @@ class Dataset:
         keys = jax.random.split(key, factors.shape[0])
         return jax.vmap(self.render, in_axes=(None, 0, 0))(self.arrays, factors, keys)
 
+    @functools.partial(jax.jit, static_argnames="num")
     def sample_factors(self, key: jax.Array, num: int) -> jax.Array:
         """Factors [num, K] int32 from the set's own distribution."""
         if self.draw is not None:
@@ -83,10 +86,14 @@ class Dataset:
     def sample(self, key: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
         """(factors [num, K], images [num, H, W, C]) from the set's own distribution."""
         if self.pair is not None:
-            return jax.vmap(self.pair, in_axes=(None, 0))(self.arrays, jax.random.split(key, num))
+            return self._sample_pairs(key, num)
         factor_key, image_key = jax.random.split(key)
         factors = self.sample_factors(factor_key, num)
         return factors, self.observe(factors, image_key)
+
+    @functools.partial(jax.jit, static_argnames="num")
+    def _sample_pairs(self, key: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
+        return jax.vmap(self.pair, in_axes=(None, 0))(self.arrays, jax.random.split(key, num))
 
     def intervene(
         self, factors: jax.Array, factor: int | str | jax.Array, values: jax.Array, key: jax.Array

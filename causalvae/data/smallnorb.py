@@ -82,7 +82,7 @@ LIGHTINGS = (
 @functools.lru_cache(maxsize=1)
 def procedural() -> Dataset:
     """The SmallNORB likeness: 4,860 combinations of factors, and an instance drawn from the key."""
-    lighting = Lighting(*(jnp.array(column, jnp.float32) for column in zip(*LIGHTINGS, strict=True)))
+    lighting = Lighting(*(np.array(column, np.float32) for column in zip(*LIGHTINGS, strict=True)))
     return Dataset(
         name="smallnorb",
         source="procedural",
@@ -90,7 +90,9 @@ def procedural() -> Dataset:
         factor_sizes=factor_tables.sizes(factor_tables.SMALLNORB),
         image_shape=(SIZE, SIZE, 1),
         render=render,
-        arrays={"toys": _toys(), "lightings": lighting._replace(background=lighting.background / 255)},
+        arrays=jax.tree.map(
+            jnp.asarray, {"toys": _toys(), "lightings": lighting._replace(background=lighting.background / 255)}
+        ),
         deterministic=False,
         provenance=(("instances", INSTANCES), ("seed", SEED), ("drawn_by", "causalvae.data.smallnorb")),
     )
@@ -588,7 +590,7 @@ def _toys() -> Toy:
     flat = [toy for row in toys for toy in row]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *flat)
     shape = (len(BUILDERS), INSTANCES)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf.reshape(*shape, *leaf.shape[1:]), jnp.float32), stacked)
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]).astype(np.float32), stacked)
 
 
 def _assemble(bodies: list[Body]) -> Toy:

@@ -62,8 +62,8 @@ def counterfactuals(
     _check_contrast(dataset, index, contrast)
     factors, changed = _changed_factors(dataset, index, num, contrast, factor_key, value_key)
     return Pairs(
-        observe(dataset, factors, image_key),
-        observe(dataset, changed, image_key),
+        dataset.observe(factors, image_key),
+        dataset.observe(changed, image_key),
         factors,
         changed,
         index,
@@ -95,25 +95,13 @@ def _changed_factors(dataset, factor, num, contrast, factor_key, value_key):
     return factors, dataset.intervene(factors, factor, values, factor_key)
 
 
-@jax.jit
-def observe(dataset: Dataset, factors: jax.Array, key: jax.Array) -> jax.Array:
-    """`dataset.observe`, compiled once for all factors."""
-    return dataset.observe(factors, key)
-
-
-@functools.partial(jax.jit, static_argnames="num")
-def sample(dataset: Dataset, key: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
-    """`dataset.sample`, compiled."""
-    return dataset.sample(key, num)
-
-
 def _matched(dataset: Dataset, key: jax.Array, factor: int, num: int):
     """Observational pairs: (x, x', factors, factors'), matched by the number of other attributes that
     agree.
     """
     base_key, pool_key = jax.random.split(key)
-    factors, x = sample(dataset, base_key, num)
-    pool_factors, pool = sample(dataset, pool_key, max(POOL * num, 64))
+    factors, x = dataset.sample(base_key, num)
+    pool_factors, pool = dataset.sample(pool_key, max(POOL * num, 64))
     match, exists = _nearest(factors, pool_factors, factor)
     if not bool(jnp.all(exists)):
         raise ValueError(
@@ -152,8 +140,8 @@ def counterfactuals_all_values(dataset: Dataset, key: jax.Array, factor: int | s
     factor_key, image_key = jax.random.split(key)
     factors = dataset.sample_factors(factor_key, num)
     changed = all_values(dataset, factors, index, factor_key)
-    images = jax.lax.map(lambda f: observe(dataset, f, image_key), changed)
-    return AllValues(observe(dataset, factors, image_key), images, factors, changed)
+    images = jax.lax.map(lambda f: dataset.observe(f, image_key), changed)
+    return AllValues(dataset.observe(factors, image_key), images, factors, changed)
 
 
 @functools.partial(jax.jit, static_argnames="factor")
@@ -164,12 +152,6 @@ def all_values(dataset: Dataset, factors: jax.Array, factor: int, key: jax.Array
         return dataset.intervene(factors, factor, jnp.full((factors.shape[0],), value), key)
 
     return jax.vmap(change)(jnp.arange(dataset.factor_sizes[factor]))
-
-
-@jax.jit
-def _all_values_of_all(dataset: Dataset, factors: jax.Array, key: jax.Array) -> jax.Array:
-    """Factors [E, N, K] under do(factor := v) for every v of every factor in turn."""
-    return jnp.concatenate([all_values(dataset, factors, k, key) for k in range(dataset.num_factors)])
 
 
 def _check_generative(dataset: Dataset) -> None:
@@ -238,7 +220,8 @@ def factor_changes(
     factor_key, image_key = jax.random.split(key)
     factors, changed = _all_values_of_all(dataset, factor_key, num)
     owner = np.repeat(np.arange(dataset.num_factors), dataset.factor_sizes)
-    return _factor_changes(engine.as_pytree(function), dataset, factors, changed, owner, image_key)
+    x = dataset.observe(factors, image_key)
+    return _factor_changes(engine.as_pytree(function), dataset, x, factors, changed, owner, image_key)
 
 
 @functools.partial(jax.jit, static_argnames="num")
@@ -249,9 +232,9 @@ def _all_values_of_all(dataset: Dataset, key: jax.Array, num: int) -> tuple[jax.
 
 
 @jax.jit
-def _factor_changes(function, dataset, factors, changed, owner, key):
-    """`changed` [E, N, K] are manipulations of `factors` [N, K], the e-th one of factor `owner[e]`."""
-    base = function(dataset.observe(factors, key))
+def _factor_changes(function, dataset, x, factors, changed, owner, key):
+    """`changed` [E, N, K] are manipulations of x [N, ...] and its `factors` [N, K], the e-th of factor `owner[e]`."""
+    base = function(x)
 
     def effect(entry):
         factors_now, k = entry

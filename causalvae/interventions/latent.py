@@ -45,6 +45,7 @@ class Sweep:
     def __post_init__(self):
         _check_num(self, self.num)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
         values = jnp.linspace(self.low, self.high, self.num, dtype=z.dtype)
         return jnp.broadcast_to(values.reshape(-1, *(1,) * z.ndim), (self.num, *z.shape))
@@ -69,6 +70,7 @@ class Resample:
     def __post_init__(self):
         _check_num(self, self.num)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
         if z.shape[0] < 2:
             raise ValueError("Resample takes values of other data points: z needs at least two rows")
@@ -102,6 +104,7 @@ class CodeSwap:
     def __post_init__(self):
         _check_num(self, self.num)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
         if not jnp.issubdtype(z.dtype, jnp.integer):
             raise ValueError(

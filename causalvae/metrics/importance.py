@@ -3,8 +3,8 @@ latents.
 
 The score depends on the estimator, so the estimator is named in every result:
   "sklearn"        gradient-boosted trees of scikit-learn (100 trees, depth 3, rate 0.1): the literature's
-  "xla"            the same trees compiled (`boosting`), all factors at once: within 0.01 and many times
-  faster "random_forest"  scikit-learn's random forest
+  "xla"            the same trees compiled (`boosting`), all factors at once: within 0.01, many times faster
+  "random_forest"  scikit-learn's random forest
   "lasso"          linear regression of the class id with an l1 penalty, on standardised latents
 """
 
