@@ -1,11 +1,14 @@
-"""What a smoke run of a config must leave behind; shared by the files that run them (one per data set, so that
-two workers can share the work and each still reuses its compiled programs)."""
+"""What a smoke run of a config must leave behind; shared by the files that run them: one per data set and one for
+VQ-VAE, so that workers can share the work and each still reuses its compiled programs."""
 
 import importlib
 import json
 import math
 
+from configs.common import ARCHITECTURES
 from experiments import pipeline
+
+CONTINUOUS = tuple(name for name in ARCHITECTURES if name != "vq")
 
 
 def run(stem, workdir):

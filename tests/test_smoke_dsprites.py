@@ -1,11 +1,9 @@
-"""Every config of dsprites, from data to figures, with the smoke budget."""
+"""Every config of dsprites with continuous latents, from data to figures, with the smoke budget."""
 
 import pytest
 import smoke
 
-from configs.common import ARCHITECTURES
 
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", smoke.CONTINUOUS)
 def test_config_runs(architecture, tmp_path):
     smoke.run(f"{architecture}_dsprites", tmp_path)
