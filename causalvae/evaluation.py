@@ -79,6 +79,16 @@ class Latents(NamedTuple):
     specificity_latents_reported: jax.Array
 
 
+class CodeEffects(NamedTuple):
+    """What swapping the code of each position for another in use does, CodeSwap(7); [L] each."""
+
+    ces_l2: jax.Array
+    ces_l2_error: jax.Array  # standard error over images
+    ces_rms: jax.Array
+    ces_rms_error: jax.Array
+    specificity_outputs: jax.Array  # normalised, [0, 1]
+
+
 class Patching(NamedTuple):
     """Interchange of every unit of every site between counterfactual pairs of each factor."""
 
@@ -101,6 +111,7 @@ class Evaluation(NamedTuple):
 
     scores: list[Score]
     latents: Latents
+    codes: CodeEffects | None  # of discrete codes
     factor_effects: np.ndarray | None  # R [K, d]; None where the set has no generative factors
     patching: Patching | None
     mediation: Mediated | None
@@ -128,19 +139,21 @@ def evaluate(
     )
     pairs = all_pairs(dataset, key(5), settings.pairs) if generative else None
     latents = summarise_latents(perturbed, effects)
+    swapped = None if model.codebook is None else swap_codes(model, params, images, key(9))
     wiring = latent_circuits(model, params, pairs, dataset) if generative else None
     return Evaluation(
         scores=[
             *reconstruction_scores(train),
             rate_score(model, params, latents, train),
             *latent_scores(model, latents, train, settings),
-            *code_scores(model, params, train, z, key(9)),
+            *code_scores(model, params, train, swapped, settings),
             *total_correlation_score(model, train, key(10)),
             *modularity_scores(perturbed, effects, latents.active, key(7)),
             *circuit_scores(wiring, settings),
             *disentanglement_scores(dataset, train, test, settings),
         ],
         latents=latents,
+        codes=swapped,
         factor_effects=None if effects is None else np.asarray(effects.latents),
         patching=patch_all(model, params, pairs, dataset, settings) if generative else None,
         mediation=mediate_latents(model, params, pairs, dataset, key(8)) if generative else None,
@@ -358,42 +371,45 @@ def latent_scores(model: Architecture, latents: Latents, codes: Codes, settings:
     return scores
 
 
+def swap_codes(model: Architecture, params: PyTree, images: jax.Array, key: jax.Array) -> CodeEffects:
+    """Causal effect strength and specificity in code space, where a position's code is swapped for another in use
+    (strength is not zero where the continuous form is)."""
+    codes = interventions.quantise(model, params, images)
+    responses = ("l2", "rms", "outputs")
+    swapped = interventions.perturb_latents((model, params), codes, interventions.CodeSwap(7), key, responses)
+    return _code_effects(swapped)
+
+
+@jax.jit
+def _code_effects(swapped: dict[str, jax.Array]) -> CodeEffects:
+    outputs = swapped["outputs"].reshape(len(swapped["outputs"]), -1)
+    return CodeEffects(
+        *metrics.effect_strength(swapped["l2"]),
+        *metrics.effect_strength(swapped["rms"]),
+        metrics.intervention_specificity(outputs).normalised,
+    )
+
+
 def code_scores(
-    model: Architecture, params: PyTree, encoded: Codes, z: jax.Array, key: jax.Array
+    model: Architecture, params: PyTree, encoded: Codes, effects: CodeEffects | None, settings: Settings
 ) -> list[Score]:
-    """Of discrete codes: how much of the codebook is used, and causal effect strength in code space, where a
-    position's code is swapped for another in use (it is not zero where the continuous form is)."""
-    if model.codebook is None:
+    """Of discrete codes: how much of the codebook is used, and the mean strength of their swaps."""
+    if effects is None:
         return []
     usage = code_usage(model, params, encoded)
     perplexity = float(jnp.mean(jnp.exp(vector_quantisation.usage_entropy(usage))))
-    codes, decode = _code_space(model, params, z)
-    swapped = interventions.perturb_latents(decode, codes, interventions.CodeSwap(7), key, response=("l2", "rms"))
     samples, ceiling = {"images": len(encoded.codes)}, float(model.codebook.num_codes)
     scores = [
         Score("code_perplexity", perplexity, None, "exp entropy of usage", samples, ceiling=ceiling),
         Score("codes_used", float(jnp.mean(usage > 0)), None, "share of the codebook in use", samples, ceiling=1.0),
     ]
-    samples = {"images": len(z)}
-    for name, distances in swapped.items():
-        strength = metrics.effect_strength(distances)
+    samples = {"images": settings.images}
+    for name in ("l2", "rms"):
+        mean, error = (np.asarray(getattr(effects, f"ces_{name}{part}")) for part in ("", "_error"))
         how = "CodeSwap(7) of one position's code; mean over positions"
-        error = float(jnp.sqrt(jnp.mean(strength.standard_error**2)))  # positions of one image are not independent
-        scores.append(Score(f"ces_code_swap_{name}", float(jnp.mean(strength.mean)), error, how, samples))
+        error = float(np.sqrt(np.mean(error**2)))  # positions of one image are not independent
+        scores.append(Score(f"ces_code_swap_{name}", float(np.mean(mean)), error, how, samples))
     return scores
-
-
-def _code_space(model: Architecture, params: PyTree, z: jax.Array):
-    """(codes [N, positions] int32, decode): the positions of discrete codes as the latents of a sweep."""
-    codes = jax.jit(model.codebook.quantise)(params, z)
-    return codes.reshape(len(codes), -1), jax.tree_util.Partial(
-        _decode_codes(model.codebook.decode, codes.shape[1:]), params
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _decode_codes(decode, shape):
-    return lambda params, codes: jax.nn.sigmoid(decode(params, codes.reshape(-1, *shape)))
 
 
 def total_correlation_score(model: Architecture, codes: Codes, key: jax.Array) -> list[Score]:

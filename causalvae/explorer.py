@@ -225,11 +225,19 @@ def latent_names(runner: Runner) -> tuple[str, ...]:
 # --- latents moved ---------------------------------------------------------------------------------------
 
 
-def evaluated_strengths(latents: Any) -> Strengths:
-    """The strengths that an evaluation found: `evaluation.Latents`, or what results.json holds of it."""
-    found = latents if isinstance(latents, Mapping) else latents._asdict()
+def evaluated_strengths(found: evaluation.Evaluation | Mapping[str, Any], codes: bool) -> Strengths | None:
+    """The strengths of latents, or of codes, that an evaluation found. found: it, or what results.json holds of it;
+    None where that does not say."""
+    measured = _as_mapping(found).get("codes" if codes else "latents")
+    if measured is None:
+        return None
     names = ("ces_l2", "ces_l2_error", "specificity_outputs", "activity", "scale")
-    return Strengths(*(np.array(found[name], np.float64) for name in names))
+    whole = {"activity": np.nan, "scale": 1.0} | dict(_as_mapping(measured))  # which of these codes have none
+    return Strengths(*np.broadcast_arrays(*(np.array(whole[name], np.float64) for name in names)))
+
+
+def _as_mapping(found: Any) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else found._asdict()
 
 
 def measure_strengths(

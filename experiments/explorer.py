@@ -73,14 +73,14 @@ def restore(model: Architecture, workdir: pathlib.Path, seeds: list[int]) -> tra
 
 
 def evaluated(workdir: pathlib.Path, step: int) -> dict[int, dict[str, Any]]:
-    """seed -> what the run's own evaluation found of the latents; empty where it is of other parameters."""
+    """seed -> the record of the run's own evaluation; empty where it is of other parameters."""
     path = workdir / "results.json"
     if not path.exists():
         return {}
     results = json.loads(path.read_text())
     if results["training"]["steps"] != step:
         return {}
-    return {member["seed"]: member["latents"] for member in results["members"]}
+    return {member["seed"]: member for member in results["members"]}
 
 
 if __name__ == "__main__":

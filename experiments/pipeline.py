@@ -109,7 +109,7 @@ def evaluate(config, model, dataset, settings, state: training.TrainState, workd
         found = evaluation.evaluate(model, params, training.member(untrained, m), dataset, settings)
         suffix = member_suffix(config, seed)
         figures.draw(found, model, dataset, workdir / "figures", suffix)
-        page = explore(config, model, dataset, settings, params, seed, int(state.step), found.latents)
+        page = explore(config, model, dataset, settings, params, seed, int(state.step), found)
         explorer_page.write(workdir / f"explorer{suffix}.html", page)
         members.append({"seed": seed, **evaluation.record(found)})
     results = {
@@ -133,10 +133,10 @@ def member_suffix(config: ConfigDict, seed: int) -> str:
     return "" if config.seeds == 1 else f"_seed{seed}"
 
 
-def explore(config, model, dataset, settings, params, seed: int, steps: int, latents: Any = None) -> dict[str, Any]:
-    """The explorer of one member, JSON-able (see explorer_page). latents: what its evaluation found of them, if there
+def explore(config, model, dataset, settings, params, seed: int, steps: int, found: Any = None) -> dict[str, Any]:
+    """The explorer of one member, JSON-able (see explorer_page). found: its evaluation, or the record of it, if there
     was one. Sites and pairs are the evaluation's, so its compiled programs serve again."""
-    strengths = None if latents is None or model.codebook else explorer.evaluated_strengths(latents)
+    strengths = None if found is None else explorer.evaluated_strengths(found, codes=bool(model.codebook))
     key = jax.random.fold_in(jax.random.key(settings.seed), 11)  # an evaluation takes the numbers below
     explored = explorer.explore(model, params, dataset, key, settings.sites, settings.pairs, strengths)
     architecture = {**dict(config.architecture), "latents": model.latents}

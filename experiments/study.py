@@ -271,8 +271,8 @@ class Study:
         state = explorer.restore(trained, self.checkpoints(group).parent, seeds)
         params = training.member(state.params, group.runs.index(run))
         settings = evaluation.Settings(**run.config.evaluation)
-        latents = records.read_record(self.workdir, run.id)["latents"]
-        return pipeline.explore(run.config, model, dataset, settings, params, run.seed, int(state.step), latents)
+        record = records.read_record(self.workdir, run.id)
+        return pipeline.explore(run.config, model, dataset, settings, params, run.seed, int(state.step), record)
 
     def checkpoints(self, group: Group) -> pathlib.Path:
         return self.workdir / "groups" / group.id / "checkpoints"

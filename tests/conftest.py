@@ -30,25 +30,19 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from experiments.study import free_programs  # noqa: E402
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 gc.set_threshold(50_000, 20, 100)  # tracing makes many objects and little garbage
 
-MAPPINGS_AT_MOST = 25_000  # between two files; no file adds as many
 SHARED_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_programs():
-    """Frees the compiled programs of the files so far when there are too many of them.
-
-    Each program on the CPU holds several memory mappings, the kernel allows a process 65,530 of them
-    (vm.max_map_count), and XLA answers the next one with a segmentation fault: a worker that kept the programs of
-    the whole suite would die.
-    """
+    """A worker that kept the programs of the whole suite would die: see `free_programs`."""
     yield
-    mappings = pathlib.Path("/proc/self/maps")
-    if mappings.exists() and mappings.read_bytes().count(b"\n") > MAPPINGS_AT_MOST:
-        jax.clear_caches()
+    free_programs()
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +53,8 @@ def shared_data() -> pathlib.Path:
     return SHARED_DATA
 
 
-SLOW = ("test_smoke_vq", "test_smoke_smallnorb", "test_smoke", "test_main", "test_study", "test_notebooks", "test_sharding", "test_readme", "test_explorer")
+SLOW = ("test_smoke_vq", "test_smoke_smallnorb", "test_smoke", "test_main", "test_study", "test_notebooks")
+SLOW += ("test_sharding", "test_readme", "test_explorer")
 
 
 def pytest_collection_modifyitems(items):
