@@ -69,9 +69,8 @@ def find_circuit(
     num_units = _num_units(model, params, pairs, site)
 
     def joint(masks):  # [G, units] -> fractions of the total effect [G]
-        padded = np.zeros(
-            (-(-len(masks) // num_units) * num_units, num_units), bool
-        )  # one shape, one program
+        # One shape, one program. Empty masks change nothing, and what changes nothing is not run.
+        padded = np.zeros((max(num_units, random_sets + 2), num_units), bool)
         padded[: len(masks)] = masks
         total, indirect = indirect_effects(model, params, pairs, site, outcome, {site: padded}, key, chunk)
         return _fractions(total, indirect)[: len(masks)]

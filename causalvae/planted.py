@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causalvae import objectives
 from causalvae.architectures import Architecture, Outputs, Posterior, sample_posterior
 from causalvae.data.base import Dataset
 from causalvae.sites import Tap, no_tap
@@ -118,8 +119,7 @@ def represent(params: PyTree, x: jax.Array) -> jax.Array:
 
 def activity(params: PyTree, x: jax.Array) -> jax.Array:
     """KL per latent [d] in nats, averaged over the images x: what tells active latents from dead ones."""
-    mean, log_variance = encode(params, x)
-    return jnp.mean(0.5 * (mean**2 + jnp.exp(log_variance) - log_variance - 1), axis=0)
+    return jnp.mean(objectives.kl_divergence(*encode(params, x)), axis=0)
 
 
 def loss(params, images, key, hyper, step):

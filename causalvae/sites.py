@@ -164,16 +164,7 @@ def site_shapes(model: Any, params: PyTree, x: jax.Array) -> Activations:
 
 def run_shapes(model: Any, params: PyTree, x: jax.Array) -> tuple[Any, Activations]:
     """What `run` with everything captured would return, as jax.ShapeDtypeStructs. Computes nothing."""
-    forward = getattr(model, "forward", model)
-    leaves, tree = jax.tree.flatten((params, x))
-    return _run_shapes(forward, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
-
-
-@functools.lru_cache(maxsize=256)
-def _run_shapes(forward, tree, avals):
-    params, x = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*aval) for aval in avals])
-    everything = functools.partial(tapped, forward, ("*",), key=None, edits={})
-    return jax.eval_shape(lambda params, x: everything(params, x), params, x)
+    return _run.eval_shape(getattr(model, "forward", model), ("*",), params, x, None, {})
 
 
 # --- checks ----------------------------------------------------------------------------------------------

@@ -100,8 +100,14 @@ def _init_params(init, keys):
 def draw_batches(dataset: Dataset, key: jax.Array, batch_size: int, batches: int) -> jax.Array:
     """`batches` batches of images, end to end. Each has its own key, so the first is the same for every
     architecture, however many it needs."""
-    images = [dataset.sample(jax.random.fold_in(key, i), batch_size)[1] for i in range(batches)]
-    return images[0] if batches == 1 else jnp.concatenate(images)
+
+    def batch(i):
+        return dataset.sample(jax.random.fold_in(key, i), batch_size)[1]
+
+    if batches == 1:
+        return batch(0)
+    images = jax.vmap(batch)(jnp.arange(batches))
+    return images.reshape(-1, *images.shape[2:])
 
 
 def member_step(

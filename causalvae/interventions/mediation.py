@@ -202,20 +202,13 @@ def check_outcome(forward, capture, params, x, outcome) -> None:
     run = engine.captured(Run(*run_shapes(forward, params, x)), capture)
     if hasattr(outcome, "check"):  # in words of its own, before it fails in others
         outcome.check(run)
-    leaves, tree = jax.tree.flatten((outcome, run))
-    value = _outcome_shape(tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+    value, _ = end_outcomes.eval_shape(outcome, (run, run))
     if getattr(value, "shape", None) != (x.shape[0],):
         shape = list(value.shape) if hasattr(value, "shape") else jax.tree.map(lambda v: list(v.shape), value)
         raise ValueError(
             f"an outcome must return one number per pair, [{x.shape[0]}] for {x.shape[0]} pairs, but this "
             f"one returned {shape}: reduce over all axes but the first, or mediate one component at a time"
         )
-
-
-@functools.lru_cache(maxsize=256)
-def _outcome_shape(tree, avals):
-    outcome, run = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*aval) for aval in avals])
-    return jax.eval_shape(lambda outcome, run: outcome(run, run, run), outcome, run)
 
 
 # --- summaries -------------------------------------------------------------------------------------------
