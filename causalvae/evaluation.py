@@ -137,7 +137,7 @@ def evaluate(
     effects = (
         factor_effects(model, params, untrained, dataset, settings, perturbed.scale, key(4)) if generative else None
     )
-    pairs = all_pairs(dataset, key(5), settings.pairs) if generative else None
+    pairs = factor_pairs(dataset, key(5), settings.pairs) if generative else None
     latents = summarise_latents(perturbed, effects)
     swapped = None if model.codebook is None else swap_codes(model, params, images, key(9))
     wiring = latent_circuits(model, params, pairs, dataset) if generative else None
@@ -156,7 +156,7 @@ def evaluate(
         codes=swapped,
         factor_effects=None if effects is None else np.asarray(effects.latents),
         patching=patch_all(model, params, pairs, dataset, settings) if generative else None,
-        mediation=mediate_latents(model, params, pairs, dataset, key(8)) if generative else None,
+        mediation=mediate_latents(model, params, pairs, key(8)) if generative else None,
         circuits=wiring,
         images=np.asarray(images[:SHOWN]),
         reconstructed=np.asarray(outputs.image[:SHOWN]),
@@ -515,13 +515,12 @@ def _number(value) -> float | None:
 # --- patching and mediation ------------------------------------------------------------------------------
 
 
-def all_pairs(dataset: Dataset, key: jax.Array, num: int) -> interventions.Pairs:
-    """Counterfactual pairs of every factor, `num` each, end to end in factor order."""
-    each = [
+def factor_pairs(dataset: Dataset, key: jax.Array, num: int) -> list[interventions.Pairs]:
+    """`num` counterfactual pairs of each factor. What is done with them is done factor by factor, so that its programs
+    serve data sets with any number of factors."""
+    return [
         interventions.counterfactuals(dataset, jax.random.fold_in(key, k), k, num) for k in range(dataset.num_factors)
     ]
-    joined = jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *[pairs.replace(factor=0) for pairs in each])
-    return joined
 
 
 def chosen_sites(settings: Settings, model: Architecture, dataset: Dataset) -> tuple[str, ...]:
@@ -535,38 +534,32 @@ def chosen_sites(settings: Settings, model: Architecture, dataset: Dataset) -> t
     return tuple(site for site in shapes if any(fnmatch.fnmatchcase(site, pattern) for pattern in patterns))
 
 
-def patch_all(model, params, pairs, dataset: Dataset, settings: Settings) -> Patching:
+def patch_all(model, params, pairs: list[interventions.Pairs], dataset: Dataset, settings: Settings) -> Patching:
     """Every unit of every chosen site, interchanged between the pairs of every factor."""
     found = chosen_sites(settings, model, dataset)
-    rows = []
-    for site in found:
-        effects = interventions.patch_effects(model, params, pairs.x, pairs.x_source, site, per_pair=True)
-        recovery = np.asarray(effects.recovery).reshape(-1, dataset.num_factors, settings.pairs)
+    largest, concentration = np.empty((2, len(found), len(pairs)))
+    for i, k in np.ndindex(largest.shape):
+        effects = interventions.patch_effects(
+            model, params, pairs[k].x, pairs[k].x_source, found[i], per_pair=True
+        )
         # A pair that decodes alike has nothing to recover.
-        rows.append(np.nan_to_num(_nan_mean(recovery, axis=2)))  # [units, K]
-    return Patching(
-        found,
-        np.stack([r.max(axis=0) for r in rows]),
-        np.stack([_concentration(np.maximum(r, 0)) for r in rows]),
-    )
+        recovery = np.nan_to_num(_nan_mean(np.asarray(effects.recovery), axis=1))  # [units]
+        largest[i, k], concentration[i, k] = recovery.max(), _concentration(np.maximum(recovery, 0))
+    return Patching(found, largest, concentration)
 
 
-def _concentration(weights: np.ndarray) -> np.ndarray:
-    """1 - normalised entropy over units of weights [units, K]: 1 where one unit carries all, [K]."""
-    if len(weights) == 1:
-        return np.ones(weights.shape[1])
-    return np.asarray(metrics.intervention_specificity(weights.T).normalised)
+def _concentration(weights: np.ndarray) -> float:
+    """1 - normalised entropy over units of weights [units]: 1 where one unit carries all."""
+    return 1.0 if len(weights) == 1 else float(metrics.intervention_specificity(weights[None]).normalised[0])
 
 
-def mediate_latents(model, params, pairs, dataset: Dataset, key) -> Mediated:
+def mediate_latents(model, params, pairs: list[interventions.Pairs], key) -> Mediated:
     """Each latent as the mediator of each factor's effect on the image, in units of the total effect."""
-    found = interventions.mediate(model, params, pairs, "latent/z")
     names = ("indirect", "direct", "interaction")
     rows = []
-    for k in range(dataset.num_factors):
-        num = len(found.total) // dataset.num_factors
-        part = jax.tree.map(lambda a, k=k, n=num: a[..., k * n : (k + 1) * n], found)
-        summary = interventions.summarise(part, jax.random.fold_in(key, k))
+    for k, part in enumerate(pairs):
+        found = interventions.mediate(model, params, part, "latent/z")
+        summary = interventions.summarise(found, jax.random.fold_in(key, k))
         rows.append([getattr(summary, name) for name in names])
 
     def collect(field):
@@ -575,12 +568,11 @@ def mediate_latents(model, params, pairs, dataset: Dataset, key) -> Mediated:
     return Mediated(names, collect("mean"), collect("low"), collect("high"))
 
 
-def latent_circuits(model, params, pairs, dataset: Dataset) -> dict[str, circuits.Circuit | None]:
-    """factor -> the smallest set of latents that recovers 0.9 of its effect; None where it has no effect at all."""
-    num = len(pairs.x) // dataset.num_factors
+def latent_circuits(model, params, pairs: list[interventions.Pairs], dataset: Dataset) -> dict[str, Any]:
+    """factor -> the smallest set of latents that recovers 0.9 of its effect, a circuits.Circuit; None where it has no
+    effect at all."""
     found = {}
-    for k, name in enumerate(dataset.factor_names):
-        part = jax.tree.map(lambda a, k=k: a[k * num : (k + 1) * num], pairs)
+    for name, part in zip(dataset.factor_names, pairs, strict=True):
         try:
             found[name] = circuits.find_circuit(model, params, part, "latent/z", CIRCUIT_THRESHOLD)
         except ValueError:  # the decoded images of all its pairs are the same: nothing to explain

@@ -128,7 +128,7 @@ def explore(
     factors, images = draw_images(dataset, keys[1], ROWS if runner.codes else STARTS, at_once=pairs)
     moves = move_latents(runner, factors, images, strengths)
     shown, x, x_source = draw_pairs(runner, dataset, keys[2], pairs)
-    rows = max(len(x), min(engine.default_chunk(), len(shown.factor) * pairs))
+    rows = min(pairs, engine.default_chunk())
     return Explored(
         dataset.factor_names,
         dataset.factor_sizes,
@@ -364,18 +364,21 @@ def draw_pairs(runner: Runner, dataset: Dataset, key: jax.Array, num: int) -> tu
 def patch_sites(runner: Runner, x: np.ndarray, x_source: np.ndarray, rows: int, strengths: Strengths) -> Iterator[Site]:
     """Every site of the runner, with the effect of each of its units in every pair.
 
-    rows: pairs are filled up to so many with pairs of one image with itself, in which nothing changes, so nothing
-    is run; the compiled programs are those of an evaluation with as many pairs.
+    rows: so many pairs are run at once, and filled up with pairs of one image with itself, in which nothing changes,
+    so nothing is run: the compiled programs are those of an evaluation with as many pairs of a factor.
     """
-    x, x_source, num = (*(np.concatenate([a, np.repeat(x[:1], rows, axis=0)])[:rows] for a in (x, x_source)), len(x))
-    source = engine.end_run(runner.model.forward, runner.params, x_source, None)[0].activations
+    model, params, num = runner.model, runner.params, len(x)
+    ends = (np.concatenate([end, np.repeat(x[:1], -num % rows, axis=0)]) for end in (x, x_source))
+    blocks = list(zip(*(end.reshape(-1, rows, *end.shape[1:]) for end in ends)))
+    sources = [engine.end_run(model.forward, params, end, None)[0].activations for _, end in blocks]
     for site in runner.shapes:
-        effects = interventions.patch_effects(runner.model, runner.params, x, x_source, site, per_pair=True)
-        effect, change, recovery = (np.asarray(a)[:, :num] for a in effects)
+        source = np.concatenate([run[site] for run in sources])
+        effects = [interventions.patch_effects(model, params, *ends, site, per_pair=True) for ends in blocks]
+        effect, change, recovery = (np.concatenate(parts, axis=1)[:, :num] for parts in zip(*effects))
         response = None if runner.codes else change / np.where(strengths.scale > 0, strengths.scale, np.nan)
         pictured = strongest_units(runner, site, effect)
         pair = np.repeat(np.arange(num), pictured.shape[1])
-        pictures, _ = runner(x[pair], site, pictured.reshape(-1), np.asarray(source[site])[pair])
+        pictures, _ = runner(x[pair], site, pictured.reshape(-1), source[pair])
         pictures = pictures.reshape(*pictured.shape, *pictures.shape[1:])
         yield Site(site, runner.shapes[site].shape[1:], effect, recovery, response, pictured, pictures)
 
