@@ -46,7 +46,7 @@ PRESETS = {
             "batch_size": 16,
             "learning_rate": 1e-3,
             "log_every": 2,
-            "checkpoint_every": 2,
+            "checkpoint_every": 4,
         },
         "evaluation": {
             "codes": 128,

@@ -33,6 +33,7 @@ import pytest  # noqa: E402
 from experiments.study import free_programs  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.freeze()  # what is imported stays
 gc.set_threshold(50_000, 20, 100)  # tracing makes many objects and little garbage
 
 SHARED_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -53,8 +54,7 @@ def shared_data() -> pathlib.Path:
     return SHARED_DATA
 
 
-SLOW = ("test_smoke_vq", "test_smoke_smallnorb", "test_smoke", "test_main", "test_study", "test_notebooks")
-SLOW += ("test_sharding", "test_readme", "test_explorer")
+SLOW = ("test_smoke", "test_main", "test_study", "test_notebooks", "test_sharding", "test_readme", "test_explorer")
 
 
 def pytest_collection_modifyitems(items):

@@ -1,14 +1,16 @@
-"""What a smoke run of a config must leave behind; shared by the files that run them: one per data set and one for
-VQ-VAE, so that workers can share the work and each still reuses its compiled programs."""
+"""What a smoke run of a config must leave behind; shared by the files that run them: a file holds the configs that
+share the most compiled programs, and two workers get two of the four files each."""
 
 import importlib
 import json
 import math
 
-from configs.common import ARCHITECTURES
+from configs.common import ARCHITECTURES, DATASETS
 from experiments import pipeline
 
 CONTINUOUS = tuple(name for name in ARCHITECTURES if name != "vq")
+GREY = ("dsprites", "smallnorb")
+COLOUR = tuple(name for name in DATASETS if name not in GREY)
 
 
 def run(stem, workdir):

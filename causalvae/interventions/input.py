@@ -60,7 +60,8 @@ def counterfactuals(
         return Pairs(*_matched(dataset, key, index, num), index, True, label)
     factor_key, value_key, image_key = jax.random.split(key, 3)
     _check_contrast(dataset, index, contrast)
-    factors, changed = _changed_factors(dataset, index, num, contrast, factor_key, value_key)
+    factors = dataset.sample_factors(factor_key, num)
+    factors, changed = _changed_factors(dataset, factors, index, contrast, factor_key, value_key)
     return Pairs(
         dataset.observe(factors, image_key),
         dataset.observe(changed, image_key),
@@ -81,11 +82,11 @@ def _check_contrast(dataset: Dataset, factor: int, contrast: tuple[int, int] | N
         )
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _changed_factors(dataset, factor, num, contrast, factor_key, value_key):
-    """Factors [num, K], and the same with one factor set to another of its values, uniformly. One program for all
-    factors: `factor` and `contrast` are traced."""
-    factors = dataset.sample_factors(factor_key, num)
+@jax.jit
+def _changed_factors(dataset, factors, factor, contrast, factor_key, value_key):
+    """Factors [N, K], drawn with `factor_key`, and the same with one factor set to another of its values, uniformly.
+    One program for all factors: `factor` and `contrast` are traced."""
+    num = factors.shape[0]
     if contrast is not None:
         ends = (dataset.intervene(factors, factor, jnp.full((num,), value), factor_key) for value in contrast)
         return tuple(ends)
@@ -218,17 +219,17 @@ def factor_changes(
     """
     _check_generative(dataset)
     factor_key, image_key = jax.random.split(key)
-    factors, changed = _all_values_of_all(dataset, factor_key, num)
+    factors = dataset.sample_factors(factor_key, num)
+    changed = _all_values_of_all(dataset, factors, factor_key)
     owner = np.repeat(np.arange(dataset.num_factors), dataset.factor_sizes)
     x = dataset.observe(factors, image_key)
     return _factor_changes(engine.as_pytree(function), dataset, x, factors, changed, owner, image_key)
 
 
-@functools.partial(jax.jit, static_argnames="num")
-def _all_values_of_all(dataset: Dataset, key: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
-    """Factors [N, K], and under do(f_k := v) [E, N, K] for every v of every factor in turn."""
-    factors = dataset.sample_factors(key, num)
-    return factors, jnp.concatenate([all_values(dataset, factors, k, key) for k in range(dataset.num_factors)])
+@jax.jit
+def _all_values_of_all(dataset: Dataset, factors: jax.Array, key: jax.Array) -> jax.Array:
+    """Factors [E, N, K] under do(f_k := v) for every v of every factor in turn; `key` as in `all_values`."""
+    return jnp.concatenate([all_values(dataset, factors, k, key) for k in range(dataset.num_factors)])
 
 
 @jax.jit
