@@ -111,7 +111,7 @@ class Evaluation(NamedTuple):
 
     scores: list[Score]
     latents: Latents
-    codes: CodeEffects | None  # of discrete codes
+    code_effects: CodeEffects | None  # of discrete codes
     factor_effects: np.ndarray | None  # R [K, d]; None where the set has no generative factors
     patching: Patching | None
     mediation: Mediated | None
@@ -153,7 +153,7 @@ def evaluate(
             *disentanglement_scores(dataset, train, test, settings),
         ],
         latents=latents,
-        codes=swapped,
+        code_effects=swapped,
         factor_effects=None if effects is None else np.asarray(effects.latents),
         patching=patch_all(model, params, pairs, dataset, settings) if generative else None,
         mediation=mediate_latents(model, params, pairs, key(8)) if generative else None,
@@ -539,9 +539,8 @@ def patch_all(model, params, pairs: list[interventions.Pairs], dataset: Dataset,
     found = chosen_sites(settings, model, dataset)
     largest, concentration = np.empty((2, len(found), len(pairs)))
     for i, k in np.ndindex(largest.shape):
-        effects = interventions.patch_effects(
-            model, params, pairs[k].x, pairs[k].x_source, found[i], per_pair=True
-        )
+        x, x_source = pairs[k].x, pairs[k].x_source
+        effects = interventions.patch_effects(model, params, x, x_source, found[i], per_pair=True)
         # A pair that decodes alike has nothing to recover.
         recovery = np.nan_to_num(_nan_mean(np.asarray(effects.recovery), axis=1))  # [units]
         largest[i, k], concentration[i, k] = recovery.max(), _concentration(np.maximum(recovery, 0))
@@ -568,9 +567,10 @@ def mediate_latents(model, params, pairs: list[interventions.Pairs], key) -> Med
     return Mediated(names, collect("mean"), collect("low"), collect("high"))
 
 
-def latent_circuits(model, params, pairs: list[interventions.Pairs], dataset: Dataset) -> dict[str, Any]:
-    """factor -> the smallest set of latents that recovers 0.9 of its effect, a circuits.Circuit; None where it has no
-    effect at all."""
+def latent_circuits(
+    model, params, pairs: list[interventions.Pairs], dataset: Dataset
+) -> dict[str, circuits.Circuit | None]:
+    """factor -> the smallest set of latents that recovers 0.9 of its effect; None where it has no effect at all."""
     found = {}
     for name, part in zip(dataset.factor_names, pairs, strict=True):
         try:

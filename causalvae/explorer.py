@@ -228,7 +228,7 @@ def latent_names(runner: Runner) -> tuple[str, ...]:
 def evaluated_strengths(found: evaluation.Evaluation | Mapping[str, Any], codes: bool) -> Strengths | None:
     """The strengths of latents, or of codes, that an evaluation found. found: it, or what results.json holds of it;
     None where that does not say."""
-    measured = _as_mapping(found).get("codes" if codes else "latents")
+    measured = _as_mapping(found).get("code_effects" if codes else "latents")
     if measured is None:
         return None
     names = ("ces_l2", "ces_l2_error", "specificity_outputs", "activity", "scale")

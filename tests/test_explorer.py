@@ -16,9 +16,10 @@ import study_tables
 import toy
 from toy_study import settings
 
-from causalvae import architectures, explorer, patch, run, set_units, tiles, training
+from causalvae import architectures, evaluation, explorer, patch, run, set_units, tiles, training
 from causalvae import interventions as iv
 from causalvae.data.base import Dataset
+from causalvae.progress import finite
 from configs.common import ARCHITECTURES, config_for
 from experiments import explorer as command
 from experiments import explorer_page, findings, pipeline, planning, records, report, study
@@ -186,6 +187,18 @@ def test_strengths_of_codes_are_those_in_code_space(discrete):
     images = dataset.sample(key, explorer.STRENGTH_IMAGES)[1]
     distances = iv.code_swap_distances(model, params, images, key)
     np.testing.assert_allclose(explored.strengths.ces, distances.mean(axis=(1, 2)), rtol=1e-4)
+
+
+def test_strengths_of_codes_are_taken_from_an_evaluation(discrete):
+    model, params, dataset, _ = discrete
+    images = dataset.sample(KEY, 12)[1]
+    found = {"code_effects": evaluation.swap_codes(model, params, images, KEY)}
+    strengths = explorer.evaluated_strengths(finite(found), codes=True)  # as results.json has them
+    distances = np.asarray(iv.code_swap_distances(model, params, images, KEY))
+    np.testing.assert_allclose(strengths.ces, distances.mean(axis=(1, 2)), rtol=1e-4)
+    assert np.ptp(strengths.ces) > 0 and (strengths.scale == 1).all() and np.isnan(strengths.activity).all()
+    assert strengths.specificity.shape == strengths.ces_error.shape == strengths.ces.shape
+    assert explorer.evaluated_strengths({"latents": {}}, codes=True) is None
 
 
 def test_codes_with_codebooks_of_their_own_are_offered_in_the_order_of_their_numbers():
