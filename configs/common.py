@@ -40,7 +40,7 @@ PRESETS = {
         },
     },
     "smoke": {
-        "architecture": {"network": "small"},
+        "architecture": {"network": "small", "latents": 5},
         "training": {
             "steps": 4,
             "batch_size": 16,
@@ -66,7 +66,6 @@ PRESETS = {
 # What a preset changes of one architecture only.
 OF_ARCHITECTURE = {
     ("smoke", "factor"): {"discriminator_features": (64, 64)},
-    ("smoke", "vq"): {"latents": 16},
     # On dSprites all models begin by drawing the mean image. With weights of 10, 1,500 steps end there, no latent
     # used; with 2, also of the published sweep, it is left after some 200 steps.
     ("quick", "dip2"): {"lambda_offdiagonal": 2.0, "lambda_diagonal": 2.0},
