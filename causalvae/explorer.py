@@ -245,15 +245,12 @@ def measure_strengths(
 ) -> Strengths:
     """Causal effect strength and specificity of every latent, or of every code, over `num` images."""
     _, images = dataset.sample(key, num)
-    outputs = evaluation.reconstruct(model.forward, params, images)
-    perturb = functools.partial(interventions.perturb_latents, (model, params), response=("l2", "outputs"))
     if model.codebook:
-        found = perturb(interventions.quantise(model, params, images), interventions.CodeSwap(7), key)
-        activity, scale = np.full(len(found["l2"]), np.nan), np.ones(len(found["l2"]))
-    else:
-        scale = evaluation.aggregate_scale(*outputs.posterior)
-        found = perturb(outputs.z, evaluation.SWEEP, key, scale=scale)
-        activity = model.activity(params, images)
+        return evaluated_strengths({"code_effects": evaluation.swap_codes(model, params, images, key)}, codes=True)
+    outputs = evaluation.reconstruct(model.forward, params, images)
+    scale, activity = evaluation.aggregate_scale(*outputs.posterior), model.activity(params, images)
+    responses = ("l2", "outputs")
+    found = interventions.perturb_latents((model, params), outputs.z, evaluation.SWEEP, key, responses, scale=scale)
     strength = metrics.effect_strength(found["l2"])
     outputs = found["outputs"].reshape(len(strength.mean), -1)
     specificity = metrics.intervention_specificity(outputs).normalised
