@@ -33,6 +33,11 @@ def manager(directory: str | pathlib.Path, keep: int = 1) -> ocp.CheckpointManag
     return ocp.CheckpointManager(pathlib.Path(directory).resolve(), options=options, item_handlers=handlers)
 
 
+def latest_step(directory: pathlib.Path) -> int:
+    """The last step that is saved whole in a manager's directory, 0 where none is."""
+    return max((int(path.name) for path in directory.glob("[0-9]*") if path.name.isdigit()), default=0)
+
+
 def save(checkpoints: ocp.CheckpointManager, step: int, state: PyTree, loss: float) -> None:
     """Write `state` as the checkpoint of `step`. Atomic: a killed process leaves the previous one whole."""
     if step in checkpoints.all_steps():

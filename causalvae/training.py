@@ -8,8 +8,10 @@ that never stopped.
 from __future__ import annotations
 
 import functools
+import math
 import pathlib
 import signal
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -33,7 +35,7 @@ class TrainingError(RuntimeError):
 
 
 class Stopped(TrainingError):
-    """SIGTERM or SIGINT asked to stop; the same call goes on from there."""
+    """A signal or a time limit asked to stop; everything is saved, and the same call goes on from there."""
 
 
 class TrainState(NamedTuple):
@@ -55,16 +57,42 @@ class Report(NamedTuple):
 # --- the step --------------------------------------------------------------------------------------------
 
 
-def make_optimizer(model: Architecture, learning_rate: float = 1e-4) -> optax.GradientTransformation:
+SCHEDULES = ("constant", "cosine")
+
+
+def make_optimizer(
+    model: Architecture, learning_rate: float = 1e-4, schedule: str = "constant", warmup: int = 0, steps: int = 0
+) -> optax.GradientTransformation:
     """Adam (0.9, 0.999, 1e-8) for all parameters but those that the architecture labels otherwise. The same
-    arguments give the same object, and so the same compiled step."""
-    return _optimizer(tuple(sorted(model.optimizers.items())), float(learning_rate))
+    arguments give the same object, and so the same compiled step.
+
+    schedule: "constant", the published budgets', or "cosine": up to `learning_rate` in a straight line over `warmup`
+    steps, then down to 0 along half a cosine by step `steps`. A discriminator's own rate stays constant.
+    """
+    rate = (float(learning_rate),)
+    if schedule == "cosine":
+        rate += (int(warmup), int(steps))
+    return _optimizer(tuple(sorted(model.optimizers.items())), *rate)
+
+
+def check_schedule(schedule: str, warmup: int, steps: int) -> None:
+    """ValueError for a schedule that does not exist, or a warm-up that does not fit into the steps."""
+    if schedule not in SCHEDULES:
+        raise ValueError(f"no training.schedule {schedule!r}; there are: {', '.join(SCHEDULES)}")
+    if schedule == "constant" and warmup:
+        raise ValueError(f"training.warmup is {warmup}, and a constant rate has no warm-up: training.schedule=cosine")
+    if not 0 <= warmup < steps:
+        raise ValueError(f"training.warmup must be at least 0 and less than the {steps} steps, not {warmup}")
 
 
 @functools.cache
-def _optimizer(labels: tuple[tuple[str, str], ...], learning_rate: float) -> optax.GradientTransformation:
+def _optimizer(
+    labels: tuple[tuple[str, str], ...], rate: float, warmup: int = 0, steps: int = 0
+) -> optax.GradientTransformation:
+    if steps:
+        rate = optax.warmup_cosine_decay_schedule(0.0 if warmup else rate, rate, warmup, steps)
     optimizers = {
-        "adam": optax.adam(learning_rate),
+        "adam": optax.adam(rate),
         "discriminator": optax.adam(1e-4, b1=0.5, b2=0.9),  # Kim & Mnih 2018, appendix A
         "frozen": optax.set_to_zero(),
     }
@@ -188,11 +216,25 @@ def train_steps(
 
 
 class StopRequest:
-    """Turns SIGTERM and SIGINT into a flag that the loop reads between calls; a second one acts at once."""
+    """Turns SIGTERM and SIGINT into a flag that the loop reads between calls; a second one acts at once.
 
-    def __init__(self):
+    deadline: on `time.monotonic()`'s clock, when there must be nothing left to do. A call is not begun that would end
+    after it if it took as long as the one before.
+    """
+
+    def __init__(self, deadline: float = math.inf):
         self.signal = None
+        self.deadline = deadline
         self._previous = {}
+        self._asked = None  # when `reason` was asked for last
+
+    def reason(self) -> str | None:
+        """Why to stop now, in words that follow "stopped by", or None. Asked once after every call."""
+        now = time.monotonic()
+        last, self._asked = now - (self._asked or now), now
+        if self.signal:
+            return self.signal
+        return "the time limit" if now + last > self.deadline else None
 
     def __enter__(self):
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -220,6 +262,8 @@ def train(
     seeds: list[int],
     batch_size: int = 64,
     learning_rate: float = 1e-4,
+    schedule: str = "constant",
+    warmup: int = 0,
     hyper: Mapping[str, Any] | None = None,
     log_every: int = 100,
     checkpoint_every: int = 1000,
@@ -227,22 +271,25 @@ def train(
     tensorboard: bool = False,
     mesh: Mesh | None = None,
     progress: Callable[..., Any] = Progress,
+    deadline: float = math.inf,
 ) -> TrainState:
     """Train one member per seed to `steps`, from the latest checkpoint in `workdir` if there is one.
 
-    hyper: name -> number or [M] array, over the architecture's own values. Writes `metrics.jsonl` (one line
-    per `log_every` steps) and `checkpoints/`. Raises TrainingError when a loss is no longer finite (naming step
-    and member) and Stopped when SIGTERM or SIGINT asked to stop; the state is saved before either.
+    schedule, warmup: of the learning rate, see make_optimizer. hyper: name -> number or [M] array, over the
+    architecture's own values. Writes `metrics.jsonl` (one line per `log_every` steps) and `checkpoints/`. Raises
+    TrainingError when a loss is no longer finite (naming step and member) and Stopped when SIGTERM, SIGINT or
+    `deadline` (see StopRequest) asked to stop; the state is saved before either.
     stop_when_diverged False: members do not touch each other, so the others go on; `metrics.jsonl` has null
     where a loss was not finite. tensorboard: write event files to `tensorboard/` as well.
     mesh: devices that share the work (sharding.make_mesh); on several hosts every process calls this alike, and
     process 0 writes.
     """
     check_positive(steps=steps, batch_size=batch_size, log_every=log_every, checkpoint_every=checkpoint_every)
+    check_schedule(schedule, warmup, steps)
     if len(seeds) < 1:
         raise ValueError("seeds: at least one member is needed")
     workdir = pathlib.Path(workdir)
-    optimizer = make_optimizer(model, learning_rate)
+    optimizer = make_optimizer(model, learning_rate, schedule, warmup, steps)
     hyper = member_hyper({**model.hyper, **(hyper or {})}, len(seeds))
     state = init_state(model, optimizer, seeds)
     kept = checkpoints.manager(workdir / "checkpoints")
@@ -254,7 +301,7 @@ def train(
     call = functools.partial(train_steps, model.loss, optimizer, batch_size, model.batches, dataset)
     events = EventWriter(workdir / "tensorboard") if tensorboard and first else None
     bar = progress(steps, done=int(state.step), unit="steps", rate=("images/s", batch_size * len(seeds)))
-    with StopRequest() as stop, bar, log:
+    with StopRequest(deadline) as stop, bar, log:
         while (step := int(state.step)) < steps:
             target = min(steps, _next(step, log_every), _next(step, checkpoint_every))
             state, report = call(state, hyper, jnp.int32(target - step), mesh)
@@ -268,12 +315,13 @@ def train(
             bar.update(target, f"loss {loss:.1f}  reconstruction {np.mean(metrics['reconstruction']):.1f}")
             if stop_when_diverged:
                 _check_finite(report.diverged, seeds, sharding.fetch(state, mesh), workdir)
-            stopping = sharding.on_any_process(stop.signal is not None)
+            reason = stop.reason()
+            stopping = sharding.on_any_process(reason is not None)
             if target == steps or target % checkpoint_every == 0 or stopping:
                 checkpoints.save(kept, target, sharding.fetch(state, mesh), loss)
             if stopping and target < steps:
                 raise Stopped(
-                    f"stopped by {stop.signal or 'another process'} at step {target} of {steps}; saved in {workdir}. "
+                    f"stopped by {reason or 'another process'} at step {target} of {steps}; saved in {workdir}. "
                     "The same command goes on from there."
                 )
     kept.close()

@@ -1,8 +1,9 @@
 """The tables behind every config: architectures, data sets and presets.
 
 A config file is one call of `config_for(architecture, dataset, preset)`. Presets, given after a colon
-(`--config=configs/betatc_3dshapes.py:quick`): none is the published budget, for an accelerator; `quick` is
-minutes on two CPU cores; `smoke` is seconds, for tests, and its numbers mean nothing.
+(`--config=configs/betatc_3dshapes.py:quick`): none is the published budget, for an accelerator; `overnight` is
+the budget of the shipped study, 90 runs in a night on two CPU cores; `quick` is minutes a run; `smoke` is for tests,
+and its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +38,25 @@ PRESETS = {
             "effects": 128,
             "sites": "encoder/*,latent/z,decoder/dense0,decoder/conv*",  # decoder/dense1 has 1024 units
             "dci_estimator": "xla",
+        },
+    },
+    "overnight": {
+        "training": {
+            "steps": 4500,
+            "learning_rate": 2e-3,
+            "schedule": "cosine",
+            "warmup": 200,
+            "log_every": 100,
+            "checkpoint_every": 500,
+        },
+        "evaluation": {
+            "codes": 6000,
+            "test_codes": 3000,
+            "votes": 5000,
+            "images": 128,
+            "pairs": 32,
+            "effects": 256,
+            "sites": "encoder/*,latent/z,decoder/dense0,decoder/conv*",  # decoder/dense1 has 1024 units
         },
     },
     "smoke": {
@@ -89,6 +109,8 @@ def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
                 "steps": 300_000,
                 "batch_size": 64,
                 "learning_rate": 1e-4,
+                "schedule": "constant",  # or cosine: up over `warmup` steps, then down to 0 at the last step
+                "warmup": 0,
                 "log_every": 500,
                 "checkpoint_every": 10_000,
                 "tensorboard": False,  # event files in <workdir>/tensorboard

@@ -1,8 +1,9 @@
 """The study: six architectures × five data sets × three seeds, 90 runs.
 
 python -m experiments.study --config=configs/study.py          # the published budget, for accelerators
-python -m experiments.study --config=configs/study.py:quick    # hours on two CPU cores
-python -m experiments.study --config=configs/study.py:smoke    # minutes, for tests; its numbers mean nothing
+python -m experiments.study --config=configs/study.py:overnight    # a night on two CPU cores
+python -m experiments.study --config=configs/study.py:quick        # hours on two CPU cores
+python -m experiments.study --config=configs/study.py:smoke        # for tests; its numbers mean nothing
 
 More seeds: --config.seeds=10. Hyper-parameters: --config.grid="beta.beta: 1 4 16; factor.gamma: 10 30". Finished
 runs are kept when seeds, data sets or grid values are added.
@@ -25,7 +26,9 @@ def get_config(preset: str = "") -> ConfigDict:
             "grid": "",  # architecture.option: value value …; … beside each architecture's own defaults
             "network": base.architecture.network,
             "latents": 0,  # of every architecture; 0: each one's own default
-            "members": 0,  # trained together at most; 0: as many as memory allows
+            # Trained together at most; 0: as many as memory allows. On a CPU members run one after the other, and alone
+            # each is stored the sooner.
+            "members": 1 if preset == "overnight" else 0,
             "data": {"source": base.data.source, "dir": base.data.dir, "residency": base.data.residency},
             "training": dict(base.training),
             "evaluation": dict(base.evaluation),

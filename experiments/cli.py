@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable
 
 from absl import app, flags, logging
 
-from causalvae.training import TrainingError
+from causalvae.training import Stopped, TrainingError
 
 DEBUG = flags.DEFINE_bool("debug", False, "Show the whole traceback of an error.")
 
 # What is the user's to mend is said in one line; anything else is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, OSError, TrainingError)
+GO_ON = 75  # exit status of work that was stopped and goes on with the same command: EX_TEMPFAIL of sysexits.h
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """`app.run`, with user errors as one line on stderr and exit status 1."""
+    """`app.run`, with user errors as one line on stderr and exit status 1, or 75 where the work is to be continued."""
 
     def guarded(argv):
         logging.set_verbosity(logging.ERROR)  # orbax and jax say at INFO what only their authors need
@@ -27,6 +28,8 @@ def run(main: Callable[[list[str]], None]) -> None:
             fail(f"unexpected argument {argv[1]!r}. `--help` lists the flags.")
         try:
             main(argv)
+        except Stopped as stopped:
+            fail(str(stopped), status=GO_ON)
         except USER_ERRORS as error:
             if DEBUG.value:
                 raise
@@ -35,11 +38,11 @@ def run(main: Callable[[list[str]], None]) -> None:
     app.run(guarded, flags_parser=_parse_flags)
 
 
-def fail(message: str) -> None:
-    """Print `error: message` to stderr and leave with exit status 1."""
+def fail(message: str, status: int = 1) -> None:
+    """Print the message to stderr, as an error where the status is 1, and leave with that exit status."""
     sys.stdout.flush()
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(1)
+    print(f"error: {message}" if status == 1 else message, file=sys.stderr)
+    sys.exit(status)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -32,7 +32,7 @@ def write(workdir: pathlib.Path) -> list[pathlib.Path]:
     config = read_config(workdir)
     model, dataset, settings = pipeline.prepare(config)
     seeds = pipeline.seeds(config)
-    state = restore(model, workdir, seeds)
+    state = restore(model, workdir, seeds, config.training.schedule)
     step = int(state.step)
     known = evaluated(workdir, step)
     paths = []
@@ -56,12 +56,13 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
         raise ValueError(f"{path} is not the configuration of a run ({error!r})") from error
 
 
-def restore(model: Architecture, workdir: pathlib.Path, seeds: list[int]) -> training.TrainState:
-    """The latest training state of the members. FileNotFoundError where none was saved."""
+def restore(model: Architecture, workdir: pathlib.Path, seeds: list[int], schedule: str) -> training.TrainState:
+    """The latest training state of the members. schedule: that they were trained with, for a scheduled optimizer
+    counts its steps. FileNotFoundError where none was saved."""
     folder = workdir / "checkpoints"
     if not folder.is_dir():
         raise FileNotFoundError(f"no checkpoint in {workdir}: it has not been trained. `experiments.main` trains it.")
-    template = training.init_state(model, training.make_optimizer(model), seeds)
+    template = training.init_state(model, training.make_optimizer(model, schedule=schedule, steps=1), seeds)
     kept = checkpoints.manager(folder)
     try:
         state = checkpoints.restore(kept, template)

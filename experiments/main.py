@@ -8,13 +8,14 @@
 
 A config is a file, a preset after a colon (none: the published budget, for an accelerator; quick: minutes on
 two CPU cores; smoke: seconds, for tests) and overrides (--config.training.steps=5000). The same command goes
-on where an interrupted run stopped.
+on where an interrupted run stopped; --time_limit=SECONDS stops it there (exit status 75), --stage=train or
+--stage=evaluate does half of it.
 """
 
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import cli, pipeline
+from experiments import cli, pipeline, slices
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/betatc_3dshapes.py:quick.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where results go. Default: runs/<config file>[_<preset>].")
@@ -28,7 +29,8 @@ def main(argv: list[str]) -> None:
     if CONFIG.value is None:
         cli.fail("--config is needed, e.g. --config=configs/betatc_3dshapes.py:quick (`--list` shows what exists)")
     name = config_flags.get_config_filename(flags.FLAGS["config"])
-    pipeline.run(CONFIG.value, WORKDIR.value or pipeline.default_workdir(name))
+    workdir = WORKDIR.value or pipeline.default_workdir(name)
+    pipeline.run(CONFIG.value, workdir, slices.STAGE.value, slices.Clock(slices.TIME_LIMIT.value))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import pathlib
 import re
 import time
@@ -16,28 +17,38 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from causalvae import architectures, data, evaluation, explorer, figures, models, sites, training
+from causalvae import architectures, checkpoints, data, evaluation, explorer, figures, models, sites, training
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json
-from experiments import explorer_page
+from experiments import explorer_page, slices
 
 RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may differ between a run and its continuation
 
 
-def run(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
+def run(
+    config: ConfigDict, workdir: str | pathlib.Path, stage: str = "all", clock: slices.Clock | None = None
+) -> dict[str, Any] | None:
     """Train (or go on), evaluate, draw; everything lands in `workdir`. Returns what results.json holds.
 
+    stage: "all", "train" (None is returned), or "evaluate", of a run that is trained. clock: the time limit.
     Raises ValueError, OSError or training.TrainingError with a text for the user; nothing is half-written.
     """
+    clock = clock or slices.Clock()
     started = time.monotonic()
     model, dataset, settings = prepare(config)
     say(f"data: {dataset.name} ({dataset.source}), {dataset.size:,} images of {image_size(dataset)}")
     workdir = claim_workdir(workdir, config, dataset)
     say(f"model: {model.name}, {config.architecture.network} network, {model.latents} latents; results go to {workdir}")
+    if stage == "evaluate":
+        check_trained(workdir, config.training.steps)
     say(f"device: {device_name()}; training {config.seeds} member(s) to step {config.training.steps:,}")
-    state = train(config, model, dataset, workdir)
+    state = train(config, model, dataset, workdir, clock.deadline)
     trained = time.monotonic()
+    if stage == "train":
+        say(f"trained in {duration(trained - started)}; --stage=evaluate goes on from here")
+        return None
+    clock.check(0.0, "evaluation")
     results = evaluate(config, model, dataset, settings, state, workdir)
     write_json(workdir / "timing.json", {"training_s": trained - started, "evaluation_s": time.monotonic() - trained})
     say(f"\n{evaluation.table(results)}\n")
@@ -61,6 +72,14 @@ def check_training(config: ConfigDict) -> None:
     training.check_positive(seeds=config.seeds, **{f"training.{name}": config.training[name] for name in counts})
     if not config.training.learning_rate > 0:
         raise ValueError(f"training.learning_rate must be positive, not {config.training.learning_rate}")
+    training.check_schedule(config.training.schedule, config.training.warmup, config.training.steps)
+
+
+def check_trained(folder: pathlib.Path, steps: int) -> None:
+    """ValueError where the run or group in `folder` has no checkpoint of its last step."""
+    reached = checkpoints.latest_step(folder / "checkpoints")
+    if reached < steps:
+        raise ValueError(f"{folder} is trained to step {reached:,} of {steps:,}: train it first (--stage=train)")
 
 
 def load_dataset(config: ConfigDict) -> Dataset:
@@ -81,21 +100,19 @@ def seeds(config: ConfigDict) -> list[int]:
     return [config.seed + i for i in range(config.seeds)]
 
 
-def train(config: ConfigDict, model: Architecture, dataset: Dataset, workdir: pathlib.Path) -> training.TrainState:
+def train(
+    config: ConfigDict, model: Architecture, dataset: Dataset, workdir: pathlib.Path, deadline: float = math.inf
+) -> training.TrainState:
     """Train the config's members to its number of steps, from the latest checkpoint where there is one."""
     known = {"dataset_size": float(dataset.size)} if "dataset_size" in model.hyper else {}
     return training.train(
         model,
         dataset,
         workdir,
-        steps=config.training.steps,
         seeds=seeds(config),
-        batch_size=config.training.batch_size,
-        learning_rate=config.training.learning_rate,
         hyper=known,
-        log_every=config.training.log_every,
-        checkpoint_every=config.training.checkpoint_every,
-        tensorboard=config.training.tensorboard,
+        deadline=deadline,
+        **config.training,
     )
 
 
@@ -186,6 +203,8 @@ def _identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config that a continued run must share with the one that it goes on from."""
     flat = {key: value for key, value in _flatten(config) if not key.startswith("evaluation.")}
     ignored = {f"training.{name}" for name in RUN_ONLY} | {"data.dir", "data.residency"}
+    if flat["training.schedule"] != "constant":
+        ignored.remove("training.steps")  # the rate of every step depends on it
     return {key: value for key, value in flat.items() if key not in ignored}
 
 
@@ -240,6 +259,6 @@ def catalogue() -> str:
         "metrics:       " + ", ".join(evaluation.metric_names()),
         "sites (standard network, 64×64×3; shape without the batch):",
         *(f"  {site:<22} {list(shape.shape[1:])}" for site, shape in shapes.items()),
-        "configs:       configs/<architecture>_<data set>.py[:quick|:smoke]",
+        "configs:       configs/<architecture>_<data set>.py[:overnight|:quick|:smoke]",
     ]
     return re.sub(r"[ ]+$", "", "\n".join(lines), flags=re.MULTILINE)

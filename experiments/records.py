@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import io
@@ -33,32 +34,42 @@ DONE, FAILED = "done", "failed"
 
 
 class StudyLock:
-    """One study at a time on a directory. The operating system lets go of the lock when its process ends,
-    however it ends, so a stale lock cannot be left behind."""
+    """One study at a time on a directory, or one call of each of its shards. The operating system lets go of the lock
+    when its process ends, however it ends, so a stale lock cannot be left behind."""
 
-    def __init__(self, workdir: pathlib.Path):
-        self.path = workdir / "study.lock"
+    def __init__(self, workdir: pathlib.Path, shard: Any = None):
+        """shard: the part (index, count) that the call does, beside others that do other parts."""
+        self.workdir = workdir
+        self.locks = {"study.lock": fcntl.LOCK_EX}
+        if shard:
+            self.locks = {"study.lock": fcntl.LOCK_SH, f"study_{shard.index + 1}of{shard.count}.lock": fcntl.LOCK_EX}
 
     def __enter__(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = self.path.open("a+")
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self.file.seek(0)
-            holder = self.file.read().strip() or "another process"
-            self.file.close()
-            raise ValueError(
-                f"{self.path.parent} is in use by a study that runs ({holder}). Wait for it, stop it, or choose "
-                "another --workdir."
-            ) from error
-        self.file.truncate(0)
-        self.file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self.file.flush()
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as files:
+            for name, kind in self.locks.items():
+                file = files.enter_context((self.workdir / name).open("a+"))
+                self._lock(file, kind)
+                if kind == fcntl.LOCK_EX:
+                    file.truncate(0)
+                    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                    file.flush()
+            self.files = files.pop_all()
         return self
 
+    def _lock(self, file, kind: int) -> None:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise ValueError(
+                f"{self.workdir} is in use by a study that runs ({holder}). Wait for it, stop it, or choose "
+                "another --workdir."
+            ) from error
+
     def __exit__(self, *exception):
-        self.file.close()
+        self.files.close()
 
 
 # --- one run ---------------------------------------------------------------------------------------------

@@ -4,13 +4,17 @@
     python -m experiments.study --config=configs/study.py:quick --only=betatc,vq --datasets=dsprites
     python -m experiments.study --config=configs/study.py --config.seeds=10 --workdir=runs/ten_seeds
     python -m experiments.study --config=configs/study.py:quick --plan
+    python -m experiments.study --config=configs/study.py:quick --stage=train --time_limit=1800 --shard=2/8
     python -m experiments.study --config=configs/study.py --coordinator=host0:1234 --processes=2 --process=0
 
 Runs that share a program train together. Every finished run is stored at once; the same command goes on where
 an interrupted study stopped, and changes nothing that is finished. A run that fails is recorded with its
-reason, and the rest goes on. Several devices share the members and batches of each group; on several hosts,
-started with the last line (each with its own --process) on a directory that all can reach, each evaluates its
-share of the runs.
+reason, and the rest goes on. --time_limit=SECONDS stops in time, with exit status 75; --stage=train leaves
+evaluation to a later --stage=evaluate; --shard=2/8 does the second eighth of the groups, beside others on a
+directory that all can reach, and the same command without it then writes table and report.
+
+Several devices share the members and batches of each group; on several hosts, started with the last line (each
+with its own --process) on a directory that all can reach, each evaluates its share of the runs.
 """
 
 from __future__ import annotations
@@ -22,24 +26,25 @@ import pathlib
 import time
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from causalvae import evaluation, models, sharding, training
+from causalvae import checkpoints, evaluation, models, sharding, training
 from causalvae.data.base import Dataset
 from causalvae.progress import Progress, duration, finite, read_json_lines, write_text
-from experiments import cli, explorer, explorer_page, pipeline, planning, records, report
+from experiments import cli, explorer, explorer_page, pipeline, planning, records, report, slices
 from experiments.planning import Group, Run
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file: configs/study.py[:quick|:smoke].")
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file: configs/study.py[:overnight|:quick|:smoke].")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where results go. Default: runs/study[_<preset>].")
 ONLY = flags.DEFINE_string("only", "", "Only these architectures, separated by commas.")
 DATASETS = flags.DEFINE_string("datasets", "", "Only these data sets, separated by commas.")
 PLAN = flags.DEFINE_bool("plan", False, "Print what would be done, and leave.")
+SHARD = flags.DEFINE_string("shard", None, "i/n: only the i-th of n parts of the groups, i from 1; no table.")
 RETRY = flags.DEFINE_bool("retry", False, "Do runs again that are recorded as failed.")
 REPORT = flags.DEFINE_bool("report", True, "Write the report at the end.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where several hosts take part.")
@@ -58,9 +63,11 @@ def main(argv: list[str]) -> None:
         jax.distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     name = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = pathlib.Path(WORKDIR.value or pipeline.default_workdir(name)).resolve()
-    study = Study(CONFIG.value, workdir, ONLY.value, DATASETS.value, RETRY.value)
+    clock, shard = slices.Clock(slices.TIME_LIMIT.value), parse_shard(SHARD.value)
+    study = Study(CONFIG.value, workdir, ONLY.value, DATASETS.value, RETRY.value, slices.STAGE.value, clock, shard)
     study.run(plan_only=PLAN.value)
-    if REPORT.value and not PLAN.value and sharding.is_first_process():
+    whole = shard is None and slices.STAGE.value != "train"
+    if REPORT.value and whole and not PLAN.value and sharding.is_first_process():
         study.write_explorers()
         report.write(workdir)
 
@@ -71,16 +78,45 @@ def say(text: str) -> None:
         pipeline.say(text)
 
 
-class Study:
-    """One call on one directory."""
+class Shard(NamedTuple):
+    """The part of a study's groups that one of several calls does: numbers `index`, `index + count`, … from 0."""
 
-    def __init__(self, config: ConfigDict, workdir: pathlib.Path, only: str = "", datasets: str = "", retry=False):
+    index: int
+    count: int
+
+
+def parse_shard(text: str | None) -> Shard | None:
+    """'2/8' -> Shard(1, 8); None -> None. ValueError for anything else."""
+    if text is None:
+        return None
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise ValueError(f"--shard is i/n with i from 1 to n, such as 2/8, not {text!r}")
+    return Shard(int(index) - 1, int(count))
+
+
+class Study:
+    """One call on one directory. stage and clock: see slices.py."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: pathlib.Path,
+        only: str = "",
+        datasets: str = "",
+        retry: bool = False,
+        stage: str = "all",
+        clock: slices.Clock | None = None,
+        shard: Shard | None = None,
+    ):
         runs = planning.list_runs(config)
         names = list(dict.fromkeys(run.architecture for run in runs))
         sets = list(dict.fromkeys(run.dataset for run in runs))
         names = planning.split(only, names, "architecture of this study") if only else names
         sets = planning.split(datasets, sets, "data set of this study") if datasets else sets
-        self.config, self.workdir = config, workdir
+        self.config, self.workdir, self.shard = config, workdir, shard
+        self.stage, self.clock = stage, clock or slices.Clock()
+        self.longest_evaluation = 0.0  # seconds, of this call
         self.all_runs = runs
         self.runs = [run for run in runs if run.architecture in names and run.dataset in sets]
         self.done = {run.id for run in runs if self._is_done(run, retry)}
@@ -100,19 +136,23 @@ class Study:
 
     def run(self, plan_only: bool = False) -> None:
         """Do what is left, group by group, and write the table after each."""
-        with records.StudyLock(self.workdir) if sharding.is_first_process() else contextlib.nullcontext():
+        first = sharding.is_first_process()
+        with records.StudyLock(self.workdir, self.shard) if first else contextlib.nullcontext():
             self.plan()
             if plan_only:
                 return
             started = time.monotonic()
             for group in self.groups:
                 pending = [run for run in group.runs if run.id not in self.done]
-                if pending:
-                    began = time.monotonic()
-                    self.run_group(group, pending)
-                    self.pace.note(group, time.monotonic() - began)
-                    free_programs()
+                trained = self.is_trained(group)
+                if not pending or (trained if self.stage == "train" else self.stage == "evaluate" and not trained):
+                    continue
+                began = time.monotonic()
+                self.run_group(group, pending)
+                self.pace.note(group, time.monotonic() - began)
+                free_programs()
                 self.write_table()
+            self.write_table()
             self.say_end(time.monotonic() - started)
 
     def plan(self) -> None:
@@ -137,6 +177,9 @@ class Study:
         sharding.wait_for_all("plan")
         if sharding.is_first_process():
             planning.remember_groups(self.groups, self.workdir / "groups.json")
+        if self.shard:
+            self.groups = self.groups[self.shard.index :: self.shard.count]
+            self.runs = [run for group in self.groups for run in group.runs]
         say(planning.describe(self.groups, self.estimates, self.done, sources))
         say(f"results go to {self.workdir}")
         self.pace = Pace(self.groups, self.estimates, self.done)
@@ -158,6 +201,8 @@ class Study:
                     self.run_group(planning.make_group([run]), [run])
             else:
                 self.fail(pending, dataset, error)
+            return
+        if self.stage == "train":
             return
         seconds = (time.monotonic() - began) / len(group.runs)
         for run in pending[jax.process_index() :: jax.process_count()]:
@@ -186,6 +231,7 @@ class Study:
             stop_when_diverged=False,
             mesh=mesh_of(group),
             progress=functools.partial(StudyProgress, self.heading(group), self.pace),
+            deadline=self.clock.deadline,
             **options,
         )
         diverged = first_not_finite(folder / "metrics.jsonl", len(group.runs))
@@ -193,6 +239,7 @@ class Study:
 
     def evaluate(self, run: Run, dataset: Dataset, params: PyTree, untrained: PyTree, training_s: float) -> None:
         """Measure one member and store it."""
+        self.clock.check(self.longest_evaluation, f"evaluating {run.id}")
         say(f"  evaluating {run.id} ({len(self.done) + 1} of {len(self.all_runs)} runs, {self.pace.left()} left)")
         began = time.monotonic()
         model = pipeline.create_model(run.config, dataset)
@@ -203,7 +250,9 @@ class Study:
             self.fail([run], dataset, error)
             return
         result = {"status": records.DONE, "reason": "", **evaluation.record(found)}
-        self.store(run, dataset, result, images_of(found), training_s, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        self.longest_evaluation = max(self.longest_evaluation, seconds)
+        self.store(run, dataset, result, images_of(found), training_s, seconds)
 
     def fail(self, runs: Sequence[Run], dataset: Dataset, error: Exception) -> None:
         """Record an error as the reason of every run that it ended; its traceback goes beside the record."""
@@ -242,7 +291,7 @@ class Study:
     def write_table(self) -> None:
         """The table of every stored run of this configuration, in the order of the plan."""
         stored = [run.id for run in self.all_runs if run.id in self.done]
-        if stored and sharding.is_first_process():
+        if stored and not self.shard and sharding.is_first_process():
             records.write_table(self.workdir, records.tabulate(records.read_record(self.workdir, i) for i in stored))
             records.write_times(self.workdir, stored)
 
@@ -268,7 +317,7 @@ class Study:
         model = pipeline.create_model(run.config, dataset)
         seeds = [member.seed for member in group.runs]
         trained = planning.structure(group.runs[0], dataset)[0]
-        state = explorer.restore(trained, self.checkpoints(group).parent, seeds)
+        state = explorer.restore(trained, self.checkpoints(group).parent, seeds, run.config.training.schedule)
         params = training.member(state.params, group.runs.index(run))
         settings = evaluation.Settings(**run.config.evaluation)
         record = records.read_record(self.workdir, run.id)
@@ -277,6 +326,9 @@ class Study:
     def checkpoints(self, group: Group) -> pathlib.Path:
         return self.workdir / "groups" / group.id / "checkpoints"
 
+    def is_trained(self, group: Group) -> bool:
+        return checkpoints.latest_step(self.checkpoints(group)) >= group.runs[0].config.training.steps
+
     def heading(self, group: Group) -> str:
         labels = "+".join(dict.fromkeys(run.label for run in group.runs))
         return f"{group.runs[0].dataset} {labels} ×{len(group.runs)}"
@@ -284,7 +336,11 @@ class Study:
     def say_end(self, seconds: float) -> None:
         found = {run.id: records.read_record(self.workdir, run.id) for run in self.runs if run.id in self.done}
         failed = {name: record["reason"] for name, record in found.items() if record["status"] == records.FAILED}
-        say(f"{len(found) - len(failed)} runs done, {len(failed)} failed, in {duration(seconds)}; table: table.csv")
+        trained = f", {sum(map(self.is_trained, self.groups))} of {len(self.groups)} groups trained"
+        say(
+            f"{len(found) - len(failed)} runs done, {len(failed)} failed{trained if self.stage != 'all' else ''}, "
+            f"in {duration(seconds)}" + ("" if self.shard or self.stage == "train" else "; table: table.csv")
+        )
         for name, reason in failed.items():
             say(f"  failed: {name}: {reason}")
         if failed and len(failed) == len(found):

@@ -35,7 +35,7 @@ def smoke(architecture="vae", dataset="dsprites", **changes):
     [
         ([CONFIG, "--config.data.sorce=real"], 'no setting \'sorce\'. Did you mean "source"'),
         (["--config=configs/vae_dsprite.py"], "no config file configs/vae_dsprite.py. Did you mean 'configs/vae_ds"),
-        (["--config=configs/vae_dsprites.py:quik"], "there are: none, quick, smoke. Did you mean 'quick'?"),
+        (["--config=configs/vae_dsprites.py:quik"], "there are: none, quick, overnight, smoke. Did you mean 'quick'?"),
         ([CONFIG, "--config.seeds=0"], "seeds must be at least 1, not 0"),
         ([CONFIG, "--workdir=pyproject.toml/run"], "cannot be written (Not a directory)"),
     ],
@@ -45,6 +45,12 @@ def test_an_error_of_the_user_is_one_line_and_status_1(arguments, message):
     assert ran.returncode == 1, ran.stderr
     assert message in ran.stderr
     assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1 and "Traceback" not in ran.stderr
+
+
+def test_a_run_out_of_time_leaves_with_the_status_that_means_go_on(tmp_path):
+    ran = main(CONFIG, "--time_limit=1", f"--workdir={tmp_path}", "--stage=train", "--config.training.log_every=1")
+    assert ran.returncode == 75, ran.stderr
+    assert "stopped by the time limit at step 1 of 4; saved in" in ran.stderr and "error" not in ran.stderr
 
 
 def test_the_catalogue_and_the_help_name_what_exists():
