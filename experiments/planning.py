@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from causalvae import architectures, data, models, sites
+from causalvae import architectures, data, models, sites, training
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json
@@ -30,7 +30,6 @@ from experiments import cli, pipeline
 
 MEMORY_SHARE = 0.6  # of the device's memory that training may plan with
 COMPILE_S = {"cpu": 20.0}  # seconds to compile one training or evaluation program; elsewhere 40
-EFFICIENCY = 0.3  # of the speed of a plain matrix product that a training step reaches
 
 
 class Run(NamedTuple):
@@ -153,8 +152,8 @@ def structure(run: Run, dataset: Dataset) -> tuple[Architecture, dict[str, float
 def group_key(run: Run, dataset: Dataset) -> tuple:
     """What runs must have in common to train as one program."""
     model, hyper = structure(run, dataset)
-    training = tuple(sorted(run.config.training.items()))
-    return run.dataset, model.loss, model.batches, tuple(sorted(model.optimizers.items())), tuple(hyper), training
+    settings = tuple(sorted(run.config.training.items()))
+    return run.dataset, model.loss, model.batches, tuple(sorted(model.optimizers.items())), tuple(hyper), settings
 
 
 def group_runs(runs: Sequence[Run], dataset: Dataset, largest: int) -> list[Group]:
@@ -196,22 +195,51 @@ def remember_groups(groups: Sequence[Group], path: pathlib.Path) -> None:
 # --- time and memory -------------------------------------------------------------------------------------
 
 
-def estimate(group: Group, dataset: Dataset, first_of_shape: bool) -> Estimate:
-    """Rough seconds and bytes of a group: arithmetic of its steps at a share of the device's measured speed."""
+def measure_speed(group: Group, dataset: Dataset, steps: int = 3) -> float:
+    """Floating-point operations per second that a training step of the group's first member reaches here: a few
+    steps, timed. Where the group has one member, its training takes the program that this compiles."""
+    run = group.runs[0]
+    model, hyper = structure(run, dataset)
+    options = run.config.training
+    optimizer = training.make_optimizer(model, options.learning_rate, options.schedule, options.warmup, options.steps)
+    call = functools.partial(training.train_steps, model.loss, optimizer, options.batch_size, model.batches, dataset)
+    hyper = training.member_hyper(hyper, 1)
+    state, _ = call(training.init_state(model, optimizer, [run.seed]), hyper, jnp.int32(1))
+    seconds = []
+    for _ in range(2):
+        jax.block_until_ready(state)
+        started = time.perf_counter()
+        state, _ = jax.block_until_ready(call(state, hyper, jnp.int32(steps)))
+        seconds.append((time.perf_counter() - started) / steps)
+    return step_operations(model, dataset, options.batch_size) / min(seconds)
+
+
+def step_operations(model: Architecture, dataset: Dataset, batch: int) -> float:
+    """Floating-point operations of one member's training step: forward, and twice as many backward."""
+    return 3.0 * forward_operations(model.forward, model.init, dataset.image_shape) * batch * model.batches
+
+
+def programs(group: Group, dataset: Dataset) -> set[tuple]:
+    """What stands for the programs that a group compiles, unless an earlier group has: its training's, and those of
+    evaluations of its network on images of its shape."""
+    model, _ = structure(group.runs[0], dataset)
+    return {(dataset.name, model.loss, len(group.runs)), (dataset.image_shape, model.forward)}
+
+
+def estimate(group: Group, dataset: Dataset, speed: float, to_compile: int) -> Estimate:
+    """Rough seconds and bytes of a group: arithmetic of its operations at a measured `speed` per second, one member
+    after the other (accelerators, which train members side by side, are faster)."""
     run = group.runs[0]
     model, _ = structure(run, dataset)
     batch, steps, members = run.config.training.batch_size, run.config.training.steps, len(group.runs)
-    image_operations = forward_operations(model.forward, model.init, dataset.image_shape)
-    speed = matrix_product_speed() * EFFICIENCY
-    training = 3 * image_operations * batch * model.batches * steps * members / speed
     evaluation = run.config.evaluation
     decoded = evaluation.images * model.latents * 14 * 3 + evaluation.pairs * dataset.num_factors * 700
     images = 2 * (evaluation.codes + evaluation.test_codes) + decoded + 20 * evaluation.effects * dataset.num_factors
     compile_s = COMPILE_S.get(jax.default_backend(), 40.0)
     return Estimate(
-        compile_s * (2 if first_of_shape else 1),
-        training,
-        members * image_operations * images / speed,
+        compile_s * to_compile,
+        steps * members * step_operations(model, dataset, batch) / speed,
+        members * forward_operations(model.forward, model.init, dataset.image_shape) * images / speed,
         training_bytes(model, dataset, batch, members),
     )
 
@@ -223,18 +251,6 @@ def forward_operations(forward, init, image_shape: tuple[int, int, int]) -> floa
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     lowered = jax.jit(lambda params, x: forward(params, x, None, no_tap).logits).lower(params, image)
     return float((lowered.cost_analysis() or {}).get("flops", 0.0)) or 2.0 * models.parameter_count(params)
-
-
-@functools.cache
-def matrix_product_speed(size: int = 1024) -> float:
-    """Floating-point operations per second of a matrix product on the first device, measured."""
-    a = jnp.ones((size, size))
-    product = jax.jit(lambda a: a @ a)
-    product(a).block_until_ready()
-    started = time.perf_counter()
-    for _ in range(3):
-        product(a).block_until_ready()
-    return 3 * 2 * size**3 / (time.perf_counter() - started)
 
 
 def training_bytes(model: Architecture, dataset: Dataset, batch: int, members: int) -> int:

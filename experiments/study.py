@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import pathlib
 import time
 import traceback
@@ -157,7 +158,7 @@ class Study:
 
     def plan(self) -> None:
         """Group the runs, estimate them, and say so."""
-        self.groups, self.estimates, sources, shapes = [], {}, {}, set()
+        self.groups, self.estimates, sources, compiled = [], {}, {}, set()
         remembered, rest = planning.remembered_groups(self.runs, self.workdir / "groups.json")
         for name in dict.fromkeys(run.dataset for run in self.runs):
             runs = [run for run in rest if run.dataset == name]
@@ -169,10 +170,12 @@ class Study:
                 evaluation.check_settings(evaluation.Settings(**run.config.evaluation), model, dataset)
             groups = [group for group in remembered if group.runs[0].dataset == name]
             groups += planning.group_runs(runs, dataset, self.config.members)
+            pending = [group for group in groups if any(run.id not in self.done for run in group.runs)]
+            speed = planning.measure_speed(pending[0], dataset) if pending else math.inf
             for group in groups:
-                shape = (dataset.image_shape, planning.structure(group.runs[0], dataset)[0].forward)
-                self.estimates[group.id] = planning.estimate(group, dataset, shape not in shapes)
-                shapes.add(shape)
+                new = planning.programs(group, dataset) - compiled
+                self.estimates[group.id] = planning.estimate(group, dataset, speed, len(new))
+                compiled |= new
             self.groups += groups
         sharding.wait_for_all("plan")
         if sharding.is_first_process():

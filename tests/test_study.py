@@ -70,6 +70,25 @@ def test_architectures_with_one_loss_train_together_and_others_do_not():
     assert [len(group.runs) for group in planning.group_runs(runs[:6], toy.dataset(), 4)] == [4, 2]
 
 
+@toy_images
+def test_a_plan_is_its_arithmetic_at_the_measured_speed(monkeypatch):
+    runs = planning.list_runs(toy_study.get_config(architectures="vae,betatc", grid=""))
+    first, second = planning.group_runs(runs, toy.dataset(), 0)
+    ticks = iter((10.0, 16.0, 20.0, 23.0))  # two timings of three steps: 2 s and 1 s a step
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "perf_counter", lambda: next(ticks))
+        speed = planning.measure_speed(first, toy.dataset())
+    model, _ = planning.structure(runs[0], toy.dataset())
+    settings = runs[0].config.training
+    operations = planning.step_operations(model, toy.dataset(), settings.batch_size)
+    assert speed == operations / 1.0
+    estimate = planning.estimate(first, toy.dataset(), speed, to_compile=2)
+    assert estimate.training_s == pytest.approx(settings.steps * len(first.runs))
+    assert estimate.compile_s == 2 * planning.COMPILE_S["cpu"]
+    compiled = planning.programs(first, toy.dataset())
+    assert len(compiled) == 2 and len(planning.programs(second, toy.dataset()) - compiled) == 1
+
+
 # --- records ---------------------------------------------------------------------------------------------
 
 
