@@ -10,17 +10,31 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-
-def squared_distances(vectors: jax.Array, codebook: jax.Array) -> jax.Array:
-    """||v - e||^2 of each vector [N, G, D] to each embedding [G, K, D] of its group -> [N, G, K]."""
-    products = jnp.einsum("ngd,gkd->ngk", vectors, codebook)
-    lengths = jnp.sum(vectors**2, axis=-1)[:, :, None] + jnp.sum(codebook**2, axis=-1)[None]
-    return lengths - 2 * products
+# Two distances that differ by less, relative to the products they are sums of, are the same to float32.
+TIE = 1e-6
 
 
-def nearest_codes(vectors: jax.Array, codebook: jax.Array) -> jax.Array:
-    """The index [N, G] int32 of the nearest embedding; the lower index of two equally near ones."""
-    return jnp.argmin(squared_distances(vectors, codebook), axis=-1).astype(jnp.int32)
+def nearest_codes(vectors: jax.Array, codebook: jax.Array, but: jax.Array | None = None) -> jax.Array:
+    """The index [N, G] int32 of the nearest embedding, but for codes `but` [N, G]; the lowest of equally near ones.
+
+    Compares ||e||^2 / 2 - v.e, half the squared distance less what all codes have in common. Both are taken
+    from the most central embedding first, so that a common offset takes no digits, and the products are of
+    full precision on every device. Codes whose distances agree within `TIE` are equally near, so that the last
+    bit, which differs between processors, decides nothing.
+    """
+    # An embedding and not the mean, which one that lies far out would draw away from all others.
+    from_mean = jnp.sum((codebook - jnp.mean(codebook, axis=1, keepdims=True)) ** 2, axis=-1)
+    centre = codebook[jnp.arange(codebook.shape[0]), jnp.argmin(from_mean, axis=-1)]
+    vectors, codebook = vectors - centre[None], codebook - centre[:, None]
+    products = jnp.einsum("ngd,gkd->ngk", vectors, codebook, precision=jax.lax.Precision.HIGHEST)
+    halves = jnp.sum(codebook**2, axis=-1)[None] / 2
+    distances = halves - products
+    lengths = jnp.linalg.norm(vectors, axis=-1)[..., None]
+    error = TIE / 2 * (halves + lengths * jnp.sqrt(2 * halves))
+    if but is not None:
+        distances = jnp.where(jax.nn.one_hot(but, codebook.shape[1], dtype=bool), jnp.inf, distances)
+    least = jnp.min(distances + error, axis=-1, keepdims=True)
+    return jnp.argmax(distances - error <= least, axis=-1).astype(jnp.int32)
 
 
 def embed(codes: jax.Array, codebook: jax.Array) -> jax.Array:
@@ -63,7 +77,7 @@ def moving_average(
     sum of the code's vectors, e = m / N. The sum m is kept as e N. A code never used keeps its embedding.
     """
     members = jax.nn.one_hot(codes, codebook.shape[1])
-    sums = jnp.einsum("ngk,ngd->gkd", members, vectors)
+    sums = jnp.einsum("ngk,ngd->gkd", members, vectors, precision=jax.lax.Precision.HIGHEST)
     size = decay * cluster_size + (1 - decay) * jnp.sum(members, axis=0)
     total = decay * codebook * cluster_size[:, :, None] + (1 - decay) * sums
     used = (size > 0)[:, :, None]
@@ -101,5 +115,7 @@ def pull_of_dead_codes(
 ) -> jax.Array:
     """Squared distance of each dead code to the batch's nearest vector, summed: the revival of a codebook
     that learns by gradient. This library."""
-    distances = jnp.min(squared_distances(jax.lax.stop_gradient(vectors), codebook), axis=0)
+    embeddings, candidates = jnp.swapaxes(codebook, 0, 1), jnp.swapaxes(jax.lax.stop_gradient(vectors), 0, 1)
+    nearest = embed(nearest_codes(embeddings, candidates), candidates)
+    distances = jnp.sum((nearest - embeddings) ** 2, axis=-1).T
     return jnp.sum(jnp.where(dead_codes(cluster_size, threshold), distances, 0))

@@ -277,12 +277,57 @@ def codes_and_vectors(seed=0, num=12, groups=2, num_codes=4, size=3):
 def test_nearest_codes_and_embed_are_the_loop():
     vectors, codebook = codes_and_vectors()
     codes = np.asarray(vector_quantisation.nearest_codes(vectors, codebook))
+    second = np.asarray(vector_quantisation.nearest_codes(vectors, codebook, but=codes))
     assert codes.dtype == np.int32
     for n, g in itertools.product(range(12), range(2)):
         distances = [np.sum((vectors[n, g] - e) ** 2) for e in codebook[g]]
-        assert codes[n, g] == np.argmin(distances)
+        assert codes[n, g] == np.argmin(distances) and second[n, g] == np.argsort(distances)[1]
         close(vector_quantisation.embed(codes, codebook)[n, g], codebook[g, codes[n, g]])
     close(vector_quantisation.embed(np.array([[9, -3]]), codebook)[0], [codebook[0, 3], codebook[1, 0]])
+
+
+def test_an_offset_of_vectors_and_codebook_leaves_the_nearest_codes():
+    """Values on a grid of 1/1024, so that float32 holds them exactly beside 1,000."""
+    vectors, codebook = (np.round(1024 * v) / 1024 for v in codes_and_vectors(num=500, num_codes=64, size=16))
+    codes = np.argmin(np.sum((vectors[:, :, None] - codebook) ** 2, axis=-1), axis=-1)
+    for offset in np.float32([0, 1e3]):
+        assert np.array_equal(vector_quantisation.nearest_codes(vectors + offset, codebook + offset), codes)
+    dead = np.zeros((2, 64), np.float32)
+    dead[:, :8] = 1
+    pulls = [
+        vector_quantisation.pull_of_dead_codes(codebook + offset, dead, vectors + offset, 0.1)
+        for offset in np.float32([0, 1e3])
+    ]
+    close(*pulls)
+
+
+def test_codes_that_are_equally_near_but_for_rounding_give_the_lowest_index():
+    generator = np.random.default_rng(3)
+    codebook = generator.normal(size=(1, 6, 64)).astype(np.float32)
+    first, second = generator.permuted(np.tile(np.arange(6), (400, 1)), axis=1)[:, :2].T
+    middle = (codebook[0, first].astype(np.float64) + codebook[0, second]) / 2
+    near = np.argsort(np.sum((middle[:, None] - codebook) ** 2, axis=-1), axis=-1)[:, :2]
+    tied = np.array([set(a) == {b, c} for a, b, c in zip(near, first, second)])
+    assert tied.sum() > 300
+    for noise in (0, 1e-7, -1e-7):
+        vectors = (middle * (1 + noise * generator.choice([-1, 1], middle.shape))).astype(np.float32)
+        codes = vector_quantisation.nearest_codes(vectors[:, None], codebook)[:, 0]
+        assert np.array_equal(codes[tied], np.minimum(first, second)[tied])
+    # A hundred times the tolerance towards the higher index, which is then the nearer one.
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    vectors = (middle + 1e-4 * (codebook[0, high] - codebook[0, low])).astype(np.float32)
+    assert np.array_equal(vector_quantisation.nearest_codes(vectors[:, None], codebook)[tied, 0], high[tied])
+
+
+def test_nearest_codes_take_products_of_full_precision():
+    """Accelerators round the default product's operands to bfloat16, which changes 1 code in 20."""
+    vectors, codebook = codes_and_vectors()
+    for function, args in (
+        (vector_quantisation.nearest_codes, (vectors, codebook)),
+        (vector_quantisation.moving_average, (codebook, np.ones((2, 4)), vectors, np.zeros((12, 2), int), 0.9)),
+    ):
+        program = str(jax.make_jaxpr(function)(*args))
+        assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == 1
 
 
 def test_straight_through_has_the_codes_value_and_the_identity_gradient():

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from causalvae import vector_quantisation
 from causalvae.interventions import engine
 from causalvae.interventions.latent import CodeSwap, Perturbation, code_decoder, perturb_latents
 from causalvae.interventions.patching import distance
@@ -141,9 +142,7 @@ def next_nearest(z: jax.Array, codes: jax.Array, codebook: jax.Array) -> jax.Arr
 
     z: [N, h, w, D] or [N, d]; codebook [G, K, D]: G = 1, or one of numbers (D = 1) for each latent.
     """
-    groups, size, dimension = codebook.shape
-    vectors = z.reshape(-1, groups, dimension)
-    products = jnp.einsum("ngd,gkd->ngk", vectors, codebook, precision=jax.lax.Precision.HIGHEST)
-    distances = jnp.sum(codebook**2, axis=-1)[None] - 2 * products
-    in_use = jax.nn.one_hot(codes.reshape(-1, groups), size, dtype=bool)
-    return jnp.argmin(jnp.where(in_use, jnp.inf, distances), axis=-1).reshape(codes.shape).astype(codes.dtype)
+    groups, _, dimension = codebook.shape
+    in_use = codes.reshape(-1, groups)
+    others = vector_quantisation.nearest_codes(z.reshape(-1, groups, dimension), codebook, but=in_use)
+    return others.reshape(codes.shape).astype(codes.dtype)
