@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -660,10 +661,15 @@ def record(found: Evaluation) -> dict[str, Any]:
     return {"scores": [score._asdict() for score in found.scores], **rest}
 
 
-def table(results: dict[str, Any]) -> str:
-    """The scores of every member as text: one column per member, null and ceiling beside them."""
+def table(results: dict[str, Any], spread: Mapping[str, Any] | None = None) -> str:
+    """The scores of every member as text: one column per member, null and ceiling beside them.
+
+    spread: score -> (mean, deviation, …) between seeds, where runs of this configuration have been compared: a column.
+    """
     members = results["members"]
     header = ["score", *(f"seed {m['seed']}" for m in members), "null", "ceiling", "how"]
+    if spread:
+        header.insert(-3, "other seeds")
     rows = [header]
     for i, first in enumerate(members[0]["scores"]):
         values = [_cell(m["scores"][i]) for m in members]
@@ -676,10 +682,16 @@ def table(results: dict[str, Any]) -> str:
                 first["estimator"] or first["note"],
             ]
         )
+        if spread:
+            known = spread.get(first["name"])
+            rows[-1].insert(-3, f"{_short(known.mean)} ± {_short(known.deviation)}" if known else "–")
     widths = [max(len(str(row[c])) for row in rows) for c in range(len(header) - 1)]
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[-1]]).rstrip() for row in rows]
     data, steps = results["data"], results["training"]["steps"]
     title = f"{results['architecture']['name']} on {data['name']} ({data['source']}), {steps:,} steps"
+    if spread:
+        runs = max(known.num for known in spread.values())
+        title += f". Other seeds: mean ± standard deviation of {runs} runs of this budget; one run is one draw of them"
     return "\n".join([title, "", lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

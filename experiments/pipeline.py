@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import math
+import os
 import pathlib
+import platform
 import re
 import time
 from typing import Any
@@ -21,7 +24,7 @@ from causalvae import architectures, checkpoints, data, evaluation, explorer, fi
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json
-from experiments import explorer_page, slices
+from experiments import explorer_page, slices, spread
 
 RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may differ between a run and its continuation
 
@@ -51,7 +54,7 @@ def run(
     clock.check(0.0, "evaluation")
     results = evaluate(config, model, dataset, settings, state, workdir)
     write_json(workdir / "timing.json", {"training_s": trained - started, "evaluation_s": time.monotonic() - trained})
-    say(f"\n{evaluation.table(results)}\n")
+    say(f"\n{evaluation.table(results, spread.find(results))}\n")
     say(f"results in {workdir}: results.json, figures/, explorer.html ({duration(time.monotonic() - started)} in all)")
     return results
 
@@ -236,9 +239,23 @@ def image_size(dataset: Dataset) -> str:
 
 
 def device_name() -> str:
-    """'cpu (cpu)', '1 gpu (NVIDIA H100)', '8 tpu (TPU v3)'."""
+    """'1 cpu (AMD EPYC)', '1 cpu (AMD EPYC, at most AVX2)', '1 gpu (NVIDIA H100)', '8 tpu (TPU v3)'."""
     devices = jax.devices()
-    return f"{len(devices)} {devices[0].platform} ({devices[0].device_kind})"
+    kind = processor_name() if devices[0].platform == "cpu" else devices[0].device_kind
+    return f"{len(devices)} {devices[0].platform} ({kind})"
+
+
+@functools.cache
+def processor_name() -> str:
+    """The processor's name, and the newest instructions that XLA may use where XLA_FLAGS limits them: both decide the
+    last bit of every result."""
+    try:
+        listed = re.search(r"^model name\s*:\s*(.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        listed = None
+    name = listed[1] if listed else platform.processor() or platform.machine()
+    limits = re.findall(r"--xla_cpu_max_isa=(\w+)", os.environ.get("XLA_FLAGS", ""))
+    return f"{name}, at most {limits[-1]}" if limits else name
 
 
 def versions() -> dict[str, str]:

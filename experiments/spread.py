@@ -1,0 +1,129 @@
+"""How much the scores of a preset move between seeds and processors, stored so that every run's table can show it.
+
+    python -m experiments.main --config=configs/betatc_3dshapes.py:quick --config.seeds=10 --workdir=runs/spread
+    XLA_FLAGS=--xla_cpu_max_isa=AVX2 python -m experiments.main --config=configs/betatc_3dshapes.py:quick \\
+        --config.seeds=10 --workdir=runs/spread_avx2
+    python -m experiments.spread --workdirs=runs/spread,runs/spread_avx2
+
+Takes finished runs of one configuration, prints mean, standard deviation and range of each score over the seeds of
+each processor, and with --store keeps the values in configs/spreads.json. A single run of a short budget is one draw
+of these: XLA's arithmetic differs in the last bit between processors, and training makes other models of it.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+
+from causalvae.progress import write_text
+from experiments import cli
+
+STORED = pathlib.Path(__file__).resolve().parents[1] / "configs" / "spreads.json"
+BUDGET = ("steps", "batch_size", "learning_rate", "schedule", "warmup")  # the settings of training that matter
+
+
+class Spread(NamedTuple):
+    """Of one score over the seeds of one configuration."""
+
+    mean: float
+    deviation: float  # standard deviation between seeds
+    low: float
+    high: float
+    num: int  # runs in which it was defined
+
+
+def main(argv: list[str]) -> None:
+    workdirs = [name for name in flags.FLAGS.workdirs.split(",") if name]
+    if not workdirs:
+        cli.fail("--workdirs is needed: directories of finished runs of one configuration, separated by commas")
+    entry = collect([read_results(pathlib.Path(name)) for name in workdirs])
+    print(table(entry))
+    if flags.FLAGS.store:
+        known = {**stored(), entry["name"]: entry}
+        write_text(STORED, json.dumps(dict(sorted(known.items())), separators=(",", ":")) + "\n")
+        print(f"stored in {STORED.name}: {entry['name']}")
+
+
+def read_results(workdir: pathlib.Path) -> dict[str, Any]:
+    """results.json of a finished run; FileNotFoundError where there is none."""
+    path = workdir / "results.json"
+    if not path.exists():
+        raise FileNotFoundError(f"no finished run in {workdir}: no {path.name}. `experiments.main` makes one.")
+    return json.loads(path.read_text())
+
+
+def settings(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What runs must share to be draws of one spread: model, data, and budget."""
+    training = {name: results["training"][name] for name in BUDGET}
+    data = {name: results["data"][name] for name in ("name", "source")}
+    return {"architecture": results["architecture"], "data": data, "training": training}
+
+
+def collect(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One entry of the stored spreads: the settings, and every score's values by processor and seed. ValueError where
+    the runs are of different settings, or the same draw is given twice."""
+    shared, draws = settings(runs[0]), []
+    for results in runs:
+        if settings(results) != shared:
+            raise ValueError(f"the runs are of different settings: {settings(results)} and {shared}")
+        device = results["device"]
+        seeds = [member["seed"] for member in results["members"]]
+        if any(draw["device"] == device and set(draw["seeds"]) & set(seeds) for draw in draws):
+            raise ValueError(f"a seed of {seeds} on {device} is given twice")
+        members = [{score["name"]: score["value"] for score in member["scores"]} for member in results["members"]]
+        scores = {name: [member.get(name) for member in members] for name in members[0]}
+        draws.append({"device": device, "seeds": seeds, "scores": scores})
+    name = f"{shared['architecture']['name']} on {shared['data']['name']} ({shared['data']['source']}), "
+    return {"name": f"{name}{shared['training']['steps']} steps", **shared, "draws": draws}
+
+
+def stored() -> dict[str, Any]:
+    """name -> entry of configs/spreads.json."""
+    return json.loads(STORED.read_text()) if STORED.exists() else {}
+
+
+def find(results: Mapping[str, Any]) -> dict[str, Spread]:
+    """score -> its stored spread over all seeds and processors, for runs of these settings; empty where none is
+    stored."""
+    wanted = json.loads(json.dumps(settings(results)))
+    for entry in stored().values():
+        if {name: entry[name] for name in wanted} == wanted:
+            return spreads(entry["draws"])
+    return {}
+
+
+def spreads(draws: Sequence[Mapping[str, Any]]) -> dict[str, Spread]:
+    """score -> Spread over the runs of all draws in which it is defined."""
+    found = {}
+    for name in draws[0]["scores"]:
+        values = np.array([v for draw in draws for v in draw["scores"].get(name, []) if v is not None])
+        if len(values) > 1:
+            summary = values.mean(), values.std(ddof=1), values.min(), values.max()
+            found[name] = Spread(*map(float, summary), num=len(values))
+    return found
+
+
+def table(entry: Mapping[str, Any]) -> str:
+    """Mean ± standard deviation and range of each score, a column per processor and one of all."""
+    parts = [(draw["device"], spreads([draw])) for draw in entry["draws"]]
+    parts.append(("all", spreads(entry["draws"])))
+    lines = [entry["name"], "", "| score | " + " | ".join(f"{name}" for name, _ in parts) + " |"]
+    lines.append("| --- |" + " --- |" * len(parts))
+    for name in parts[-1][1]:
+        cells = [
+            f"{s.mean:.3g} ± {s.deviation:.2g} ({s.low:.3g} to {s.high:.3g}, n = {s.num})" if s else "–"
+            for s in (found.get(name) for _, found in parts)
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdirs", "", "Directories of finished runs of one configuration, separated by commas.")
+    flags.DEFINE_bool("store", False, "Keep the values in configs/spreads.json.")
+    cli.run(main)
