@@ -57,7 +57,8 @@ class Report(NamedTuple):
 # --- the step --------------------------------------------------------------------------------------------
 
 
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "trapezoid")
+COOLDOWN = 0.2  # of all steps, at the end of a trapezoid
 
 
 def make_optimizer(
@@ -66,13 +67,12 @@ def make_optimizer(
     """Adam (0.9, 0.999, 1e-8) for all parameters but those that the architecture labels otherwise. The same
     arguments give the same object, and so the same compiled step.
 
-    schedule: "constant", the published budgets', or "cosine": up to `learning_rate` in a straight line over `warmup`
-    steps, then down to 0 along half a cosine by step `steps`. A discriminator's own rate stays constant.
+    schedule: "constant", the published budgets'; or up to `learning_rate` in a straight line over `warmup` steps and
+    down to 0 by step `steps`, along half a cosine ("cosine"), or after a constant stretch in a straight line over the
+    last fifth ("trapezoid", Hägele et al. 2024, arXiv:2405.18392). A discriminator's own rate stays constant.
     """
-    rate = (float(learning_rate),)
-    if schedule == "cosine":
-        rate += (int(warmup), int(steps))
-    return _optimizer(tuple(sorted(model.optimizers.items())), *rate)
+    plan = () if schedule == "constant" else (schedule, int(warmup), int(steps))
+    return _optimizer(tuple(sorted(model.optimizers.items())), float(learning_rate), *plan)
 
 
 def check_schedule(schedule: str, warmup: int, steps: int) -> None:
@@ -85,12 +85,19 @@ def check_schedule(schedule: str, warmup: int, steps: int) -> None:
         raise ValueError(f"training.warmup must be at least 0 and less than the {steps} steps, not {warmup}")
 
 
+def _rate_of_steps(rate: float, schedule: str, warmup: int, steps: int) -> optax.Schedule:
+    if schedule == "cosine":
+        down, start = optax.cosine_decay_schedule(rate, steps - warmup), warmup
+    else:
+        start = max(warmup, steps - round(COOLDOWN * steps))
+        down = optax.linear_schedule(rate, 0.0, steps - start)
+    up, hold = optax.linear_schedule(0.0, rate, warmup), optax.constant_schedule(rate)
+    return optax.join_schedules([up, hold, down], [warmup, start])
+
+
 @functools.cache
-def _optimizer(
-    labels: tuple[tuple[str, str], ...], rate: float, warmup: int = 0, steps: int = 0
-) -> optax.GradientTransformation:
-    if steps:
-        rate = optax.warmup_cosine_decay_schedule(0.0 if warmup else rate, rate, warmup, steps)
+def _optimizer(labels: tuple[tuple[str, str], ...], rate: float, *plan: Any) -> optax.GradientTransformation:
+    rate = _rate_of_steps(rate, *plan) if plan else rate
     optimizers = {
         "adam": optax.adam(rate),
         "discriminator": optax.adam(1e-4, b1=0.5, b2=0.9),  # Kim & Mnih 2018, appendix A

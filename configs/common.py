@@ -109,7 +109,7 @@ def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
                 "steps": 300_000,
                 "batch_size": 64,
                 "learning_rate": 1e-4,
-                "schedule": "constant",  # or cosine: up over `warmup` steps, then down to 0 at the last step
+                "schedule": "constant",  # or cosine, trapezoid: up over `warmup` steps, and down to 0 at the last
                 "warmup": 0,
                 "log_every": 500,
                 "checkpoint_every": 10_000,

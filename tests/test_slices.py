@@ -16,7 +16,7 @@ from configs import common
 from experiments import pipeline, slices, study
 from experiments.records import StudyLock
 
-SETTINGS = dict(batch_size=8, learning_rate=1e-3, schedule="cosine", warmup=2, log_every=2, checkpoint_every=4)
+SETTINGS = dict(batch_size=8, learning_rate=1e-3, schedule="trapezoid", warmup=2, log_every=2, checkpoint_every=4)
 
 
 def smoke(**changes):
@@ -25,22 +25,31 @@ def smoke(**changes):
     return config
 
 
-def test_the_cosine_schedule_is_its_formula():
-    optimizer = training.make_optimizer(toy.model("vae"), 0.1, "cosine", warmup=4, steps=20)
+WARM = [0.1 * t / 4 for t in range(4)]
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        ("constant", [0.1] * 20),
+        ("cosine", WARM + [0.1 * (1 + math.cos(math.pi * (t - 4) / 16)) / 2 for t in range(4, 20)]),
+        ("trapezoid", WARM + [0.1] * 12 + [0.1 * (20 - t) / 4 for t in range(16, 20)]),
+    ],
+)
+def test_schedules_are_their_formulas(schedule, expected):
+    optimizer = training.make_optimizer(toy.model("vae"), 0.1, schedule, warmup=4, steps=20)
     params = gradient = jnp.ones(3)
     state, rates = optimizer.init(params), []
     for _ in range(20):  # Adam's step along a constant gradient is the rate itself
         updates, state = optimizer.update(gradient, state, params)
         rates.append(-float(updates[0]))
-    warm = [0.1 * t / 4 for t in range(4)]
-    cosine = [0.1 * (1 + math.cos(math.pi * (t - 4) / 16)) / 2 for t in range(4, 20)]
-    np.testing.assert_allclose(rates, warm + cosine, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (dict(training__schedule="cosin"), "no training.schedule 'cosin'; there are: constant, cosine"),
+        (dict(training__schedule="cosin"), "no training.schedule 'cosin'; there are: constant, cosine, trapezoid"),
         (dict(training__warmup=2), "training.warmup is 2, and a constant rate has no warm-up"),
         (dict(training__schedule="cosine", training__warmup=4), "less than the 4 steps, not 4"),
     ],
