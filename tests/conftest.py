@@ -60,7 +60,14 @@ def shared_data() -> pathlib.Path:
 SLOW = ("test_smoke", "test_main", "test_study", "test_notebooks", "test_sharding", "test_readme", "test_explorer")
 
 
+# Files whose numbers must be the same on every processor: the part that is tested again at another instruction set.
+NUMERIC = ("test_planted", "test_metrics_information", "test_metrics_suite", "test_metrics_causal", "test_circuits")
+
+
 def pytest_collection_modifyitems(items):
     """Slow files first, so that no worker is left alone with one at the end; and of these first what compiles most."""
+    for item in items:
+        if item.path.name.startswith(NUMERIC):
+            item.add_marker(pytest.mark.numeric)
     names = [*SLOW, ""]
     items.sort(key=lambda item: next(i for i, name in enumerate(names) if item.path.name.startswith(name)))
