@@ -1,6 +1,7 @@
 """causalvae: causal interventions on variational autoencoders, as pure functions over parameter pytrees."""
 
-from causalvae import adapters, architectures, circuits, data, interventions, metrics, planted, sites
+from causalvae import adapters, architectures, circuits, data, interventions, metrics, planted, pretrained, sites
+from causalvae.pretrained import load_pretrained
 from causalvae.sites import Edit, no_tap, patch, run, set_unit, set_units, shift_unit, site_shapes, transform
 
 __version__ = "0.1.0"
@@ -12,10 +13,12 @@ __all__ = [
     "circuits",
     "data",
     "interventions",
+    "load_pretrained",
     "metrics",
     "no_tap",
     "patch",
     "planted",
+    "pretrained",
     "run",
     "set_unit",
     "set_units",

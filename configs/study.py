@@ -15,6 +15,8 @@ from configs.common import ARCHITECTURES, DATASETS, config_for
 
 
 def get_config(preset: str = "") -> ConfigDict:
+    if preset == "pretrained":
+        raise ValueError("a study trains its models: choose no preset, or overnight, quick or smoke")
     base = config_for("vae", "dsprites", preset)
     return ConfigDict(
         {

@@ -32,12 +32,15 @@ def write(workdir: pathlib.Path) -> list[pathlib.Path]:
     config = read_config(workdir)
     model, dataset, settings = pipeline.prepare(config)
     seeds = pipeline.seeds(config)
-    state = restore(model, workdir, seeds, config.training.schedule)
-    step = int(state.step)
+    if config.pretrained:
+        trained, step = pipeline.shipped_params(config, dataset)
+    else:
+        state = restore(model, workdir, seeds, config.training.schedule)
+        trained, step = state.params, int(state.step)
     known = evaluated(workdir, step)
     paths = []
     for m, seed in enumerate(seeds):
-        params = training.member(state.params, m)
+        params = training.member(trained, m)
         page = pipeline.explore(config, model, dataset, settings, params, seed, step, known.get(seed))
         paths.append(explorer_page.write(workdir / f"explorer{pipeline.member_suffix(config, seed)}.html", page))
     return paths

@@ -20,7 +20,18 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from causalvae import architectures, checkpoints, data, evaluation, explorer, figures, models, sites, training
+from causalvae import (
+    architectures,
+    checkpoints,
+    data,
+    evaluation,
+    explorer,
+    figures,
+    models,
+    pretrained,
+    sites,
+    training,
+)
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json
@@ -43,16 +54,21 @@ def run(
     say(f"data: {dataset.name} ({dataset.source}), {dataset.size:,} images of {image_size(dataset)}")
     workdir = claim_workdir(workdir, config, dataset)
     say(f"model: {model.name}, {config.architecture.network} network, {model.latents} latents; results go to {workdir}")
-    if stage == "evaluate":
-        check_trained(workdir, config.training.steps)
-    say(f"device: {device_name()}; training {config.seeds} member(s) to step {config.training.steps:,}")
-    state = train(config, model, dataset, workdir, clock.deadline)
+    if config.pretrained:
+        say(f"device: {device_name()}; the shipped model {config.pretrained}, not trained here")
+        params, step = shipped_params(config, dataset)
+    else:
+        if stage == "evaluate":
+            check_trained(workdir, config.training.steps)
+        say(f"device: {device_name()}; training {config.seeds} member(s) to step {config.training.steps:,}")
+        state = train(config, model, dataset, workdir, clock.deadline)
+        params, step = state.params, int(state.step)
     trained = time.monotonic()
     if stage == "train":
         say(f"trained in {duration(trained - started)}; --stage=evaluate goes on from here")
         return None
     clock.check(0.0, "evaluation")
-    results = evaluate(config, model, dataset, settings, state, workdir)
+    results = evaluate(config, model, dataset, settings, params, step, workdir)
     write_json(workdir / "timing.json", {"training_s": trained - started, "evaluation_s": time.monotonic() - trained})
     say(f"\n{evaluation.table(results, spread.find(results))}\n")
     say(f"results in {workdir}: results.json, figures/, explorer.html ({duration(time.monotonic() - started)} in all)")
@@ -119,26 +135,43 @@ def train(
     )
 
 
-def evaluate(config, model, dataset, settings, state: training.TrainState, workdir: pathlib.Path) -> dict[str, Any]:
-    """All interventions and metrics of every member; writes results.json, figures/ and explorer.html."""
+def shipped_params(config: ConfigDict, dataset: Dataset) -> tuple[Any, int]:
+    """The parameters [1, ...] of the config's shipped model, and the steps that it was trained for. ValueError where
+    the config describes another model."""
+    about = pretrained.card(config.pretrained)
+    own = {**dict(config.architecture), "image_shape": list(dataset.image_shape), "data": dataset.name}
+    theirs = {**about["architecture"], "image_shape": about["image_shape"], "data": about["data"]["name"]}
+    difference = first_difference(theirs, own)
+    if difference:
+        raise ValueError(f"the shipped model {config.pretrained} is not the config's: {difference}")
+    if config.seeds != 1:
+        raise ValueError(f"the shipped model {config.pretrained} is one member; the config has {config.seeds} seeds")
+    _, params = pretrained.load_pretrained(config.pretrained)
+    return jax.tree.map(lambda leaf: leaf[None], params), about["training"]["steps"]
+
+
+def evaluate(config, model, dataset, settings, trained, step: int, workdir: pathlib.Path) -> dict[str, Any]:
+    """All interventions and metrics of every member of `trained` [M, ...], parameters after `step` steps; writes
+    results.json, figures/ and explorer.html."""
     members = []
+    budget = pretrained.card(config.pretrained)["training"] if config.pretrained else dict(config.training)
     untrained = training.initial_params(model, seeds(config))
     for m, seed in enumerate(seeds(config)):
         say(f"evaluating member {m + 1} of {config.seeds} (seed {seed})")
-        params = training.member(state.params, m)
+        params = training.member(trained, m)
         found = evaluation.evaluate(model, params, training.member(untrained, m), dataset, settings)
         suffix = member_suffix(config, seed)
         figures.draw(found, model, dataset, workdir / "figures", suffix)
-        page = explore(config, model, dataset, settings, params, seed, int(state.step), found)
+        page = explore(config, model, dataset, settings, params, seed, step, found)
         explorer_page.write(workdir / f"explorer{suffix}.html", page)
         members.append({"seed": seed, **evaluation.record(found)})
     results = {
         "architecture": {
-            "parameters": int(models.parameter_count(training.member(state.params, 0))),
+            "parameters": int(models.parameter_count(training.member(trained, 0))),
             **dict(config.architecture),
         },
         "data": dataset.describe(),
-        "training": {**dict(config.training), "seeds": [m["seed"] for m in members]},
+        "training": {**budget, "seeds": [m["seed"] for m in members], "pretrained": config.pretrained},
         "evaluation": dict(config.evaluation),
         "versions": versions(),
         "device": device_name(),
@@ -276,6 +309,7 @@ def catalogue() -> str:
         "metrics:       " + ", ".join(evaluation.metric_names()),
         "sites (standard network, 64×64×3; shape without the batch):",
         *(f"  {site:<22} {list(shape.shape[1:])}" for site, shape in shapes.items()),
+        "pretrained:    " + ", ".join(pretrained.names()),
         "configs:       configs/<architecture>_<data set>.py[:overnight|:quick|:smoke]",
     ]
     return re.sub(r"[ ]+$", "", "\n".join(lines), flags=re.MULTILINE)

@@ -35,7 +35,7 @@ def smoke(architecture="vae", dataset="dsprites", **changes):
     [
         ([CONFIG, "--config.data.sorce=real"], 'no setting \'sorce\'. Did you mean "source"'),
         (["--config=configs/vae_dsprite.py"], "no config file configs/vae_dsprite.py. Did you mean 'configs/vae_ds"),
-        (["--config=configs/vae_dsprites.py:quik"], "there are: none, quick, overnight, smoke. Did you mean 'quick'?"),
+        (["--config=configs/vae_dsprites.py:quik"], "none, quick, overnight, pretrained, smoke. Did you mean 'quick'?"),
         ([CONFIG, "--config.seeds=0"], "seeds must be at least 1, not 0"),
         ([CONFIG, "--workdir=pyproject.toml/run"], "cannot be written (Not a directory)"),
     ],

@@ -1,0 +1,93 @@
+"""Trained models that ship with the library: half-precision weights in safetensors files, each with a card beside it.
+
+    model, params = causalvae.load_pretrained("betatc_3dshapes")
+
+A card (`card(name)`, a JSON file) says how the model was trained, on which data, what it scores, and the SHA-256 of its
+weights. The scores are those of the weights as they are stored. `experiments.ship` makes both from a finished run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from causalvae import architectures
+from causalvae.architectures import Architecture, inference_params
+
+PyTree = Any
+FOLDER = pathlib.Path(__file__).parent
+LARGEST_HALF = float(np.finfo(np.float16).max)
+
+
+def names() -> tuple[str, ...]:
+    """The models that ship, such as "betatc_3dshapes"."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
+
+
+def card(name: str) -> dict[str, Any]:
+    """What is known of a shipped model. ValueError names those that exist."""
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no pretrained model {name!r}; there are: {', '.join(names()) or 'none'}.{hint}")
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def load_pretrained(name: str) -> tuple[Architecture, PyTree]:
+    """A shipped model and its parameters (float32, of encoder and decoder; what only the loss reads is not kept).
+
+    ValueError where the name is unknown or the file is not the one that the card describes, FileNotFoundError where it
+    is missing.
+    """
+    about = card(name)
+    path = FOLDER / f"{name}.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing beside its card: install causalvae again, or clone it whole")
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != about["sha256"]:
+        raise ValueError(
+            f"{path} is damaged: its SHA-256 is {digest}, and the card says {about['sha256']}. Install causalvae again."
+        )
+    model = create(about)
+    return model, unpack(model, safetensors.numpy.load(data))
+
+
+def create(about: dict[str, Any]) -> Architecture:
+    """The architecture that a card describes."""
+    options = dict(about["architecture"])
+    return architectures.create(options.pop("name"), image_shape=tuple(about["image_shape"]), **options)
+
+
+def pack(model: Architecture, params: PyTree) -> dict[str, np.ndarray]:
+    """The arrays that are stored: 'encoder/conv0/kernel' -> float16. ValueError where a weight is too large for it."""
+    arrays = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(inference_params(model, params))[0]:
+        name, leaf = "/".join(str(key.key) for key in path), np.asarray(leaf)
+        if not np.abs(leaf).max(initial=0.0) <= LARGEST_HALF:
+            raise ValueError(f"{name} holds values that half precision cannot: the largest is {np.abs(leaf).max()}")
+        arrays[name] = leaf.astype(np.float16)
+    return arrays
+
+
+def unpack(model: Architecture, arrays: dict[str, np.ndarray]) -> PyTree:
+    """The parameters of stored arrays, float32. ValueError where they are not those of the model."""
+    template = inference_params(model, jax.eval_shape(model.init, jax.random.key(0)))
+    leaves, tree = jax.tree_util.tree_flatten_with_path(template)
+    wanted = {"/".join(str(key.key) for key in path): leaf.shape for path, leaf in leaves}
+    found = {name: array.shape for name, array in arrays.items()}
+    if found != wanted:
+        different = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        first = different[0]
+        raise ValueError(
+            f"the weights are of another model: {len(different)} arrays differ, such as {first}, which is "
+            f"{found.get(first, 'missing')} there and {wanted.get(first, 'missing')} in a {model.name}"
+        )
+    return jax.tree_util.tree_unflatten(tree, [np.float32(arrays[name]) for name in wanted])

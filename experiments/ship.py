@@ -1,0 +1,103 @@
+"""Make a shipped model of a finished run: half-precision weights, and a card with what those weights score.
+
+    python -m experiments.main --config=configs/betatc_3dshapes.py:overnight
+    python -m experiments.ship --workdir=runs/betatc_3dshapes_overnight
+
+Writes causalvae/pretrained/<architecture>_<data set>.safetensors and .json. The run's first member is taken, and
+evaluated anew with its weights as they are stored, by the run's own settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from absl import flags
+from ml_collections import ConfigDict
+
+from causalvae import evaluation, pretrained, training
+from causalvae.architectures import Architecture
+from causalvae.data.base import Dataset
+from causalvae.progress import write_json
+from causalvae.sites import no_tap
+from experiments import cli, explorer, pipeline
+
+CHECKED = 256  # images by which a test knows the model again
+LARGEST_FILE = 1_600_000  # bytes
+
+
+def main(argv: list[str]) -> None:
+    if flags.FLAGS.workdir is None:
+        cli.fail("--workdir is needed: the directory of a finished run, e.g. --workdir=runs/vae_dsprites_overnight")
+    name = ship(pathlib.Path(flags.FLAGS.workdir), flags.FLAGS.name)
+    pipeline.say(f"shipped {name}: {(pretrained.FOLDER / name).with_suffix('.safetensors').stat().st_size:,} bytes")
+
+
+def ship(workdir: pathlib.Path, name: str | None = None, folder: pathlib.Path = pretrained.FOLDER) -> str:
+    """Write the weights and the card of a run's first member; the name is returned. ValueError where the run is not
+    trained to its end."""
+    config = explorer.read_config(workdir)
+    model, dataset, settings = pipeline.prepare(config)
+    pipeline.check_trained(workdir, config.training.steps)
+    state = explorer.restore(model, workdir, pipeline.seeds(config), config.training.schedule)
+    arrays = pretrained.pack(model, training.member(state.params, 0))
+    data = safetensors.numpy.save(arrays)
+    if len(data) > LARGEST_FILE:
+        raise ValueError(f"the weights are {len(data):,} bytes; a shipped model has at most {LARGEST_FILE:,}")
+    params = pretrained.unpack(model, arrays)
+    name = name or f"{config.architecture.name}_{config.data.name}"
+    about = describe(name, config, model, dataset, settings, params)
+    (folder / f"{name}.safetensors").write_bytes(data)
+    write_json(folder / f"{name}.json", {**about, "sha256": hashlib.sha256(data).hexdigest()})
+    return name
+
+
+def describe(
+    name: str,
+    config: ConfigDict,
+    model: Architecture,
+    dataset: Dataset,
+    settings: evaluation.Settings,
+    params: Any,
+) -> dict[str, Any]:
+    """The card of the stored weights but for their checksum."""
+    untrained = training.member(training.initial_params(model, [config.seed]), 0)
+    found = evaluation.evaluate(model, params, untrained, dataset, settings)
+    kept = ("name", "value", "standard_error", "null", "ceiling", "estimator", "note")
+    scores = [{field: score._asdict()[field] for field in kept} for score in found.scores]
+    own = dict(config.training)
+    return {
+        "name": name,
+        "architecture": dict(config.architecture),
+        "image_shape": list(dataset.image_shape),
+        "data": dataset.describe(),
+        "training": {**own, "seed": config.seed, "images": own["steps"] * own["batch_size"]},
+        "evaluation": settings._asdict(),
+        "scores": scores,
+        "check": check(model, params, dataset),
+        "versions": pipeline.versions(),
+        "device": pipeline.device_name(),
+        "licence": "Apache-2.0",
+    }
+
+
+def check(model: Architecture, params: Any, dataset: Dataset) -> dict[str, Any]:
+    """A few numbers of fixed images, by which the weights are known again on any machine."""
+    images = dataset.sample(jax.random.key(0), CHECKED)[1]
+    image = model.forward(params, images, None, no_tap).image
+    return {
+        "images": CHECKED,
+        "brightness": float(np.mean(images)),
+        "mean_squared_error": float(np.mean(np.sum(np.square(image - images), axis=(1, 2, 3)))),
+        "activity": np.asarray(model.activity(params, images)).tolist(),
+    }
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "The directory of a finished run.")
+    flags.DEFINE_string("name", None, "What to call the model. Default: <architecture>_<data set>.")
+    cli.run(main)
