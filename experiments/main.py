@@ -1,15 +1,16 @@
 """Train a VAE, intervene on it at four levels, measure, and draw.
 
+    python -m experiments.main --config=configs/betatc_3dshapes.py:pretrained
     python -m experiments.main --config=configs/betatc_3dshapes.py:quick
     python -m experiments.main --config=configs/vae_dsprites.py --workdir=runs/vae --config.seeds=3
     python -m experiments.main --config=configs/betatc_dsprites.py:quick --config.data.source=real \\
         --config.data.dir=DIR
     python -m experiments.main --list
 
-A config is a file, a preset after a colon (none: the published budget, for an accelerator; quick: minutes on
-two CPU cores; smoke: seconds, for tests) and overrides (--config.training.steps=5000). The same command goes
-on where an interrupted run stopped; --time_limit=SECONDS stops it there (exit status 75), --stage=train or
---stage=evaluate does half of it.
+A config is a file, a preset after a colon (none: the published budget, for an accelerator; overnight and quick: for
+two CPU cores; pretrained: a shipped model; smoke: for tests) and overrides (--config.training.steps=5000). The same
+command goes on where an interrupted run stopped; --time_limit=SECONDS stops it there (exit status 75),
+--stage=train or --stage=evaluate does half of it.
 """
 
 from absl import flags

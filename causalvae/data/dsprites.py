@@ -1,6 +1,7 @@
-"""dSprites, drawn to the pixel: polygons snapped to 1/256 px, sampled at pixel centres, no antialiasing.
+"""dSprites, drawn: polygons snapped to 1/256 px, sampled at pixel centres, no antialiasing.
 
-Geometry and raster rule were fitted to genuine frames (github.com/google-deepmind/dsprites-dataset).
+Geometry and raster rule were fitted to genuine frames (github.com/google-deepmind/dsprites-dataset): of 46,080 of them
+all but 6 are drawn to the pixel, and those differ in one.
 Every vertex is snapped on the host in float64, so that the raster is exact int32 arithmetic on any device.
 """
 
