@@ -1,14 +1,17 @@
 """MIG, InfoMEC, UDR and the ceilings against scikit-learn, SciPy and plain recomputation."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sklearn.feature_selection import mutual_info_classif
-from sklearn.linear_model import Lasso
-from sklearn.metrics import mutual_info_score
+from sklearn.linear_model import Lasso, LogisticRegression
+from sklearn.metrics import log_loss, mutual_info_score
 
 from causalvae import metrics
 from causalvae.metrics import ceilings, inputs
+from causalvae.metrics.mutual_information import discretise
 
 SIZES = (3, 6, 4)
 ROWS = 800
@@ -37,19 +40,17 @@ def test_mig_of_one_latent_is_the_gap_to_nothing(grid):
     codes, factors = grid[0][:, :1], grid[1]
     found = metrics.mig(codes, factors)
     np.testing.assert_allclose(found.per_factor, found.mutual_information[0] / found.entropy, rtol=1e-6)
-    with pytest.raises(ValueError, match="undefined for a single latent"):
-        metrics.mig(codes, factors, reference=True)
     with pytest.raises(ValueError, match="bins must be at least 2, not 1"):
         metrics.mig(codes, factors, bins=1)
 
 
 def test_a_latent_that_varies_by_less_than_its_rounding_falls_into_few_bins():
     offset = np.float32(1e6) + np.arange(40, dtype=np.float32)[:, None] % 2 * np.float32(0.0625)
-    bins = inputs.discretise(np.concatenate([offset, np.ones((40, 1), np.float32)], axis=1))
+    bins = discretise(np.concatenate([offset, np.ones((40, 1), np.float32)], axis=1))
     assert bins.min() == 0 and bins.max() < 20
     assert len(np.unique(bins[:, 0])) == 2 and not bins[:, 1].any()
     tiny = np.float32(1) + np.arange(40, dtype=np.float32)[:, None] % 2 * np.finfo(np.float32).eps
-    assert len(np.unique(inputs.discretise(tiny))) == 2 and inputs.dead_latents(tiny).all()
+    assert len(np.unique(discretise(tiny))) == 2 and inputs.dead_latents(tiny).all()
 
 
 # --- InfoMEC ---------------------------------------------------------------------------------------------
@@ -101,14 +102,66 @@ def test_infomec_prunes_before_it_estimates(grid):
         metrics.infomec(codes, factors, prune=1.5)
 
 
-def test_infomec_of_discrete_codes_counts(grid):
+def test_infomec_by_a_histogram_is_its_definition(grid):
+    codes, factors = grid[0] @ np.array([[1.0, 0.4, 0], [0, 1, 0], [0.3, 0, 1]]), grid[1]
+    found = metrics.infomec(codes, factors, bins=15, explicit=False)
+    binned = [np.digitize(z, np.histogram(z, 15)[1][:-1]) for z in codes.T]
+    entropy = np.array([mutual_info_score(f, f) for f in factors.T])
+    u = np.array([[mutual_info_score(f, z) for f in factors.T] for z in binned]) / entropy
+    np.testing.assert_allclose(found.information, u, atol=1e-6)
+    infom = ((u.max(axis=1) / u.sum(axis=1)).mean() - 1 / 3) / (1 - 1 / 3)
+    infoc = ((u.max(axis=0) / u.sum(axis=0)).mean() - 1 / 3) / (1 - 1 / 3)
+    np.testing.assert_allclose([found.modularity, found.compactness], [infom, infoc], atol=1e-6)
+    with pytest.raises(ValueError, match="a discrete code has its own bins"):
+        metrics.infomec(codes, factors, bins=15, discrete=True)
+
+
+def explained(columns, factors):
+    """InfoE by scikit-learn: 1 - the cross-entropy of each factor given `columns` / that of a constant, mean."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        models = [LogisticRegression(C=np.inf, class_weight="balanced").fit(columns, f) for f in factors.T]
+    losses = [log_loss(f, m.predict_proba(columns)) for m, f in zip(models, factors.T)]
+    return np.mean([1 - loss / np.log(len(m.classes_)) for loss, m in zip(losses, models)])
+
+
+def test_infoe_reads_latents_that_are_pruned(grid):
+    """The authors prune for InfoM and InfoC, and regress on all latents."""
     factors = grid[1]
-    found = metrics.infomec(factors[:, ::-1], factors, discrete=True, explicit=False)
-    np.testing.assert_allclose(np.diag(found.information[::-1]), 1.0, rtol=1e-5)
-    expected = mutual_info_score(factors[:, 0], factors[:, 1]) / mutual_info_score(
-        factors[:, 0], factors[:, 0]
-    )
-    np.testing.assert_allclose(found.information[1, 0], expected, atol=1e-6)
+    codes = factors / factors.max(axis=0) * [1, 0.02, 1]  # the second has 2 % of the range
+    found = metrics.infomec(codes, factors)
+    assert found.active.tolist() == [True, False, True] and found.explicitness > 0.99
+    generator = np.random.default_rng(0)
+    tails = np.concatenate([generator.standard_cauchy((ROWS, 2)), grid[0]], axis=1)
+    found = metrics.infomec(tails, factors)
+    standard = (tails - tails.mean(axis=0)) / tails.std(axis=0)
+    assert not found.active[2:].any()
+    np.testing.assert_allclose(found.explicitness, explained(standard, factors), atol=1e-6)
+
+
+def test_infomec_of_a_discrete_code_is_of_classes(grid):
+    """Which numbers stand for which codes says nothing, nor how far apart they are."""
+    factors = grid[1]
+    order = np.array([4, 0, 5, 2, 1, 3]) * 100
+    indices = np.stack([order[factors[:, 1]], factors[:, 0], np.full(ROWS, 7), factors[:, 2] % 2], axis=1)
+    found = metrics.infomec(indices, factors, discrete=True)
+    assert found.active.tolist() == [True, True, False, True]
+    u = np.array([[mutual_info_score(f, z) / mutual_info_score(f, f) for f in factors.T] for z in indices.T])
+    np.testing.assert_allclose(found.information, u, atol=1e-6)
+    infom = ((u.max(axis=1) / u.sum(axis=1).clip(1e-9))[found.active].mean() - 1 / 3) / (1 - 1 / 3)
+    np.testing.assert_allclose(found.modularity, infom, atol=1e-6)
+    one_hot = np.concatenate([column[:, None] == np.unique(column) for column in indices.T], axis=1)
+    np.testing.assert_allclose(found.explicitness, explained(one_hot.astype(float), factors), atol=1e-4)
+    noise = 1e-7 * np.random.default_rng(0).uniform(-1, 1, indices.shape) * np.ptp(indices, axis=0)
+    values = metrics.infomec(indices / 50 + noise / 50, factors, discrete=True)
+    np.testing.assert_array_equal(values.information, found.information)
+
+
+def test_a_latent_that_lies_on_the_pruning_threshold_is_pruned_whatever_its_last_bit(grid):
+    codes = np.stack([np.linspace(0, 1, ROWS), np.linspace(0, 0.05, ROWS), np.linspace(0, 0.0501, ROWS)], axis=1)
+    for nudge in (-1e-8, 0, 1e-8):
+        found = metrics.infomec(codes * [1, 1 + nudge, 1], grid[1], explicit=False)
+        assert found.active.tolist() == [True, False, True]
 
 
 # --- UDR -------------------------------------------------------------------------------------------------

@@ -19,12 +19,12 @@ from causalvae.metrics.causal import (
     permuted_modularity,
     unit_selectivity,
 )
-from causalvae.metrics.compactness import modularity_explicitness
+from causalvae.metrics.compactness import explicitness_kernel, modularity_explicitness, modularity_kernel
 from causalvae.metrics.importance import dci, dci_of_members
-from causalvae.metrics.infomec import infomec
-from causalvae.metrics.irs import irs
-from causalvae.metrics.mutual_information import mig
-from causalvae.metrics.sap import sap
+from causalvae.metrics.infomec import infomec, infomec_kernel
+from causalvae.metrics.irs import irs, irs_kernel
+from causalvae.metrics.mutual_information import mig, mig_kernel
+from causalvae.metrics.sap import sap, sap_kernel
 from causalvae.metrics.scores import Score, score, table, to_csv, to_json
 from causalvae.metrics.suite import METRICS, check_names, evaluate_codes
 from causalvae.metrics.udr import udr
@@ -44,18 +44,24 @@ __all__ = [
     "effect_distances",
     "effect_strength",
     "evaluate_codes",
+    "explicitness_kernel",
     "factorvae_score",
     "image_distance",
     "infomec",
+    "infomec_kernel",
     "intervention_specificity",
     "irs",
+    "irs_kernel",
     "kl_per_latent",
     "mean_over",
     "mig",
+    "mig_kernel",
     "modularity_explicitness",
+    "modularity_kernel",
     "modularity_over_sites",
     "permuted_modularity",
     "sap",
+    "sap_kernel",
     "score",
     "table",
     "to_csv",

@@ -1,4 +1,4 @@
-"""Checks on codes and factors, and what every metric does to them first: class ids, splits, histogram bins.
+"""Checks on codes and factors, and what every metric does to them first: class ids, splits, precision.
 
 This is host code (numpy): it raises, drops and reorders, which compiled code cannot. The kernels behind it
 take what it returns.
@@ -10,10 +10,13 @@ import concurrent.futures
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
 STANDARD_TRAIN, STANDARD_TEST = 10_000, 5_000  # Locatello et al. 2019
+LARGEST = 1e15  # of a code's values: sums of squares over a hundred million rows stay within float32
 
 
 class Inputs(NamedTuple):
@@ -29,8 +32,8 @@ def check(codes: ArrayLike, factors: ArrayLike) -> Inputs:
     """Codes [N, d] and factors [N, K] ready for a metric.
 
     Class ids may have gaps (they are renumbered); factors with one value are dropped and named in `dropped`.
-    Raises ValueError for wrong shapes, different N, fewer than 2 rows, codes that are not finite, factors
-    that are not integers or are negative, and where no factor varies.
+    Raises ValueError for codes that `check_codes` refuses, different N, factors that are not integers or are
+    negative, and where no factor varies.
     """
     codes = check_codes(codes)
     factors = _check_factors(np.asarray(factors), codes.shape[0])
@@ -49,23 +52,32 @@ def check(codes: ArrayLike, factors: ArrayLike) -> Inputs:
 
 
 def check_codes(codes: ArrayLike, name: str = "codes") -> np.ndarray:
-    """Codes [N, d] as float32 or float64; ValueError for another shape, fewer than 2 rows, or NaN and
-    infinity."""
+    """Codes [N, d] as float32 (given as float32, bfloat16 or float16) or float64.
+
+    Raises ValueError for another shape, fewer than 2 rows, NaN and infinity, and values beyond `LARGEST`.
+    """
     codes = np.asarray(codes)
     if codes.ndim != 2 or codes.shape[1] == 0:
         raise ValueError(f"{name} must be [N, d] (points by latents, d at least 1), not {list(codes.shape)}")
     if codes.shape[0] < 2:
         raise ValueError(f"{name} must have at least 2 rows, not {codes.shape[0]}")
-    if codes.dtype.kind not in "fiub":
+    small_float = jnp.issubdtype(codes.dtype, jnp.floating) and codes.dtype.itemsize <= 4  # bfloat16 is no numpy kind
+    if not small_float and codes.dtype.kind not in "fiub":
         raise ValueError(f"{name} must be real numbers, not {codes.dtype}")
-    if codes.dtype != np.float32:
-        codes = codes.astype(np.float32 if codes.dtype == np.float16 else np.float64)
+    codes = codes.astype(np.float32 if small_float else np.float64, copy=False)
     bad = ~np.isfinite(codes)
     if bad.any():
         latents = np.flatnonzero(bad.any(axis=0)).tolist()
         raise ValueError(
             f"{name} holds {int(bad.sum())} values that are NaN or infinite, in latents {latents}: "
             "drop those rows, or find out why the encoder diverged"
+        )
+    largest = np.abs(codes).max(axis=0)
+    if (largest > LARGEST).any():
+        latents = np.flatnonzero(largest > LARGEST).tolist()
+        raise ValueError(
+            f"{name} holds values as large as {largest.max():.0e}, in latents {latents}: "
+            f"beyond {LARGEST:.0e} sums of squares overflow; divide the codes by a constant"
         )
     return codes
 
@@ -117,33 +129,34 @@ def split_rows(
     return Split(order[:num_train], order[num_rows - num_test :])
 
 
-def discretise(codes: np.ndarray, bins: int = 20) -> np.ndarray:
-    """Bin indices [N, d] int32 in 0 to bins - 1: equal-width bins over each latent's own range.
+def dead_latents(codes: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+    """Which latents [d] bool are dead: constant, or varying by less than the rounding of their own values.
 
-    The same bins as numpy's histogram in the codes' own precision, because identity codes lie exactly on the
-    edges, where one rounding moves a class to another bin. A constant latent falls into one bin.
+    Takes numpy arrays on the host and JAX arrays inside a kernel.
     """
-    if bins < 2:
-        raise ValueError(f"bins must be at least 2, not {bins}")
-    return np.stack([_bin(column, bins) for column in codes.T], axis=1).astype(np.int32)
+    xp = jnp if isinstance(codes, jax.Array) else np
+    return xp.ptp(codes, axis=0) <= 4 * xp.finfo(codes.dtype).eps * xp.abs(codes).max(axis=0)
 
 
-def _bin(column: np.ndarray, bins: int) -> np.ndarray:
-    if column.min() == column.max():
-        return np.zeros(len(column), np.int64)
-    for dtype in (column.dtype, np.float64):
-        try:
-            edges = np.histogram_bin_edges(column.astype(dtype), bins)
-        except ValueError:  # so small a range that the edges would not be distinct numbers
-            continue
-        return np.digitize(column, edges[:-1]) - 1
-    return np.minimum(np.unique(column, return_inverse=True)[1], bins - 1)
+def centred(codes: jax.Array) -> jax.Array:
+    """Codes [N, d] less their mean, inside a kernel: float32 keeps its digits under any offset."""
+    codes = codes - codes[:1]
+    for _ in range(2):  # the second mean takes away what rounding left of the first
+        codes = codes - codes.mean(axis=0, keepdims=True)
+    return codes
 
 
-def dead_latents(codes: np.ndarray) -> np.ndarray:
-    """Which latents [d] bool are dead: constant, or varying by less than the rounding of their own values."""
-    spread = np.ptp(codes.astype(np.float64), axis=0)
-    return spread <= 4 * np.finfo(codes.dtype).eps * np.abs(codes).max(axis=0)
+def for_kernel(codes: np.ndarray) -> np.ndarray:
+    """Checked codes [N, d] as float32, for a compiled kernel to give what float64 would.
+
+    float32 is passed on. float64 is moved to begin at 0 and divided by the largest range, so that neither an
+    offset nor a scale costs digits; what is dead in float64 becomes 0.
+    """
+    if codes.dtype == np.float32:
+        return codes
+    dead = dead_latents(codes)
+    moved = np.where(dead, 0.0, codes - codes.min(axis=0))
+    return (moved / max(moved.max(), np.finfo(np.float64).tiny)).astype(np.float32)
 
 
 def per_factor(function: Callable[[np.ndarray], Any], factors: np.ndarray) -> list[Any]:

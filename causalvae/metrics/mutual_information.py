@@ -1,8 +1,7 @@
 """Metrics from the mutual information between latents and factors: MIG, and the kernels that others share.
 
 Mutual information is the plug-in estimate from a histogram: latents in equal-width bins (20 by default),
-factors by class. Counting and everything after it is jitted (float32, exact counts); choosing the bins is
-host code.
+factors by class. Everything from the choice of the bins on is jitted (float32, exact counts).
 """
 
 from __future__ import annotations
@@ -17,6 +16,24 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from causalvae.metrics import inputs
+
+ON_EDGE = 1e-6  # of a latent's range: values this near to an edge are on it
+
+
+@functools.partial(jax.jit, static_argnames="bins")
+def discretise(codes: Array, bins: int = 20) -> Array:
+    """Bin indices [N, d] int32 in 0 to bins - 1: equal-width bins over each latent's own range.
+
+    A value on an edge belongs to the upper bin, and so does one that lies below it by no more than 1e-6 of
+    the range: the last bits of a code differ between processors, and codes that take few values lie exactly
+    on edges. A constant latent falls into one bin.
+    """
+    if bins < 2:
+        raise ValueError(f"bins must be at least 2, not {bins}")
+    low = codes.min(axis=0, keepdims=True)
+    spread = codes.max(axis=0, keepdims=True) - low
+    position = (codes - low) / jnp.where(spread > 0, spread, 1)
+    return jnp.minimum(jnp.floor((position + ON_EDGE) * bins), bins - 1).astype(jnp.int32)
 
 
 @functools.partial(jax.jit, static_argnames=("num_bins", "num_classes"))
@@ -50,6 +67,22 @@ def entropies(factors: Array, num_classes: int) -> Array:
     return jnp.sum(jax.scipy.special.entr(p), axis=1)
 
 
+@functools.partial(jax.jit, static_argnames=("sizes", "bins"))
+def pairwise_mutual_information(codes: Array, factors: Array, sizes: tuple[int, ...], bins: int = 20) -> Array:
+    """Mutual information [d, K] (nats) between every binned latent and every factor.
+
+    0 for dead latents and constant factors, which the sum of logarithms would miss by a rounding error.
+    """
+    counts = joint_counts(discretise(codes, bins), factors, bins, max(sizes))
+    live = ~inputs.dead_latents(codes)[:, None] & varies(factors)[None]
+    return jnp.where(live, mutual_information_of_counts(counts), 0.0)
+
+
+def varies(factors: Array) -> Array:
+    """Which factors [K] bool take more than one value; kernels leave out the others, as `inputs.check` does."""
+    return jnp.ptp(factors, axis=0) > 0
+
+
 class MIG(NamedTuple):
     """The mutual information gap, [0, 1]; `float(...)` is the score."""
 
@@ -63,10 +96,11 @@ class MIG(NamedTuple):
         return self.score
 
 
-def mig(codes: ArrayLike, factors: ArrayLike, bins: int = 20, reference: bool = False) -> MIG:
+def mig(codes: ArrayLike, factors: ArrayLike, bins: int = 20) -> MIG:
     """Mutual information gap: mean over factors of (I(best latent; f) - I(second latent; f)) / H(f).
 
-    Source: Chen et al. 2018 (arXiv:1802.04942), section 4; the histogram estimate of Locatello et al. 2019.
+    Source: Chen et al. 2018 (arXiv:1802.04942), section 4; the histogram estimate of Locatello et al. 2019,
+    with whose disentanglement_lib it agrees up to this library's rule for values on the edges of bins.
     Args: codes [N, d] from any framework, factors [N, K] integer class ids (N of 10,000 is the standard),
     bins.
     Range [0, 1]. Ceiling: below 1 wherever a factor has more classes than there are bins (dSprites 0.896).
@@ -74,27 +108,24 @@ def mig(codes: ArrayLike, factors: ArrayLike, bins: int = 20, reference: bool = 
     duplicated latents score 0, and the plug-in estimate is biased upward by about (bins - 1)(classes - 1) /
     2N nats.
     Defined answers: constant factors are dropped; a dead latent informs of nothing (I = 0); with a single
-    latent the gap is to nothing (second I = 0), where the reference fails (`reference=True` raises
-    ValueError); pure noise gives about 0. Rescaling or shifting a latent leaves it unchanged up to rounding
-    at the bins' edges; permuting latents leaves it unchanged.
+    latent the gap is to nothing (second I = 0), where disentanglement_lib fails; pure noise gives about 0.
+    Rescaling or shifting a latent leaves it unchanged, and so does rounding noise below 1e-6 of its range (see
+    `discretise`); permuting latents leaves it unchanged. Compiled: `mig_kernel`.
     """
     checked = inputs.check(codes, factors)
-    if reference and checked.codes.shape[1] < 2:
-        raise ValueError("the reference MIG is undefined for a single latent: it has no second one")
-    information = pairwise_mutual_information(checked, bins)
-    entropy = np.asarray(entropies(checked.factors, max(checked.sizes)))
-    first, second = _two_largest(information)
-    gap = (first - second) / entropy
-    return MIG(float(gap.mean()), gap, information, entropy, checked.dropped)
+    score, *details = mig_kernel(inputs.for_kernel(checked.codes), checked.factors, checked.sizes, bins)
+    return MIG(float(score), *map(np.asarray, details), checked.dropped)
 
 
-def pairwise_mutual_information(checked: inputs.Inputs, bins: int = 20) -> np.ndarray:
-    """Mutual information [d, K] (nats) between every binned latent and every factor."""
-    counts = joint_counts(inputs.discretise(checked.codes, bins), checked.factors, bins, max(checked.sizes))
-    return np.asarray(mutual_information_of_counts(counts))
-
-
-def _two_largest(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest and second largest entry of each column; a missing second one is 0."""
-    ordered = np.sort(np.concatenate([np.zeros_like(matrix[:1]), matrix]), axis=0)
-    return ordered[-1], ordered[-2]
+@functools.partial(jax.jit, static_argnames=("sizes", "bins"))
+def mig_kernel(
+    codes: Array, factors: Array, sizes: tuple[int, ...], bins: int = 20
+) -> tuple[Array, Array, Array, Array]:
+    """`mig` of codes [N, d] and factors [N, K], ids 0 to sizes[k] - 1: score [], gap of each factor [K], mutual
+    information [d, K] and entropy [K], nats. A constant factor has no gap (NaN) and does not count."""
+    information = pairwise_mutual_information(codes, factors, sizes, bins)
+    entropy = entropies(factors, max(sizes))
+    # A second latent that there may not be informs of nothing.
+    ordered = jnp.sort(jnp.concatenate([jnp.zeros_like(information[:1]), information]), axis=0)
+    gap = jnp.where(varies(factors), (ordered[-1] - ordered[-2]) / entropy, jnp.nan)
+    return jnp.nanmean(gap), gap, information, entropy

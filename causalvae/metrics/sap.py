@@ -5,12 +5,16 @@ from __future__ import annotations
 import warnings
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from causalvae.metrics import inputs
+from causalvae.metrics.mutual_information import varies
 
 
 class SAP(NamedTuple):
@@ -32,13 +36,13 @@ def sap(
     num_test: int | None = None,
     seed: int = 0,
     shuffle: bool = True,
-    reference: bool = False,
 ) -> SAP:
     """Mean over factors of the gap between the two latents that predict the factor best, each alone.
 
     Source: Kumar et al. 2018, section 3; Locatello et al. 2019's estimators. continuous=False: test accuracy
-    of a linear support vector machine (C = 0.01, balanced classes) on one latent. continuous=True: squared
-    correlation of latent and class id, which reads a class id as a number.
+    of a linear support vector machine (scikit-learn's LinearSVC, C = 0.01, balanced classes) on one latent.
+    continuous=True: squared correlation of latent and class id, which reads a class id as a number; compiled:
+    `sap_kernel`.
     Args: codes [N, d], factors [N, K] class ids; num_train, num_test: None for two thirds (at most 10,000)
     and the rest (at most 5,000), the second for the discrete form only; shuffle=False: the first rows train,
     the last test.
@@ -46,41 +50,52 @@ def sap(
     because one linear threshold per class cannot tell many classes apart. Known weakness: class ids without
     an order (shape) have no meaningful correlation; duplicated latents score 0.
     Defined answers: a dead latent predicts nothing: correlation 0, accuracy of the best constant guess. With
-    a single latent the gap is to that constant guess (`reference=True` raises ValueError). `reference=True`
-    also uses disentanglement_lib's dead-latent rule for the discrete form: accuracy 0 where the variance is
-    below 1e-12.
+    a single latent the gap is to that constant guess. Both forms agree with disentanglement_lib, but for two
+    rules: it fails on a single latent, and a variance below 1e-12 has correlation 0 there, where here rescaling
+    a latent leaves its correlation unchanged. (The support vector machine is penalised, so the discrete form
+    depends on scale in both.)
     """
     checked = inputs.check(codes, factors)
-    if reference and checked.codes.shape[1] < 2:
-        raise ValueError("the reference SAP is undefined for a single latent: it has no second one")
     train, test = inputs.split_rows(len(checked.codes), num_train, num_test, seed if shuffle else None)
     if continuous:
-        scores = _squared_correlations(checked, train)
-        guess = np.zeros(scores.shape[1])
-    else:
-        guess = _constant_guess(checked, train, test)
-        scores = _accuracies(checked, train, test, seed, np.zeros_like(guess) if reference else guess)
+        single = inputs.for_kernel(checked.codes)[train]
+        score, per_factor, scores = map(np.asarray, sap_kernel(single, checked.factors[train]))
+        return SAP(float(score), per_factor, scores, len(train), 0, checked.dropped)
+    guess = _constant_guess(checked, train, test)
+    scores = _accuracies(checked, train, test, seed, guess)
     second = np.sort(np.concatenate([guess[None], scores]) if len(scores) == 1 else scores, axis=0)[-2]
     gap = np.maximum(scores.max(axis=0) - second, 0)
-    return SAP(float(gap.mean()), gap, scores, len(train), 0 if continuous else len(test), checked.dropped)
+    return SAP(float(gap.mean()), gap, scores, len(train), len(test), checked.dropped)
 
 
-def _squared_correlations(checked: inputs.Inputs, rows: np.ndarray) -> np.ndarray:
-    """[d, K], float64; 0 for a dead latent."""
-    codes, factors = checked.codes[rows].astype(np.float64), checked.factors[rows].astype(np.float64)
-    codes, factors = codes - codes.mean(axis=0), factors - factors.mean(axis=0)
-    covariance = codes.T @ factors / (len(rows) - 1)
-    variances = codes.var(axis=0, ddof=1)[:, None] * factors.var(axis=0, ddof=1)[None, :]
-    dead = inputs.dead_latents(checked.codes[rows])[:, None] | (codes.var(axis=0, ddof=1) <= 1e-12)[:, None]
-    return np.where(dead | (variances == 0), 0.0, covariance**2 / np.where(variances > 0, variances, 1))
+@jax.jit
+def sap_kernel(codes: Array, factors: Array) -> tuple[Array, Array, Array]:
+    """`sap` with continuous=True of codes [N, d] and factors [N, K]: score [], gap of each factor [K] and squared
+    correlations [d, K]. A constant factor has no gap (NaN) and does not count."""
+    squared = jnp.square(_correlations(codes, factors))
+    ordered = jnp.sort(jnp.concatenate([jnp.zeros_like(squared[:1]), squared]), axis=0)
+    gap = jnp.where(varies(factors), ordered[-1] - ordered[-2], jnp.nan)
+    return jnp.nanmean(gap), gap, squared
 
 
-def _accuracies(checked: inputs.Inputs, train, test, seed: int, of_the_dead: np.ndarray) -> np.ndarray:
-    """Test accuracy [d, K] of a linear classifier of each factor from each latent alone."""
-    dead = inputs.dead_latents(checked.codes[train]) | (
-        checked.codes[train].astype(np.float64).var(axis=0) <= 1e-12
-    )
-    scores = np.tile(of_the_dead, (checked.codes.shape[1], 1))
+def _correlations(codes: Array, factors: Array) -> Array:
+    """[d, K]; 0 for a dead latent and for a constant factor."""
+    unit = []
+    for values, live in (
+        (codes, ~inputs.dead_latents(codes)),
+        (factors.astype(jnp.float32), varies(factors)),
+    ):
+        values = inputs.centred(values)
+        values = values / jnp.where(live, jnp.abs(values).max(axis=0), 1)[None]  # no square underflows
+        norm = jnp.sqrt(jnp.sum(jnp.square(values), axis=0))
+        unit.append(jnp.where(live[None], values / jnp.where(live, norm, 1)[None], 0))
+    return jnp.dot(unit[0].T, unit[1], precision="highest")
+
+
+def _accuracies(checked: inputs.Inputs, train, test, seed: int, guess: np.ndarray) -> np.ndarray:
+    """Test accuracy [d, K] of a linear classifier of each factor from each latent alone; `guess` of the dead."""
+    dead = inputs.dead_latents(checked.codes[train])
+    scores = np.tile(guess, (checked.codes.shape[1], 1))
     for i in np.flatnonzero(~dead):
         for k, column in enumerate(checked.factors.T):
             if len(np.unique(column[train])) > 1:

@@ -2,7 +2,7 @@
 
 Each score comes with its null (the same metric with the rows of the factors permuted, so that codes and
 factors have nothing to do with each other) and its ceiling (the same metric on the factors themselves as
-codes, which no code can be expected to exceed on that data set), where these are cheap enough or known.
+codes, which a code of that data set is read against), where these are cheap enough or known.
 """
 
 from __future__ import annotations
@@ -254,9 +254,9 @@ METRICS: dict[str, Metric] = {
     "sap_discrete": Metric(_sap, _of_identity(_sap), null=False),  # many linear machines: seconds each time
     "sap_continuous": Metric(_sap_continuous, _of_identity(_sap_continuous)),
     "modularity": Metric(_modularity, _of_identity(_modularity)),
-    "explicitness": Metric(_explicitness, _known("explicitness")),
+    "explicitness": Metric(_explicitness, _of_identity(_explicitness)),
     "irs": Metric(_irs, _of_identity(_irs)),
-    "infomec": Metric(_infomec, _known("infom", "infoc")),
+    "infomec": Metric(_infomec, _of_identity(_infomec)),
     "betavae": Metric(_betavae, _known("betavae")),
     "factorvae": Metric(_factorvae, _known("factorvae")),
 }
