@@ -91,6 +91,21 @@ def test_scale_and_offset_of_float64_cost_no_digits(members):
             np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)
 
 
+def test_float32_far_from_zero_gives_what_float64_does(members):
+    codes, factors = (members[0][1, :, :4] + np.float32(3000)), members[1]
+    z = codes.astype(np.float64)
+    squared = np.corrcoef(z.T, factors.T)[:4, 4:] ** 2
+    np.testing.assert_allclose(metrics.sap_kernel(codes, factors)[2], squared, atol=1e-6)
+    robustness = np.empty((4, len(SIZES)))
+    for k, size in enumerate(SIZES):
+        groups = [z[factors[:, k] == v] for v in range(size)]
+        robustness[:, k] = np.mean([np.percentile(abs(g - g.mean(axis=0)), 99, axis=0) for g in groups], axis=0)
+    robustness = 1 - robustness / abs(z - z.mean(axis=0)).max(axis=0)[:, None]
+    score, per_latent, matrix, parents = metrics.irs_kernel(codes, factors)
+    np.testing.assert_allclose(matrix, robustness, atol=1e-6)
+    np.testing.assert_array_equal(parents, robustness.argmax(axis=1))
+
+
 def test_constant_factors_and_missing_classes_do_not_count(members):
     codes, factors = members[0][0], members[1].copy()
     factors[:, 1] = 2

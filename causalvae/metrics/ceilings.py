@@ -1,8 +1,9 @@
 """What a perfect, axis-aligned code scores on each data set, and what a little noise does to it.
 
 No metric reaches 1 on every data set: MIG cannot where a factor has more classes than there are bins, one
-linear threshold cannot tell forty classes apart (SAP), and grouping forty classes into twenty caps IRS. So a
-score is read against its ceiling. `CEILINGS` is stored; `python -m causalvae.metrics.ceilings` computes it
+linear threshold cannot tell forty classes apart (SAP), grouping forty classes into twenty caps IRS, and a
+binary factor that has 1/39 of the range of another is pruned (InfoC of MPI3D). So a score is read against its
+ceiling. `CEILINGS` is stored; `python -m causalvae.metrics.ceilings` computes it
 again.
 
 Factors are drawn independently and uniformly, 15,000 rows (10,000 train, 5,000 test), seed 0. The identity
@@ -90,8 +91,8 @@ CEILINGS: dict[str, dict[str, dict[str, float]]] = {
         "noisy": {
             "mig": 0.7393, "dci_disentanglement": 0.7765, "dci_completeness": 0.7459,
             "dci_informativeness": 0.6155, "sap_discrete": 0.2397, "sap_continuous": 0.9896,
-            "modularity": 0.8768, "explicitness": 0.9734, "irs": 0.8535, "infom": 0.9951,
-            "infoe": 0.7709, "infoc": 0.9953, "betavae": 1.0, "factorvae": 1.0,
+            "modularity": 0.8769, "explicitness": 0.9734, "irs": 0.8535, "infom": 0.9951,
+            "infoe": 0.7719, "infoc": 0.9953, "betavae": 1.0, "factorvae": 1.0,
         },
     },
     "3dshapes": {
@@ -104,8 +105,8 @@ CEILINGS: dict[str, dict[str, dict[str, float]]] = {
         "noisy": {
             "mig": 0.8837, "dci_disentanglement": 0.9517, "dci_completeness": 0.9439,
             "dci_informativeness": 0.9135, "sap_discrete": 0.2493, "sap_continuous": 0.9897,
-            "modularity": 0.8964, "explicitness": 0.9957, "irs": 0.8597, "infom": 0.995,
-            "infoe": 0.9207, "infoc": 0.9949, "betavae": 1.0, "factorvae": 1.0,
+            "modularity": 0.8963, "explicitness": 0.9957, "irs": 0.8597, "infom": 0.995,
+            "infoe": 0.9212, "infoc": 0.9949, "betavae": 1.0, "factorvae": 1.0,
         },
     },
     "mpi3d": {
@@ -113,13 +114,13 @@ CEILINGS: dict[str, dict[str, dict[str, float]]] = {
             "mig": 0.9418, "dci_disentanglement": 1.0, "dci_completeness": 1.0,
             "dci_informativeness": 1.0, "sap_discrete": 0.3658, "sap_continuous": 0.9995,
             "modularity": 1.0, "explicitness": 0.9916, "irs": 0.9778, "infom": 0.9939,
-            "infoe": 0.8572, "infoc": 0.9175, "betavae": 1.0, "factorvae": 1.0,
+            "infoe": 0.9998, "infoc": 0.9175, "betavae": 1.0, "factorvae": 1.0,
         },
         "noisy": {
             "mig": 0.8651, "dci_disentanglement": 0.8765, "dci_completeness": 0.8597,
             "dci_informativeness": 0.7999, "sap_discrete": 0.3983, "sap_continuous": 0.9896,
             "modularity": 0.9578, "explicitness": 0.9858, "irs": 0.8444, "infom": 0.9957,
-            "infoe": 0.8826, "infoc": 0.996, "betavae": 1.0, "factorvae": 1.0,
+            "infoe": 0.8834, "infoc": 0.996, "betavae": 1.0, "factorvae": 1.0,
         },
     },
     "smallnorb": {
@@ -133,7 +134,7 @@ CEILINGS: dict[str, dict[str, dict[str, float]]] = {
             "mig": 0.9004, "dci_disentanglement": 0.9542, "dci_completeness": 0.9414,
             "dci_informativeness": 0.9002, "sap_discrete": 0.3361, "sap_continuous": 0.9898,
             "modularity": 0.9467, "explicitness": 0.9939, "irs": 0.8558, "infom": 0.9983,
-            "infoe": 0.9239, "infoc": 0.9986, "betavae": 1.0, "factorvae": 1.0,
+            "infoe": 0.9244, "infoc": 0.9986, "betavae": 1.0, "factorvae": 1.0,
         },
     },
 }
