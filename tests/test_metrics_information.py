@@ -244,6 +244,7 @@ def test_ceilings_are_the_published_ones_and_those_computed_now(name):
         stored["noisy"]["mig"]
     ]
     np.testing.assert_allclose(found, PUBLISHED[name], atol=0.005)
+    assert stored["identity"]["infoe"] > 0.999  # a perfect code can be read, pruned or not
     codes = ceilings.perfect_codes(ceilings.FACTOR_SIZES[name])
     now = metrics.evaluate_codes(
         codes.identity, codes.factors, "mig,irs,modularity", nulls=False, shuffle=False

@@ -156,6 +156,19 @@ def test_a_lattice_and_the_same_lattice_with_rounding_noise_score_alike(seed):
     np.testing.assert_allclose(metrics.mig(noisy, factors).per_factor, [0, 0, bits], atol=1e-6)
 
 
+def test_rounding_errors_of_no_information_are_no_score():
+    """A latent that is independent of both factors, exactly: every combination, in numbers that are a product."""
+    generator = np.random.default_rng(0)
+    for _ in range(8):
+        values = [np.repeat(np.arange(n), generator.integers(1, 5, n)) for n in (3, 4, 3)]
+        apart, *factors = (grid.ravel() for grid in np.meshgrid(*values, indexing="ij"))
+        codes, factors = np.stack([apart, factors[0]], axis=1).astype(np.float32), np.stack(factors, axis=1)
+        score, per_latent = metrics.modularity_kernel(codes, factors, (4, 3))
+        assert np.isnan(per_latent[0]) and score == per_latent[1] == 1
+        information = metrics.infomec(codes, factors, bins=20, explicit=False)
+        assert not information.information[0].any() and information.modularity == pytest.approx(1, abs=1e-6)
+
+
 def test_values_on_an_edge_belong_to_the_upper_bin():
     lattice = np.linspace(-1, 1, 21, dtype=np.float32)[:, None]
     np.testing.assert_array_equal(discretise(lattice)[:, 0], np.minimum(np.arange(21), 19))

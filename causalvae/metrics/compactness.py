@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from causalvae.metrics import inputs
 from causalvae.metrics.mutual_information import ON_EDGE, pairwise_mutual_information, varies
 
-SHARES = (1.0, 0.5, 0.25, 0.125)  # of a Newton step
-NEWTON_STEPS = 12  # a step gains a factor of 2 at first and all digits at the end: forty classes need 8
+SHARES = (1.0, 0.5, 0.25, 0.125)  # of a Newton step, the first that does not raise the loss
+NEWTON_STEPS = 12  # forty classes need 8
 
 
 class ModularityExplicitness(NamedTuple):
@@ -50,9 +50,9 @@ def modularity_explicitness(
     test rows.
     Args: codes [N, d], factors [N, K] class ids; explicit=False leaves explicitness out (NaN).
     Range: modularity [0, 1], explicitness [0, 1] with 0.5 for chance. Ceiling: 1 for modularity; explicitness
-    of many classes on one latent is a little less (dSprites 0.987). Known weakness: the
-    modularity of pure noise is 0.6 to 0.7 (the largest of K noises stands out), so it is never shown without
-    its null, and a code that holds one factor in all latents is perfectly modular.
+    of many classes on one latent is a little less (dSprites 0.987). Known weakness: the modularity of pure noise
+    is 0.6 to 0.7 (the largest of K noises stands out), so it is never shown without its null, and a code that
+    holds one factor in all latents is perfectly modular.
     Defined answers: a dead latent informs of nothing and does not count; `reference=True` counts it as 0, as
     disentanglement_lib does (two dead latents pull a near-perfect 0.89 to 0.67), and is otherwise what that
     computes. No latent counts: 0. A single factor: 1, there is no other to inform of. Factors with one class in
@@ -120,8 +120,7 @@ def explicitness_kernel(
 def _standardised(codes: Array, test_codes: Array) -> tuple[Array, Array]:
     """Both with a column of ones, in units of the training rows; 0 for a dead latent."""
     num, live = len(codes), ~inputs.dead_latents(codes)
-    first, both = codes[:1], jnp.concatenate([codes, test_codes])
-    both = both - first
+    both = jnp.concatenate([codes, test_codes]) - codes[:1]
     for _ in range(2):  # the second mean takes away what rounding left of the first
         both = both - both[:num].mean(axis=0, keepdims=True)
     both = both / jnp.where(live, jnp.abs(both[:num]).max(axis=0), 1)[None]  # no square underflows
@@ -173,8 +172,8 @@ def _fit(x: Array, target: Array, seen: Array, steps: int) -> Array:
         direction = jnp.linalg.solve(hessian, gradient.T.reshape(-1)).reshape(size, width).T
         losses = jax.vmap(lambda share: loss(weights - share * direction))(jnp.array(SHARES))
         good = losses <= loss(weights) * (1 + 1e-6)
-        share = jnp.where(good.any(), jnp.array(SHARES)[jnp.argmax(good)], 0.0)
-        return weights - share * direction, None
+        moved = weights - jnp.array(SHARES)[jnp.argmax(good)] * direction
+        return jnp.where(good.any(), moved, weights), None
 
     return jax.lax.scan(step, jnp.zeros((width, size)), None, length=steps)[0]
 

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from causalvae.metrics import inputs
 
 ON_EDGE = 1e-6  # of a latent's range: values this near to an edge are on it
+LEAST_INFORMATION = 1e-6  # nats: less is what rounding leaves of none
 
 
 @functools.partial(jax.jit, static_argnames="bins")
@@ -71,11 +72,13 @@ def entropies(factors: Array, num_classes: int) -> Array:
 def pairwise_mutual_information(codes: Array, factors: Array, sizes: tuple[int, ...], bins: int = 20) -> Array:
     """Mutual information [d, K] (nats) between every binned latent and every factor.
 
-    0 for dead latents and constant factors, which the sum of logarithms would miss by a rounding error.
+    Exactly 0 for dead latents and wherever the two are independent in these rows: sums of logarithms miss it by a
+    rounding error, of which a ratio (modularity, InfoM) would make a score.
     """
     counts = joint_counts(discretise(codes, bins), factors, bins, max(sizes))
-    live = ~inputs.dead_latents(codes)[:, None] & varies(factors)[None]
-    return jnp.where(live, mutual_information_of_counts(counts), 0.0)
+    information = mutual_information_of_counts(counts)
+    informs = ~inputs.dead_latents(codes)[:, None] & (information > LEAST_INFORMATION)
+    return jnp.where(informs, information, 0.0)
 
 
 def varies(factors: Array) -> Array:
