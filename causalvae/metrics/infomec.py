@@ -168,7 +168,7 @@ def _nearest_neighbours(checked: inputs.Inputs, active: np.ndarray, neighbours: 
                 codes, labels, discrete_features=False, n_neighbors=neighbours, random_state=seed
             )
 
-        information[active] = np.stack(inputs.per_factor(estimate, checked.factors), axis=1)
+        information[active] = np.stack([estimate(labels) for labels in checked.factors.T], axis=1)
     return information / _entropy(checked)[None]
 
 
@@ -191,4 +191,4 @@ def _explicitness(regressors: np.ndarray | scipy.sparse.spmatrix, factors: np.nd
     with warnings.catch_warnings():
         # Without a penalty a separable factor has no finite optimum: the iterations bound it, as in the source.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return float(np.mean(inputs.per_factor(explained, factors)))
+        return float(np.mean([explained(labels) for labels in factors.T]))

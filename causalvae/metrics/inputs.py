@@ -6,9 +6,7 @@ take what it returns.
 
 from __future__ import annotations
 
-import concurrent.futures
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -157,12 +155,3 @@ def for_kernel(codes: np.ndarray) -> np.ndarray:
     dead = dead_latents(codes)
     moved = np.where(dead, 0.0, codes - codes.min(axis=0))
     return (moved / max(moved.max(), np.finfo(np.float64).tiny)).astype(np.float32)
-
-
-def per_factor(function: Callable[[np.ndarray], Any], factors: np.ndarray) -> list[Any]:
-    """`function(labels [N])` of each column of factors [N, K], in order; columns are worked on in threads.
-
-    For scikit-learn's estimators, which leave the interpreter to others while they compute.
-    """
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        return list(pool.map(function, factors.T))
