@@ -3,7 +3,8 @@
 A factor's circuit at a site is chosen greedily: units in the order of their natural indirect effects, up to
 the first set whose joint patch recovers `threshold` of the total effect, then rid of units that it can do
 without. Everything is a joint patch, so a set's effect is measured and never added up from its units'
-effects.
+effects. One half of the pairs chooses the set and the other half measures it: on the pairs that chose it, a set
+of units that are all alike would seem faithful by chance.
 """
 
 from __future__ import annotations
@@ -23,26 +24,31 @@ from causalvae.interventions.engine import Run
 from causalvae.interventions.input import Pairs
 from causalvae.interventions.mediation import indirect_effects, projected_change
 from causalvae.interventions.paths import path_effects
+from causalvae.metrics import ties
 from causalvae.sites import check_site, site_shapes
 
 PyTree = Any
 Outcome = Callable[[Run, Run, Run], jax.Array]
+TIE = 1e-5  # of the total effect: what float32 images leave uncertain of a fraction of it
 
 
 # --- one factor, one site --------------------------------------------------------------------------------
 
 
 class Circuit(NamedTuple):
-    """A set of units of one site that serves one factor. Effects are fractions of the total effect."""
+    """A set of units of one site that serves one factor.
+
+    Effects are fractions of the total effect, over the pairs that did not choose the units.
+    """
 
     site: str
-    units: np.ndarray  # [n] int, the largest effect first
-    faithfulness: float  # of the circuit patched alone
+    units: np.ndarray  # [n] int, the largest effect on the choosing pairs first
+    faithfulness: float  # of the circuit patched alone; below the threshold where chance had a part in the choice
     completeness: float  # 1 - that of all units but the circuit
     random: np.ndarray  # [draws] of random sets of the same size: the null of faithfulness
     effects: np.ndarray  # [units] of each unit alone
-    curve: np.ndarray  # [units] of the n + 1 units with the largest effects together
-    found: bool  # whether the threshold was reached; if not, `units` are all of the site's
+    curve: np.ndarray  # [units] of the n + 1 units together that have the largest effects on the choosing pairs
+    found: bool  # whether the choosing pairs reached the threshold; if not, `units` are all of the site's
 
 
 def find_circuit(
@@ -61,33 +67,43 @@ def find_circuit(
     effect.
 
     Source: this library, after Wang et al. 2022. pairs: of one factor, as `counterfactuals` gives them.
-    Others as in `mediate`. Only a cut set can recover all; at another site a circuit may not exist (`found`
-    is False). Raises ValueError where x and x' have no effect on the outcome to explain.
+    Others as in `mediate`. Every other pair that has an effect chooses the units, and with them the size; the
+    rest measure whatever is reported. Random sets have the size that was chosen and are measured on the same
+    pairs: where all units are alike, the circuit is one of them. Effects within 1e-5 of each other or of the
+    threshold are equal, and of equal units the first is taken. Only a cut set can recover all; at another site
+    a circuit may not exist (`found` is False). Raises ValueError where either half of the pairs has no
+    effect on the outcome to explain.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is a fraction of the total effect, in (0, 1], not {threshold}")
     num_units = _num_units(model, params, pairs, site)
 
-    def joint(masks):  # [G, units] -> fractions of the total effect [G]
+    def joint(masks):  # [G, units] -> fractions of the total effect [G], of the choosing and of the other pairs
         # One shape, one program. Empty masks change nothing, and what changes nothing is not run.
         padded = np.zeros((max(num_units, random_sets + 2), num_units), bool)
         padded[: len(masks)] = masks
         total, indirect = indirect_effects(model, params, pairs, site, outcome, {site: padded}, key, chunk)
-        return _fractions(total, indirect)[: len(masks)]
+        return [_fractions(total, indirect, half)[: len(masks)] for half in _halves(np.asarray(total))]
 
-    effects = joint(np.eye(num_units, dtype=bool))
-    order = np.argsort(-effects, kind="stable")
+    choosing, effects = joint(np.eye(num_units, dtype=bool))
+    order = ties.descending(choosing, TIE)
     prefixes = np.zeros((num_units, num_units), bool)
     for n in range(num_units):
         prefixes[n:, order[n]] = True
-    curve = joint(prefixes)
-    found = bool((curve >= threshold).any())
-    size = int(np.argmax(curve >= threshold)) + 1 if found else num_units
-    units = _prune(joint, prefixes[size - 1], threshold) if found else prefixes[-1]
+    choosing, curve = joint(prefixes)
+    enough = choosing >= threshold - TIE
+    found = bool(enough.any())
+    units = _prune(lambda masks: joint(masks)[0], prefixes[enough.argmax()], threshold) if found else prefixes[-1]
     sets = _random_sets(np.random.default_rng(seed), random_sets, int(units.sum()), num_units)
-    alone, rest, *random = joint(np.stack([units, ~units, *sets]))
+    alone, rest, *random = joint(np.stack([units, ~units, *sets]))[1]
     members = np.array([unit for unit in order if units[unit]])
     return Circuit(site, members, float(alone), float(1 - rest), np.asarray(random), effects, curve, found)
+
+
+def _halves(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs that choose and pairs that measure, by turns; those without an effect (NaN) are neither."""
+    defined = np.flatnonzero(np.isfinite(total))
+    return defined[::2], defined[1::2]
 
 
 def _prune(joint: Callable, units: np.ndarray, threshold: float) -> np.ndarray:
@@ -95,15 +111,16 @@ def _prune(joint: Callable, units: np.ndarray, threshold: float) -> np.ndarray:
 
     Units are ranked by what the others recover without them, and as many of the least needed go at once as the
     threshold allows: a few rounds of two calls of `joint`, where one unit at a time would take a call for each.
+    Of units that are needed alike the last go first.
     """
     while units.sum() > 1:
-        members = np.flatnonzero(units)
+        members = np.flatnonzero(units)[::-1]
         remaining = joint(_without(units, members[:, None]))
-        if remaining.max() < threshold:
+        if remaining.max() < threshold - TIE:
             break
-        ranked = members[np.argsort(-remaining, kind="stable")]
+        ranked = members[ties.descending(remaining, TIE)]
         fewer = _without(units, [ranked[:n] for n in range(1, len(ranked))])
-        enough = np.flatnonzero(joint(fewer) >= threshold)
+        enough = np.flatnonzero(joint(fewer) >= threshold - TIE)
         units = fewer[enough.max(initial=0)]  # the first alone is known to be one that can go
     return units
 
@@ -123,17 +140,16 @@ def _random_sets(generator: np.random.Generator, draws: int, size: int, num_unit
     return sets
 
 
-def _fractions(total: jax.Array, indirect: jax.Array) -> np.ndarray:
-    """Mean indirect effects [G] over the mean total effect; pairs without an effect are left out."""
-    total, indirect = np.asarray(total, np.float64), np.asarray(indirect, np.float64)
-    defined = np.isfinite(total)
-    whole = total[defined].mean() if defined.any() else 0.0
-    if abs(whole) < 1e-8:
+def _fractions(total: jax.Array, indirect: jax.Array, rows: np.ndarray) -> np.ndarray:
+    """Mean indirect effects [G] over the mean total effect, of the pairs `rows`."""
+    total, indirect = np.asarray(total, np.float64)[rows], np.asarray(indirect, np.float64)[:, rows]
+    if not len(rows) or abs(total.mean()) < 1e-8:
         raise ValueError(
-            "the total effect of these pairs on the outcome is zero: there is no effect whose circuit could "
-            "be found. Look at the pairs, or choose another outcome"
+            "the total effect of these pairs on the outcome is zero, or that of every other one: there is no effect "
+            "whose circuit could be chosen on one half and measured on the other. Look at the pairs, give more, or "
+            "choose another outcome"
         )
-    return indirect[:, defined].mean(axis=1) / whole
+    return indirect.mean(axis=1) / total.mean()
 
 
 def _num_units(model: Any, params: PyTree, pairs: Any, site: str) -> int:
@@ -171,7 +187,7 @@ def trace(
     """A factor's circuit at every site of `sites`, and its edges by path patching between neighbours.
 
     An edge is the mean effect on the outcome of a sender through one receiver only, over the mean total
-    effect.
+    effect, of the pairs that measure the circuits and did not choose them.
     options: of `find_circuit`.
     """
     shapes = site_shapes(model, params, pairs.x if isinstance(pairs, Pairs) else pairs[0])
@@ -183,13 +199,13 @@ def trace(
         for site in sites
     }
     total, _ = indirect_effects(model, params, pairs, sites[0], outcome, "site", key, chunk)
+    _, measuring = _halves(np.asarray(total))
     edges = {}
     for site, following in zip(sites, sites[1:], strict=False):
         ends = circuits[site].units, circuits[following].units
         paths = path_effects(model, params, pairs, site, following, outcome, *ends, key=key, chunk=chunk).path
-        edges[site, following] = _fractions(total, paths.reshape(-1, paths.shape[-1])).reshape(
-            paths.shape[:2]
-        )
+        fractions = _fractions(total, paths.reshape(-1, paths.shape[-1]), measuring)
+        edges[site, following] = fractions.reshape(paths.shape[:2])
     return Wiring(factor, circuits, edges)
 
 
@@ -330,7 +346,7 @@ def as_graph(wiring: Wiring, smallest: float = 0.01) -> dict[str, Any]:
             )
     for (site, following), effects in wiring.edges.items():
         ends = wiring.circuits[site].units, wiring.circuits[following].units
-        for i, j in np.argwhere(np.abs(effects) >= smallest):
+        for i, j in np.argwhere(np.abs(effects) >= smallest - TIE):
             source, target = f"{site}:{ends[0][i]}", f"{following}:{ends[1][j]}"
             edges.append({"source": source, "target": target, "effect": float(effects[i, j])})
     return {

@@ -571,22 +571,29 @@ def mediate_latents(model, params, pairs: list[interventions.Pairs], key) -> Med
 def latent_circuits(
     model, params, pairs: list[interventions.Pairs], dataset: Dataset
 ) -> dict[str, circuits.Circuit | None]:
-    """factor -> the smallest set of latents that recovers 0.9 of its effect; None where it has no effect at all."""
+    """factor -> the smallest set of latents that recovers 0.9 of its effect on half of the pairs, measured on the
+    other half; None where it has no effect at all on a half."""
     found = {}
     for name, part in zip(dataset.factor_names, pairs, strict=True):
         try:
             found[name] = circuits.find_circuit(model, params, part, "latent/z", CIRCUIT_THRESHOLD)
-        except ValueError:  # the decoded images of all its pairs are the same: nothing to explain
+        except ValueError:  # the decoded images of these pairs are the same: nothing to explain
             found[name] = None
     return found
 
 
 def circuit_scores(found: dict[str, circuits.Circuit | None] | None, settings: Settings) -> list[Score]:
-    """Mean size, faithfulness (null: random sets of the same size) and overlap of the factors' circuits."""
+    """Mean size, faithfulness (null: random sets of the same size) and overlap of the factors' circuits.
+
+    Sizes and overlap are those of the sets that one half of the pairs chose; the other half measures faithfulness
+    and its null."""
     if found is None:
         return []
     served = {factor: circuit for factor, circuit in found.items() if circuit is not None}
-    estimator = f"greedy sets of latents that recover {CIRCUIT_THRESHOLD} of a factor's effect; mean over factors"
+    estimator = (
+        f"greedy sets of latents that recover {CIRCUIT_THRESHOLD} of a factor's effect on half of the pairs, "
+        "faithfulness on the other half; mean over factors"
+    )
     common = {
         "estimator": estimator,
         "samples": {"pairs per factor": settings.pairs},
@@ -646,7 +653,7 @@ def metric_names() -> tuple[str, ...]:
 
 def check_settings(settings: Settings, model: Architecture, dataset: Dataset) -> None:
     """ValueError for sizes below what an evaluation needs, sites or metrics that do not exist."""
-    least = {"codes": 20, "test_codes": 10, "votes": 1, "images": 2, "pairs": 1, "effects": 2}
+    least = {"codes": 20, "test_codes": 10, "votes": 1, "images": 2, "pairs": 2, "effects": 2}
     for name, minimum in least.items():
         if getattr(settings, name) < minimum:
             raise ValueError(f"evaluation.{name} must be at least {minimum}, not {getattr(settings, name)}")

@@ -70,7 +70,7 @@ def test_the_catalogue_and_the_help_name_what_exists():
         (dict(training__learning_rate=-1.0), "learning_rate must be positive"),
         (dict(evaluation__sites="decoder/conv9"), "no site 'decoder/conv9'.*Its sites, in order: encoder/conv0"),
         (dict(evaluation__metrics="migs"), "migs"),
-        (dict(evaluation__pairs=0), "evaluation.pairs must be at least 1"),
+        (dict(evaluation__pairs=0), "evaluation.pairs must be at least 2"),
         (dict(architecture__network="standart"), "no network 'standart'"),
         (dict(architecture__name="vqvae"), "no architecture 'vqvae'"),
         (dict(architecture__latents=0), "latents must be at least 1"),

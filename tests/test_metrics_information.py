@@ -177,12 +177,12 @@ def test_udr_is_its_definition(grid, correlation):
             if i != j:
                 a, b = ((m - m.mean(axis=0)) / m.std(axis=0) for m in (members[i], members[j]))
                 if correlation == "lasso":
-                    strength = np.abs(Lasso(alpha=0.1).fit(a, b).coef_.T)
+                    strength = np.abs(Lasso(alpha=0.1, tol=1e-10).fit(a, b).coef_.T)
                 else:
                     strength = np.abs([[spearmanr(x, y)[0] for y in b.T] for x in a.T])
                 parts = [m.max(axis=1) ** 2 / m.sum(axis=1) for m in (strength, strength.T)]
-                np.testing.assert_allclose(found.pairwise[i, j], np.mean(parts), rtol=1e-6)
-    np.testing.assert_allclose(found.scores[0], (found.pairwise[1, 0] + found.pairwise[2, 0]) / 2)
+                np.testing.assert_allclose(found.pairwise[i, j], np.mean(parts), rtol=1e-4)
+    np.testing.assert_allclose(found.scores[0], (found.pairwise[1, 0] + found.pairwise[2, 0]) / 2, rtol=1e-6)
 
 
 def test_udr_of_models_that_agree_up_to_order_and_sign():
@@ -207,8 +207,8 @@ def test_udr_averages_over_latents_or_as_the_reference_does():
     )
     strength = np.abs(np.array([[spearmanr(codes[:, 0], y)[0] for y in codes.T]]))
     parts = [m.max(axis=1) ** 2 / m.sum(axis=1) for m in (strength, strength.T)]
-    np.testing.assert_allclose(paper, np.concatenate(parts).mean(), rtol=1e-6)
-    np.testing.assert_allclose(reference, (parts[0].mean() + parts[1].mean()) / 2, rtol=1e-6)
+    np.testing.assert_allclose(paper, np.concatenate(parts).mean(), rtol=1e-5)
+    np.testing.assert_allclose(reference, (parts[0].mean() + parts[1].mean()) / 2, rtol=1e-5)
 
 
 def test_udr_refuses_what_it_cannot_compare():

@@ -3,8 +3,9 @@
 The algorithm is `sklearn.ensemble.GradientBoostingClassifier` with its defaults (Friedman 2001, algorithm 6;
 100 rounds, depth 3, rate 0.1, Friedman's mean squared error): in every round each class k of each factor
 grows one regression tree on the residuals y_k - p_k, its leaves take one Newton step, and a latent's
-importance is the decrease of squared error that its splits bring. Differences: float32, and gains closer than
-1e-5 of each other count as ties.
+importance is the decrease of squared error that its splits bring. Differences: float32; gains closer than
+1e-5 of each other count as ties, and values closer than 1e-6 of a latent's range as one value, so that no last
+bit decides (scikit-learn never splits values closer than 1e-7, whatever the range).
 
 What makes it fast is the form, not the method. All trees of a round, over all factors, are columns of one
 matrix. Rows are sorted once for each latent and laid out in blocks of 32. A histogram over blocks gives the
@@ -23,9 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-MIN_GAP = 1e-7  # scikit-learn's: values closer than this are never split
+from causalvae.metrics.inputs import dead_latents
+from causalvae.metrics.ties import TIE, first_largest
+
+TIED_GAIN = 1e-5  # relative: gains this close are equal
 BLOCK = 32  # rows in a block
 OFFSET = 63  # the bits of a score that hold the offset of a cut in its block, see `_best_in_blocks`
+TIED_BITS = 2 * (OFFSET + 1)  # scores closer than this tie: gains within 8e-6 to 2e-5 of each other
 TERMS = 8  # gathered rows that are added in one step of a loop
 GROUP = 16  # blocks in a group of the two-level cumulative sum
 DEPTH = 3
@@ -36,35 +41,39 @@ EXACT = jax.lax.Precision.HIGHEST
 class Layout(NamedTuple):
     """Rows in the order of each latent. Rows are training rows, then test rows, then padding: R in all."""
 
-    order: np.ndarray  # [d, BLOCK, M] int32: entry [i, o, b] is the row at place b * BLOCK + o of latent i
-    is_cut: np.ndarray  # [d, BLOCK, M] bool: the next place holds a greater value
-    rank: np.ndarray  # [R, d] float32: a row is left of the cut at place p where rank <= p
-    is_train: np.ndarray  # [R] bool
+    order: Array  # [d, BLOCK, M] int32: entry [i, o, b] is the row at place b * BLOCK + o of latent i
+    is_cut: Array  # [d, BLOCK, M] bool: the next place holds a greater value
+    rank: Array  # [R, d] float32: a row is left of the cut at place p where rank <= p
+    is_train: Array  # [R] bool
 
 
-def lay_out(train: np.ndarray, test: np.ndarray) -> Layout:
+@jax.jit
+def lay_out(train: Array, test: Array) -> Layout:
     """The layout of training codes [N, d] and test codes [T, d] (float32, as scikit-learn's trees take
     them)."""
-    train, test = train.astype(np.float32), test.astype(np.float32)
     num_rows = len(train)
     num_blocks = -(-num_rows // (BLOCK * GROUP)) * GROUP
-    every = np.concatenate([train, test])
-    every = np.pad(every, ((0, GROUP - len(every) % GROUP), (0, 0)))  # at least one row of padding
-    order = np.full((train.shape[1], num_blocks * BLOCK), len(every) - 1, np.int32)
-    is_cut = np.zeros(order.shape, bool)
-    rank = np.zeros(every.shape, np.float32)
-    for i, column in enumerate(train.T):
-        order[i, :num_rows] = np.argsort(column, kind="stable")
-        ordered = column[order[i, :num_rows]]
-        cuts = np.flatnonzero(np.diff(ordered) > MIN_GAP)
-        is_cut[i, cuts] = True
-        thresholds = ordered[cuts] / 2 + ordered[cuts + 1] / 2
-        rank[:, i] = np.append(cuts, num_rows - 1)[np.searchsorted(thresholds, every[:, i], side="left")]
+    every = jnp.concatenate([train, test]).astype(jnp.float32)
+    every = jnp.pad(every, ((0, GROUP - len(every) % GROUP), (0, 0)))  # at least one row of padding
+    gap = jnp.where(dead_latents(every[:num_rows]), jnp.inf, TIE * jnp.ptp(every[:num_rows], axis=0))
+
+    def of_latent(column: Array, gap: Array) -> tuple[Array, Array, Array]:
+        order = jnp.argsort(column[:num_rows], stable=True)
+        ordered = column[order]
+        is_cut = jnp.append(jnp.diff(ordered) > gap, True)  # the last place stands for no cut at all
+        thresholds = jnp.append(ordered[:-1] / 2 + ordered[1:] / 2, jnp.inf)
+        next_cut = jax.lax.cummin(jnp.where(is_cut, jnp.arange(num_rows), num_rows), reverse=True)
+        rank = next_cut[jnp.searchsorted(thresholds[next_cut], column, side="left")]
+        places = (0, num_blocks * BLOCK - num_rows)
+        is_cut = jnp.pad(is_cut.at[-1].set(False), places)
+        return jnp.pad(order, places, constant_values=len(every) - 1), is_cut, rank
+
+    order, is_cut, rank = jax.vmap(of_latent, in_axes=(1, 0), out_axes=(0, 0, 1))(every, gap)
     return Layout(
         order=order.reshape(-1, num_blocks, BLOCK).transpose(0, 2, 1),
         is_cut=is_cut.reshape(-1, num_blocks, BLOCK).transpose(0, 2, 1),
-        rank=rank,
-        is_train=np.arange(len(every)) < num_rows,
+        rank=rank.astype(jnp.float32),
+        is_train=jnp.arange(len(every)) < num_rows,
     )
 
 
@@ -79,17 +88,23 @@ class Boosted(NamedTuple):
 def boost(
     key: Array, layout: Layout, labels: Array, sizes: tuple[int, ...], rounds: int = 100, rate: float = 0.1
 ) -> Boosted:
-    """Fit one classifier for each factor: labels [N, K] int of the training rows, with sizes[k] classes (all
-    occur).
+    """Fit one classifier for each factor: labels [N, K] int of the training rows, ids 0 to sizes[k] - 1.
 
-    A factor with two classes has one column of logits (of class 1), any other has one for each class. Among
-    splits of equal gain the latent is drawn with `key`, as scikit-learn does.
+    A factor with two classes has one column of logits (of class 1), any other has one for each class; a class
+    that no row has is never predicted. Among splits of equal gain the latent is drawn with `key`, as
+    scikit-learn does. Under `jax.vmap` members follow one another: one alone fills a processor's cores, and
+    its tables fill the caches.
     """
+    fit = functools.partial(_boost, sizes=sizes, rounds=rounds, rate=rate)
+    return jax.custom_batching.sequential_vmap(fit)(key, layout, labels)
+
+
+def _boost(key: Array, layout: Layout, labels: Array, sizes: tuple[int, ...], rounds: int, rate: float) -> Boosted:
     target = jnp.concatenate([_one_hot(labels[:, k], size) for k, size in enumerate(sizes)], axis=1)
     prior = jnp.mean(target, axis=0)
     target = jnp.pad(target, ((0, layout.rank.shape[0] - labels.shape[0]), (0, 0)))
     size_of_column = np.array([size for size in sizes for _ in range(_width(size))])
-    step = rate * np.where(size_of_column > 2, (size_of_column - 1) / size_of_column, 1.0).astype(np.float32)
+    step = rate * jnp.concatenate([_shrinkage(*part) for part in zip(_by_factor(prior[None], sizes), sizes)])
     logits = jnp.log(jnp.where(size_of_column > 2, prior, prior / (1 - prior)))
     logits = jnp.broadcast_to(logits[None], target.shape)
     is_train = jnp.asarray(layout.is_train)[:, None]
@@ -108,26 +123,15 @@ def boost(
     return Boosted(jnp.stack(per_factor, axis=1), logits)
 
 
-# Trees are grown by thousands of small steps, so they are compiled well even in a process that was told to compile
-# cheaply, as the tests are. Both values are XLA's defaults.
+# Trees are grown by thousands of small steps: host code compiles them well even in a process that was told to compile
+# cheaply, as the tests are. Both values are XLA's defaults. Only an outermost jit may have options, so none here does.
 WELL = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
-
-
-@functools.partial(jax.jit, static_argnames=("sizes",), compiler_options=WELL)
-def boost_members(key: Array, layouts: Layout, labels: Array, sizes: tuple[int, ...]) -> Boosted:
-    """`boost` for every member of an ensemble: each leaf of `layouts` and of the result has a leading member
-    axis.
-
-    One after the other in one program: a member alone fills a processor's cores, and its tables fill the
-    caches.
-    """
-    return jax.lax.map(lambda layout: boost(key, layout, labels, sizes), layouts)
 
 
 def predict(logits: Array, sizes: tuple[int, ...]) -> Array:
     """Predicted classes [R, K] from the logits [R, C] of `boost`."""
     classes = [
-        (part[:, 0] > 0).astype(jnp.int32) if size == 2 else jnp.argmax(part, axis=1).astype(jnp.int32)
+        (part[:, 0] > TIE).astype(jnp.int32) if size == 2 else first_largest(part, axis=1).astype(jnp.int32)
         for part, size in zip(_by_factor(logits, sizes), sizes, strict=True)
     ]
     return jnp.stack(classes, axis=1)
@@ -182,16 +186,17 @@ def _best_split(key: Array, layout: Layout, residual: Array, inside: Array) -> S
     def best_of_latent(latent: tuple[Array, Array, Array, Array]) -> tuple[Array, Array]:
         score = _best_in_blocks(*latent, residual, weight, total / jnp.maximum(count, 1.0), count)
         best = jnp.max(score, axis=0)
-        block = jnp.arange(score.shape[0])[:, None]
-        block = jnp.min(jnp.where(score == best[None], block, score.shape[0]), axis=0)
+        blocks = jnp.arange(score.shape[0])[:, None]
+        block = jnp.min(jnp.where(score >= jnp.maximum(best - TIED_BITS, 0)[None], blocks, score.shape[0]), axis=0)
+        score = jnp.max(jnp.where(blocks == block[None], score, -1), axis=0)
         gain = count[0] * jax.lax.bitcast_convert_type(best & ~OFFSET, jnp.float32)
-        return jnp.where(best >= 0, gain, -1.0), (block * BLOCK + OFFSET - (best & OFFSET)).astype(
+        return jnp.where(best >= 0, gain, -1.0), (block * BLOCK + OFFSET - (score & OFFSET)).astype(
             jnp.float32
         )
 
     gain, place = jax.lax.map(best_of_latent, (layout.order, layout.is_cut, sums, counts))  # [d, C] each
     best = jnp.max(gain, axis=0)
-    tied = gain >= best[None] * (1 - 1e-5)
+    tied = gain >= best[None] * (1 - TIED_GAIN)
     latent = jnp.argmax(jnp.where(tied, jax.random.uniform(key, gain.shape), -1.0), axis=0)
     place = jnp.sum(jax.nn.one_hot(latent, num_latents, axis=0) * place, axis=0)
     return Split(latent, jnp.where(best >= 0, place, jnp.inf), jnp.maximum(best, 0.0))
@@ -271,6 +276,12 @@ def _select(leaf: Array, values: Array) -> Array:
 def _width(size: int) -> int:
     """Columns of a factor with `size` classes: two classes need only one."""
     return 1 if size == 2 else size
+
+
+def _shrinkage(prior: Array, size: int) -> Array:
+    """Friedman's factor (C - 1) / C of a Newton step with C classes present, 1 for two that share a column."""
+    present = jnp.sum(prior > 0)
+    return jnp.full(prior.shape[1], 1.0 if size == 2 else (present - 1) / jnp.maximum(present, 1))
 
 
 def _one_hot(labels: Array, size: int) -> Array:

@@ -5,22 +5,30 @@ The score depends on the estimator, so the estimator is named in every result:
   "sklearn"        gradient-boosted trees of scikit-learn (100 trees, depth 3, rate 0.1): the literature's
   "xla"            the same trees compiled (`boosting`), all factors at once: within 0.01, many times faster
   "random_forest"  scikit-learn's random forest
-  "lasso"          linear regression of the class id with an l1 penalty, on standardised latents
+  "lasso"          linear regression of the class id with an l1 penalty, on standardised latents, compiled
+
+"xla" and "lasso" have kernels that trace, `dci_boosting_kernel` and `dci_lasso_kernel`: they run under `jax.jit`
+and `jax.vmap`, over checkpoints or members. "sklearn" and "random_forest" fit models of scikit-learn, on the host
+only.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpy.typing import ArrayLike
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
-from sklearn.linear_model import Lasso
-from sklearn.preprocessing import StandardScaler
 
-from causalvae.metrics import boosting, inputs
+from causalvae.metrics import boosting, inputs, regression
+from causalvae.metrics.ties import first_least
+
+PENALTY = 0.02  # of the lasso: disentanglement_lib's
 
 
 class DCI(NamedTuple):
@@ -38,15 +46,17 @@ class DCI(NamedTuple):
     dropped: tuple[int, ...]  # constant factors, by position in the factors as given
 
 
-class Fit(NamedTuple):
-    """What an estimator found for all factors of one member."""
+class DCIScores(NamedTuple):
+    """What the kernels return, float32. A constant factor does not count: importance 0, accuracy NaN."""
 
-    importance: np.ndarray  # [d, K]
-    train_accuracy: np.ndarray  # [K]
-    test_accuracy: np.ndarray  # [K]
+    disentanglement: Array  # []; NaN for a single factor
+    completeness: Array  # []; NaN for a single latent
+    informativeness: Array  # []
+    informativeness_train: Array  # []
+    importance: Array  # [d, K]
+    accuracy: Array  # [K]
 
 
-Estimator = Callable[[list[np.ndarray], np.ndarray, inputs.Split, int], list[Fit]]  # one Fit for each member
 Classifier = tuple[
     np.ndarray, Callable[[np.ndarray], np.ndarray]
 ]  # importance [d], codes [N, d] -> classes [N]
@@ -80,7 +90,8 @@ def dci(
     value with no importance.
     Latents that give exactly the same split (copies, halves that both set a class apart) share its importance
     by chance, so boosted trees agree to 0.01 only up to such ties.
-    Permuting latents permutes the importance; rescaling them leaves trees unchanged.
+    Permuting latents permutes the importance; rescaling them leaves trees unchanged. Compiled:
+    `dci_boosting_kernel`, `dci_lasso_kernel`.
     """
     return dci_of_members(np.asarray(codes)[None], factors, estimator, seed, num_train, num_test, shuffle)[0]
 
@@ -102,108 +113,152 @@ def dci_of_members(
     if codes.ndim != 3 or codes.shape[0] == 0:
         raise ValueError(f"codes of members must be [members, N, d], not {list(codes.shape)}")
     checked = [inputs.check(member, factors) for member in codes]
-    factors, dropped = checked[0].factors, checked[0].dropped
+    factors, sizes, dropped = checked[0].factors, checked[0].sizes, checked[0].dropped
     split = inputs.split_rows(len(factors), num_train, num_test, seed if shuffle else None)
-    train, test = split
-    # A factor with one value among the training rows needs no classifier, and no classifier would take it.
-    varies = [k for k, labels in enumerate(factors.T) if len(np.unique(labels[train])) > 1]
-    fit = ESTIMATORS[estimator] if varies else _fit_nothing
-    fits = fit([member.codes for member in checked], factors[:, varies], split, seed)
-    full = [_with_constant_factors(fit, factors, split, varies) for fit in fits]
-    return [_summary(fit, estimator, len(train), len(test), dropped) for fit in full]
+    members = np.stack([inputs.for_kernel(member.codes) for member in checked])
+    scores = ESTIMATORS[estimator](members, factors, split, sizes, seed)
+    ends = len(split.train), len(split.test)
+    return [_record(jax.tree.map(lambda x, m=m: x[m], scores), estimator, ends, dropped) for m in range(len(members))]
 
 
-def _summary(fit: Fit, estimator: str, num_train: int, num_test: int, dropped: tuple[int, ...]) -> DCI:
+def _record(scores: DCIScores, estimator: str, ends: tuple[int, int], dropped: tuple[int, ...]) -> DCI:
     return DCI(
-        disentanglement=disentanglement(fit.importance),
-        completeness=disentanglement(fit.importance.T),
-        informativeness=float(fit.test_accuracy.mean()),
-        importance=fit.importance,
-        informativeness_train=float(fit.train_accuracy.mean()),
-        accuracy=fit.test_accuracy,
+        disentanglement=float(scores.disentanglement),
+        completeness=float(scores.completeness),
+        informativeness=float(scores.informativeness),
+        importance=np.asarray(scores.importance),
+        informativeness_train=float(scores.informativeness_train),
+        accuracy=np.asarray(scores.accuracy),
         estimator=estimator,
-        num_train=num_train,
-        num_test=num_test,
+        num_train=ends[0],
+        num_test=ends[1],
         dropped=dropped,
     )
 
 
-def disentanglement(importance: np.ndarray) -> float:
-    """1 - entropy of the rows of importance [d, K], in base K, weighted by each row's share (float64).
+def disentanglement(importance: ArrayLike) -> Array:
+    """1 - entropy of the rows of importance [d, K], in base K, weighted by each row's share: [].
 
-    The transpose gives completeness. 0 for importance that is all zero; NaN where K is 1.
+    The transpose gives completeness. 0 for importance that is all zero; NaN where K is 1. It traces.
     """
-    importance = np.asarray(importance, np.float64)
-    if importance.shape[1] < 2:
-        return float("nan")
-    if importance.sum() == 0:
-        return 0.0
-    total = importance.sum(axis=1, keepdims=True)
-    p = importance / np.where(total > 0, total, 1.0)
-    entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=1) / np.log(importance.shape[1])
-    return float(np.sum((1.0 - entropy) * total[:, 0]) / importance.sum())
+    importance = jnp.asarray(importance, jnp.float32)
+    return _disentanglement(importance, jnp.asarray(importance.shape[1]))
 
 
-# --- Estimators: codes of each member [N, d], factors [N, K] -> one Fit for each member ---------------------
+def _disentanglement(importance: Array, base: Array) -> Array:
+    """`disentanglement` with entropy in another base than the number of columns."""
+    total = importance.sum(axis=1)
+    p = importance / jnp.where(total > 0, total, 1)[:, None]
+    entropy = jax.scipy.special.entr(p).sum(axis=1) / jnp.log(jnp.maximum(base, 2))
+    score = jnp.sum((1 - entropy) * total) / jnp.where(total.any(), total.sum(), 1)
+    return jnp.where(base > 1, score, jnp.nan)
 
 
-def _fit_nothing(codes: list[np.ndarray], factors: np.ndarray, split: inputs.Split, seed: int) -> list[Fit]:
-    return [Fit(np.zeros((x.shape[1], 0)), np.zeros(0), np.zeros(0)) for x in codes]
+# --- Kernels ---------------------------------------------------------------------------------------------
 
 
-def _with_constant_factors(fit: Fit, factors: np.ndarray, split: inputs.Split, varies: list[int]) -> Fit:
-    """A fit of the factors `varies`, with the others put in their places: no importance, one predicted
-    value."""
-    constant = factors[split.train[0]]
-    importance = np.zeros((fit.importance.shape[0], factors.shape[1]))
-    accuracies = [np.mean(factors[rows] == constant[None], axis=0) for rows in split]
-    importance[:, varies] = fit.importance
-    for accuracy, fitted in zip(accuracies, (fit.train_accuracy, fit.test_accuracy), strict=True):
-        accuracy[varies] = fitted
-    return Fit(importance, *accuracies)
+@functools.partial(jax.jit, static_argnames="sizes")
+def dci_boosting_kernel(
+    codes: Array, factors: Array, test_codes: Array, test_factors: Array, sizes: tuple[int, ...], key: Array
+) -> DCIScores:
+    """`dci` by compiled trees: codes [N, d] and factors [N, K] are fitted, ids 0 to sizes[k] - 1, and those of
+    the test rows scored. `key` breaks ties between latents; under `jax.vmap` members follow one another."""
+    boosted = boosting.boost(key, boosting.lay_out(codes, test_codes), factors, sizes)
+    return _scores(boosted.importance, boosting.predict(boosted.logits, sizes), factors, test_factors)
 
 
-def _compiled_gradient_boosting(
-    codes: list[np.ndarray], factors: np.ndarray, split: inputs.Split, seed: int
-) -> list[Fit]:
-    train, test = split
-    labels = [np.unique(column[train], return_inverse=True) for column in factors.T]
-    sizes = tuple(len(values) for values, _ in labels)
-    targets = np.stack([inverse.reshape(-1) for _, inverse in labels], axis=1).astype(np.int32)
-    layouts = jax.tree.map(lambda *x: np.stack(x), *[boosting.lay_out(x[train], x[test]) for x in codes])
-    boosted = boosting.boost_members(jax.random.key(seed), layouts, targets, sizes)
-    fits = []
-    for importance, logits in zip(np.asarray(boosted.importance, np.float64), boosted.logits, strict=True):
-        predicted = np.asarray(boosting.predict(logits, sizes))
-        classes = np.stack(
-            [values[column] for (values, _), column in zip(labels, predicted.T, strict=True)], axis=1
-        )
-        ends = len(train), len(train) + len(test)
-        train_accuracy = np.mean(classes[: ends[0]] == factors[train], axis=0)
-        test_accuracy = np.mean(classes[ends[0] : ends[1]] == factors[test], axis=0)
-        fits.append(Fit(_normalised(importance), train_accuracy, test_accuracy))
-    return fits
+@functools.partial(jax.jit, static_argnames="sizes")
+def dci_lasso_kernel(
+    codes: Array,
+    factors: Array,
+    test_codes: Array,
+    test_factors: Array,
+    sizes: tuple[int, ...],
+    alpha: float = PENALTY,
+) -> DCIScores:
+    """`dci` by lasso; arguments as of `dci_boosting_kernel`. Eastwood and Williams's first choice: it reads
+    class ids as numbers, and can only see what is linear."""
+    num = len(codes)
+    x = regression.standardised(jnp.concatenate([codes, test_codes]), num)
+    mean, scale = (m[None] for m in (factors.mean(axis=0), factors.std(axis=0)))
+    y = (factors - mean) / jnp.where(scale > 0, scale, 1)
+    gram, products = (jnp.matmul(x[:num].T, b, precision=regression.HIGHEST) / num for b in (x[:num], y))
+    weights = regression.lasso(gram, products, alpha)
+    values = jnp.matmul(x, weights, precision=regression.HIGHEST) * scale + mean  # class ids, as numbers
+    classes = [_nearest(values[:, k], factors[:, k], size) for k, size in enumerate(sizes)]
+    return _scores(jnp.abs(weights), jnp.stack(classes, axis=1), factors, test_factors)
 
 
-def _one_by_one(fit_classifier: Callable[[np.ndarray, np.ndarray, int], Classifier]) -> Estimator:
-    """An estimator that fits one classifier for each member and factor in turn."""
-
-    def fit_factor(codes: np.ndarray, labels: np.ndarray, split: inputs.Split, seed: int) -> Fit:
-        importance, predict = fit_classifier(codes[split.train], labels[split.train], seed)
-        accuracies = [np.mean(predict(codes[rows]) == labels[rows]) for rows in split]
-        return Fit(_normalised(importance), *accuracies)
-
-    def fit(codes: list[np.ndarray], factors: np.ndarray, split: inputs.Split, seed: int) -> list[Fit]:
-        members = [[fit_factor(x, labels, split, seed) for labels in factors.T] for x in codes]
-        return [Fit(*(np.stack(field, axis=-1) for field in zip(*fits, strict=True))) for fits in members]
-
-    return fit
+def _nearest(values: Array, labels: Array, size: int) -> Array:
+    """The class nearest to each value [R], among those that labels have; of two as near, the lower."""
+    seen = jax.nn.one_hot(labels, size).any(axis=0)
+    return first_least(jnp.where(seen[None], jnp.abs(values[:, None] - jnp.arange(size)[None]), jnp.inf))
 
 
-def _normalised(importance: np.ndarray) -> np.ndarray:
-    """Importance [d] or [d, K] with each factor's sum 1, or 0 where no latent was of use."""
+@jax.jit
+def _scores(importance: Array, predicted: Array, factors: Array, test_factors: Array) -> DCIScores:
+    """DCI of importance [d, K], unnormalised, and of the classes [R, K] predicted of training, test and other
+    rows."""
+    num, truth = len(factors), jnp.concatenate([factors, test_factors])
+    varies = jnp.ptp(truth, axis=0) > 0
     total = importance.sum(axis=0)
-    return importance / np.where(total > 0, total, 1.0)
+    importance = jnp.where(varies[None], importance / jnp.where(total > 0, total, 1)[None], 0)
+    right = jnp.where(varies[None], predicted[: len(truth)] == truth, jnp.nan)
+    train, test = right[:num].mean(axis=0), right[num:].mean(axis=0)
+    return DCIScores(
+        disentanglement=_disentanglement(importance, varies.sum()),
+        completeness=_disentanglement(importance.T, jnp.asarray(len(importance))),
+        informativeness=jnp.nanmean(test),
+        informativeness_train=jnp.nanmean(train),
+        importance=importance,
+        accuracy=test,
+    )
+
+
+# --- Estimators: codes [members, N, d], factors [N, K] -> scores with a leading member axis -------------------
+
+
+@functools.partial(jax.jit, static_argnames="sizes", compiler_options=boosting.WELL)
+def _boosting_of_members(codes, factors, test_codes, test_factors, sizes, key) -> DCIScores:
+    """`dci_boosting_kernel` of codes [members, N, d], compiled with options: for the host only."""
+
+    def kernel(codes, test_codes):
+        return dci_boosting_kernel(codes, factors, test_codes, test_factors, sizes, key)
+
+    return jax.vmap(kernel)(codes, test_codes)
+
+
+def _boosting(codes: np.ndarray, factors: np.ndarray, split: inputs.Split, sizes: tuple[int, ...], seed: int):
+    train, test = split
+    parts = codes[:, train], factors[train], codes[:, test], factors[test]
+    return _boosting_of_members(*parts, sizes, jax.random.key(seed))
+
+
+def _lasso(codes: np.ndarray, factors: np.ndarray, split: inputs.Split, sizes: tuple[int, ...], seed: int):
+    train, test = split
+    kernel = functools.partial(dci_lasso_kernel, factors=factors[train], test_factors=factors[test], sizes=sizes)
+    return jax.vmap(lambda x, test_x: kernel(x, test_codes=test_x))(codes[:, train], codes[:, test])
+
+
+def _one_by_one(fit_classifier: Callable[[np.ndarray, np.ndarray, int], Classifier]) -> Callable:
+    """An estimator that fits one classifier of scikit-learn for each member and factor in turn."""
+
+    def fit_factor(codes: np.ndarray, labels: np.ndarray, split: inputs.Split, seed: int):
+        rows, train = np.concatenate(split), labels[split.train]
+        if (train == train[0]).all():  # no classifier would take it
+            return np.zeros(codes.shape[1]), np.full(len(rows), train[0])
+        importance, predict = fit_classifier(codes[split.train], train, seed)
+        return importance, predict(codes[rows])
+
+    def estimate(codes: np.ndarray, factors: np.ndarray, split: inputs.Split, sizes: tuple[int, ...], seed: int):
+        scores = []
+        for member in codes:
+            fits = [fit_factor(member, labels, split, seed) for labels in factors.T]
+            importance, predicted = (np.stack(part, axis=1) for part in zip(*fits, strict=True))
+            scores.append(_scores(importance.astype(np.float32), predicted, factors[split.train], factors[split.test]))
+        return jax.tree.map(lambda *x: np.stack(x), *scores)
+
+    return estimate
 
 
 def _gradient_boosting(codes: np.ndarray, labels: np.ndarray, seed: int) -> Classifier:
@@ -216,23 +271,9 @@ def _random_forest(codes: np.ndarray, labels: np.ndarray, seed: int) -> Classifi
     return np.abs(model.feature_importances_), model.predict
 
 
-def _lasso(codes: np.ndarray, labels: np.ndarray, seed: int) -> Classifier:
-    """Eastwood and Williams's first choice: it reads class ids as numbers, and can only see what is
-    linear."""
-    scaler, mean, scale = StandardScaler().fit(codes), labels.mean(), labels.std()
-    model = Lasso(alpha=0.02, random_state=seed).fit(scaler.transform(codes), (labels - mean) / scale)
-    classes = np.unique(labels)
-
-    def predict(codes: np.ndarray) -> np.ndarray:
-        values = model.predict(scaler.transform(codes)) * scale + mean
-        return classes[np.abs(values[:, None] - classes[None]).argmin(axis=1)]
-
-    return np.abs(model.coef_), predict
-
-
-ESTIMATORS: dict[str, Estimator] = {
+ESTIMATORS: dict[str, Callable[..., DCIScores]] = {
     "sklearn": _one_by_one(_gradient_boosting),
-    "xla": _compiled_gradient_boosting,
+    "xla": _boosting,
     "random_forest": _one_by_one(_random_forest),
-    "lasso": _one_by_one(_lasso),
+    "lasso": _lasso,
 }
