@@ -18,6 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from causalvae.data.base import Dataset
 from causalvae.interventions import engine
 from causalvae.interventions.input import encoder, factor_latent_effects
+from causalvae.metrics.ties import TIE
 
 PyTree = Any
 
@@ -45,8 +46,9 @@ def recover_graph(
 
     Source: this library. encode: x -> codes [N, d], or (model, params). num: instances. scale: [d], the
     units of effects; None takes each latent's own standard deviation. threshold: the effect from which an
-    edge is there. Factors are taken to be listed causes first. Raises ValueError for a set without
-    mechanisms, or fewer latents than factors.
+    edge is there. Factors are taken to be listed causes first. Of latents that match alike, up to 1e-6 of the
+    best match, the first goes to the first factor. Raises ValueError for a set without mechanisms, or fewer
+    latents than factors.
     """
     if dataset.propagate is None:
         raise ValueError(f"{dataset.name} has no causal graph among its factors: there is nothing to recover")
@@ -59,13 +61,21 @@ def recover_graph(
     scale = jnp.maximum(jnp.std(codes, axis=0), 1e-12) if scale is None else scale
     # Without mechanisms a factor changes nothing but its own pixels.
     match = np.asarray(factor_latent_effects(encode, dataset.replace(propagate=None), match_key, num, scale))
-    latents = linear_sum_assignment(-np.nan_to_num(match))[1]
+    latents = _assign(np.nan_to_num(match))
     held, followed = _answers(dataset, factors, factor_key)
     effects = np.zeros((dataset.num_factors,) * 2)
     for j, i in np.argwhere(~np.eye(dataset.num_factors, dtype=bool)):
         ends = (_codes(encode, dataset, f, image_key)[:, latents[i]] for f in (held[j], followed[j, i]))
         effects[j, i] = jnp.mean(jnp.abs(next(ends) - next(ends))) / scale[latents[i]]
-    return LatentGraph(effects > threshold, effects, latents, match)
+    return LatentGraph(effects >= threshold * (1 - TIE), effects, latents, match)
+
+
+def _assign(match: np.ndarray) -> np.ndarray:
+    """The latent [K] of each factor: the assignment with the largest sum of match [K, d]."""
+    num_factors, num_latents = match.shape
+    # Ten times what rounding can move decides ties: the first latent, and of two factors the first.
+    order = np.outer(num_factors - np.arange(num_factors), np.arange(num_latents)) / match.size
+    return linear_sum_assignment(-match + TIE * np.abs(match).max() * order)[1]
 
 
 @jax.jit

@@ -42,6 +42,25 @@ gc.set_threshold(50_000, 20, 100)  # tracing makes many objects and little garba
 SHARED_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+escaped_warnings = []
+
+
+def pytest_warning_recorded(warning_message, nodeid):
+    """Warnings are errors; what is still recorded was raised where the filters did not hold, as in a thread that
+    had exchanged them."""
+    escaped_warnings.append(f"{nodeid or 'outside of tests'}: {warning_message.message}")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if escaped_warnings and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in escaped_warnings:
+        terminalreporter.write_line(f"a warning that is no error, and fails the run: {line}", red=True)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_programs():
     """A worker that kept the programs of the whole suite would die: see `free_programs`."""

@@ -76,6 +76,19 @@ def test_the_graph_of_a_world_with_mechanisms_is_recovered(graph):
     np.testing.assert_array_equal(found.latents, np.argsort(order))
 
 
+def test_rounding_decides_neither_the_matching_of_latents_nor_an_edge():
+    match = np.array([[1.0, 0.2, 1.0, 0.0], [0.3, 0.7, 0.3, 0.7]])  # latents 0 and 2, 1 and 3 are alike
+    for noise in np.random.default_rng(0).choice([-1, 0, 1], (20, *match.shape)) * 2.0**-23:
+        assert discovery._assign(match * (1 + noise)).tolist() == [0, 1]
+    world = graphs.pendulum().replace(render=render_bars, image_shape=(1, 4, 1))
+    encode = jax.tree_util.Partial(read_bars, jnp.eye(4))
+    effects = discovery.recover_graph(encode, world, KEY, 64).effects
+    smallest = effects[effects > 0].min()
+    for threshold in (np.nextafter(smallest, 0), smallest, np.nextafter(smallest, 1)):
+        found = discovery.recover_graph(encode, world, KEY, 64, threshold=threshold)
+        np.testing.assert_array_equal(found.adjacency, effects > 0)
+
+
 def render_bars(arrays, factors, key):
     return factors.astype(jnp.float32)[None, :, None] / 16
 

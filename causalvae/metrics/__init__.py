@@ -20,31 +20,35 @@ from causalvae.metrics.causal import (
     unit_selectivity,
 )
 from causalvae.metrics.compactness import explicitness_kernel, modularity_explicitness, modularity_kernel
-from causalvae.metrics.importance import dci, dci_of_members
+from causalvae.metrics.importance import dci, dci_boosting_kernel, dci_lasso_kernel, dci_of_members
 from causalvae.metrics.infomec import infomec, infomec_kernel
 from causalvae.metrics.irs import irs, irs_kernel
 from causalvae.metrics.mutual_information import mig, mig_kernel
 from causalvae.metrics.sap import sap, sap_kernel
 from causalvae.metrics.scores import Score, score, table, to_csv, to_json
 from causalvae.metrics.suite import METRICS, check_names, evaluate_codes
-from causalvae.metrics.udr import udr
-from causalvae.metrics.voting import betavae_score, factorvae_score
+from causalvae.metrics.udr import udr, udr_kernel
+from causalvae.metrics.voting import betavae_kernel, betavae_score, factorvae_kernel, factorvae_score
 
 __all__ = [
     "METRICS",
     "Score",
     "active_latents",
+    "betavae_kernel",
     "betavae_score",
     "bootstrap_standard_error",
     "causal_effect_strength",
     "check_names",
     "circuit_modularity",
     "dci",
+    "dci_boosting_kernel",
+    "dci_lasso_kernel",
     "dci_of_members",
     "effect_distances",
     "effect_strength",
     "evaluate_codes",
     "explicitness_kernel",
+    "factorvae_kernel",
     "factorvae_score",
     "image_distance",
     "infomec",
@@ -67,5 +71,6 @@ __all__ = [
     "to_csv",
     "to_json",
     "udr",
+    "udr_kernel",
     "unit_selectivity",
 ]
