@@ -11,11 +11,8 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from causalvae.metrics import inputs
+from causalvae.metrics import inputs, regression
 from causalvae.metrics.mutual_information import ON_EDGE, pairwise_mutual_information, varies
-
-SHARES = (1.0, 0.5, 0.25, 0.125)  # of a Newton step, the first that does not raise the loss
-NEWTON_STEPS = 12  # forty classes need 8
 
 
 class ModularityExplicitness(NamedTuple):
@@ -100,14 +97,16 @@ def explicitness_kernel(
     test_codes: Array,
     test_factors: Array,
     sizes: tuple[int, ...],
-    steps: int = NEWTON_STEPS,
+    steps: int = regression.STEPS,
 ) -> tuple[Array, Array]:
     """The explicitness of `modularity_explicitness`: its mean over factors [] and of each factor [K].
 
     Codes [N, d] and factors [N, K] are fitted, ids 0 to sizes[k] - 1, and those of the test rows scored.
     Memory: N (d + 1) times the largest size, for a Hessian.
     """
-    x, test_x = _standardised(codes, test_codes)
+    both = regression.standardised(jnp.concatenate([codes, test_codes]), len(codes))
+    both = jnp.concatenate([both, jnp.ones_like(both[:, :1])], axis=1)
+    x, test_x = both[: len(codes)], both[len(codes) :]
     per_factor = jnp.zeros(len(sizes))
     for size in sorted(set(sizes)):  # factors of one size share a program
         which = np.flatnonzero(np.array(sizes) == size)
@@ -117,24 +116,12 @@ def explicitness_kernel(
     return jnp.nanmean(per_factor), per_factor
 
 
-def _standardised(codes: Array, test_codes: Array) -> tuple[Array, Array]:
-    """Both with a column of ones, in units of the training rows; 0 for a dead latent."""
-    num, live = len(codes), ~inputs.dead_latents(codes)
-    both = jnp.concatenate([codes, test_codes]) - codes[:1]
-    for _ in range(2):  # the second mean takes away what rounding left of the first
-        both = both - both[:num].mean(axis=0, keepdims=True)
-    both = both / jnp.where(live, jnp.abs(both[:num]).max(axis=0), 1)[None]  # no square underflows
-    both = jnp.where(live[None], both / jnp.where(live, both[:num].std(axis=0), 1)[None], 0)
-    both = jnp.concatenate([both, jnp.ones_like(both[:, :1])], axis=1)
-    return both[:num], both[num:]
-
-
 def _area(x: Array, test_x: Array, labels: Array, test_labels: Array, size: int, steps: int) -> Array:
     """Mean area under the ROC curve over the classes that occur in training and in some test rows, not
     all; NaN where training has one class."""
     target = jax.nn.one_hot(labels, size)
     seen = target.any(axis=0)
-    logits = _logits(test_x, _fit(x, target, seen, steps), seen)
+    logits = regression.logits(test_x, regression.logistic(x, target, steps), seen)
     # The logarithm of p / (1 - p) orders rows as p does, and does not saturate.
     others = jnp.where(jnp.eye(size, dtype=bool)[None], -jnp.inf, logits[:, None, :])
     odds = logits - jax.nn.logsumexp(others, axis=2)
@@ -142,40 +129,6 @@ def _area(x: Array, test_x: Array, labels: Array, test_labels: Array, size: int,
     judged = seen & truth.any(axis=0) & ~truth.all(axis=0) & (seen.sum() > 1)
     areas = jax.vmap(_area_under_curve, 1)(jnp.where(judged[None], odds, 0), truth)
     return jnp.where(judged.any(), jnp.sum(jnp.where(judged, areas, 0)) / judged.sum(), jnp.nan)
-
-
-def _logits(x: Array, weights: Array, seen: Array) -> Array:
-    """Logits [N, C] of x [N, d + 1] and weights [d + 1, C]; -1e9 for a class that training has not seen."""
-    return jnp.where(seen[None], jnp.dot(x, weights, precision="highest"), -1e9)
-
-
-def _fit(x: Array, target: Array, seen: Array, steps: int) -> Array:
-    """Weights [d + 1, C] of the penalised multinomial logistic regression of one-hot targets [N, C]."""
-    (num, width), size = x.shape, target.shape[1]
-    # Two classes share one vector of weights, w / 2 and -w / 2: the penalty on both is to be that on w.
-    penalty = jnp.ones(width).at[-1].set(0.0)[:, None] * (2.0 if size == 2 else 1.0)
-    classes = jnp.arange(size)
-
-    def loss(weights):
-        likelihood = jnp.sum(target * jax.nn.log_softmax(_logits(x, weights, seen)))
-        return 0.5 * jnp.sum(penalty * weights**2) - likelihood
-
-    def step(weights, _):
-        p = jax.nn.softmax(_logits(x, weights, seen))
-        gradient = jnp.dot(x.T, p - target, precision="highest") + penalty * weights
-        scaled = (p[:, :, None] * x[:, None, :]).reshape(num, -1)  # [N, C (d + 1)]
-        hessian = -jnp.dot(scaled.T, scaled, precision="highest").reshape(size, width, size, width)
-        own = jnp.einsum("nc,ni,nj->cij", p, x, x, precision="highest")
-        # Adding a number to all intercepts changes no probability: the last term keeps them where they are.
-        own = own + jnp.diag(penalty[:, 0] + ON_EDGE * num)[None]
-        hessian = hessian.at[classes, :, classes, :].add(own).reshape(size * width, -1)
-        direction = jnp.linalg.solve(hessian, gradient.T.reshape(-1)).reshape(size, width).T
-        losses = jax.vmap(lambda share: loss(weights - share * direction))(jnp.array(SHARES))
-        good = losses <= loss(weights) * (1 + 1e-6)
-        moved = weights - jnp.array(SHARES)[jnp.argmax(good)] * direction
-        return jnp.where(good.any(), moved, weights), None
-
-    return jax.lax.scan(step, jnp.zeros((width, size)), None, length=steps)[0]
 
 
 def _area_under_curve(scores: Array, truth: Array) -> Array:

@@ -12,7 +12,7 @@ from causalvae.metrics import inputs
 
 HIGHEST = jax.lax.Precision.HIGHEST
 SWEEPS = 1000  # of coordinate descent, at most: scikit-learn's number
-STEPS = 15  # of Newton's method: separable classes need about 10
+STEPS = 15  # of Newton's method: one gains a factor of 2 at first and all digits at the end; forty classes need 8
 SHARES = (1.0, 0.5, 0.25, 0.125)  # of a Newton step
 
 
@@ -88,8 +88,8 @@ def logistic(x: Array, target: Array, steps: int = STEPS) -> Array:
         direction = jnp.linalg.solve(hessian, gradient.T.reshape(-1)).reshape(size, width).T
         losses = jax.vmap(lambda share: loss(weights - share * direction))(jnp.array(SHARES))
         good = losses <= loss(weights) * (1 + 1e-6)
-        share = jnp.where(good.any(), jnp.array(SHARES)[jnp.argmax(good)], 0.0)
-        return weights - share * direction, None
+        moved = weights - jnp.array(SHARES)[jnp.argmax(good)] * direction
+        return jnp.where(good.any(), moved, weights), None
 
     return jax.lax.scan(step, jnp.zeros((width, size)), None, length=steps)[0]
 
