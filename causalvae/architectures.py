@@ -313,15 +313,16 @@ def factor_vae(
 
 
 def beta_tc_vae(
-    image_shape, latents=10, network="standard", beta=6.0, estimator="mws", dataset_size=480_000
+    image_shape, latents=10, network="standard", beta=6.0, estimator="mws", dataset_size=None
 ) -> Architecture:
     """Chen et al. 2018; beta - 1 weighs the total correlation on top of the full KL. Published sweep: 1-10.
 
-    estimator: of the aggregate posterior's density, see objectives.log_importance_weights.
+    estimator: of the aggregate posterior's density, see objectives.log_importance_weights. dataset_size: images of
+    the data set, which both estimators need; None leaves it to `training.train`, which knows, and is NaN until then.
     """
-    objectives.log_importance_weights(2, float(dataset_size), estimator)  # an unknown estimator raises here
+    objectives.log_importance_weights(2, 1.0, estimator)  # an unknown estimator raises here
     regulariser = functools.partial(beta_tc_regulariser, estimator=estimator)
-    hyper = {"beta": beta, "dataset_size": float(dataset_size)}
+    hyper = {"beta": beta, "dataset_size": float("nan" if dataset_size is None else dataset_size)}
     return gaussian("betatc", regulariser, hyper, image_shape, latents, network)
 
 

@@ -297,7 +297,7 @@ def train(
         raise ValueError("seeds: at least one member is needed")
     workdir = pathlib.Path(workdir)
     optimizer = make_optimizer(model, learning_rate, schedule, warmup, steps)
-    hyper = member_hyper({**model.hyper, **(hyper or {})}, len(seeds))
+    hyper = member_hyper(complete_hyper({**model.hyper, **(hyper or {})}, dataset), len(seeds))
     state = init_state(model, optimizer, seeds)
     kept = checkpoints.manager(workdir / "checkpoints")
     state = sharding.shard_members(checkpoints.restore(kept, state) or state, mesh)
@@ -353,10 +353,18 @@ def _check_finite(diverged: jax.Array, seeds: list[int], state: TrainState, work
     )
 
 
+def complete_hyper(hyper: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """The hyper-parameters with what only the data set knows filled in: a `dataset_size` that is still NaN."""
+    unknown = "dataset_size" in hyper and np.isnan(hyper["dataset_size"]).all()
+    return {**hyper, "dataset_size": float(dataset.size)} if unknown else dict(hyper)
+
+
 def member_hyper(hyper: Mapping[str, Any], members: int) -> dict[str, jax.Array]:
     """name -> float32 [M]: numbers are repeated, arrays must have one value per member."""
     arrays = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
     for name, array in arrays.items():
+        if np.isnan(array).any():
+            raise ValueError(f"hyper-parameter {name!r} is not known: give it, or train with `training.train`")
         if array.shape not in ((), (members,)):
             raise ValueError(f"hyper-parameter {name!r} has shape {list(array.shape)}; there are {members} members")
     return {name: jnp.broadcast_to(array, (members,)) for name, array in arrays.items()}

@@ -134,7 +134,7 @@ def trainer(
     """A function that trains `calls` times `steps` steps further, by the library's own `train_steps`."""
     optimizer = training.make_optimizer(model)
     state = training.init_state(model, optimizer, list(range(members)))
-    hyper = training.member_hyper(model.hyper, members)
+    hyper = training.member_hyper(training.complete_hyper(model.hyper, dataset), members)
 
     def run():
         nonlocal state

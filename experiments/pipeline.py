@@ -123,13 +123,11 @@ def train(
     config: ConfigDict, model: Architecture, dataset: Dataset, workdir: pathlib.Path, deadline: float = math.inf
 ) -> training.TrainState:
     """Train the config's members to its number of steps, from the latest checkpoint where there is one."""
-    known = {"dataset_size": float(dataset.size)} if "dataset_size" in model.hyper else {}
     return training.train(
         model,
         dataset,
         workdir,
         seeds=seeds(config),
-        hyper=known,
         deadline=deadline,
         **config.training,
     )

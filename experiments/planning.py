@@ -143,8 +143,6 @@ def structure(run: Run, dataset: Dataset) -> tuple[Architecture, dict[str, float
     options = dict(run.config.architecture)
     model = pipeline.create_model(run.config, dataset)
     hyper = {name: float(value) for name, value in model.hyper.items()}
-    if "dataset_size" in hyper:
-        hyper["dataset_size"] = float(dataset.size)
     shared = {name: value for name, value in options.items() if name not in hyper and name != "name"}
     return architectures.create(run.architecture, image_shape=dataset.image_shape, **shared), hyper
 

@@ -90,10 +90,21 @@ def test_how_a_run_is_cut_into_calls_does_not_change_its_bits(uninterrupted):
     model, dataset = toy.model("betatc"), toy.dataset()
     optimizer = training.make_optimizer(model, 1e-3)
     state = training.init_state(model, optimizer, [3])
-    hyper = training.member_hyper(model.hyper, 1)
+    hyper = training.member_hyper(training.complete_hyper(model.hyper, dataset), 1)
     for steps in (1, 6, 3):
         state, _ = training.train_steps(model.loss, optimizer, 8, 1, dataset, state, hyper, jnp.int32(steps))
     assert same(state.params, uninterrupted[0].params)
+
+
+def test_the_size_of_the_data_set_is_the_data_sets_unless_it_is_given():
+    model, dataset = toy.model("betatc"), toy.dataset()
+    assert training.complete_hyper(model.hyper, dataset) == {"beta": 6.0, "dataset_size": 32.0}
+    ensemble = training.complete_hyper({"dataset_size": np.full(3, np.nan)}, dataset)  # as a study gives it
+    assert training.member_hyper(ensemble, 3)["dataset_size"].tolist() == [32.0] * 3
+    given = toy.model("betatc", dataset_size=100)
+    assert training.complete_hyper(given.hyper, dataset)["dataset_size"] == 100.0
+    with pytest.raises(ValueError, match="hyper-parameter 'dataset_size' is not known: give it, or train with"):
+        training.member_hyper(model.hyper, 1)
 
 
 def test_members_train_as_if_alone_and_may_differ_in_hyper_parameters(tmp_path):
