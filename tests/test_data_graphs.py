@@ -26,6 +26,16 @@ def probabilities(mean, spread, size):
     return np.diff(np.clip((edges - mean + spread) / (2 * spread), 0, 1))
 
 
+def laplace_probabilities(mean, spread, size):
+    """P(value) of clip(floor(mean + Laplace(spread) + 1/2)), from that distribution's function."""
+    edges = np.concatenate([[-np.inf], np.arange(1, size) - 0.5, [np.inf]]) - mean
+    return np.diff(0.5 + 0.5 * np.sign(edges) * -np.expm1(-np.abs(edges) / spread))
+
+
+HUE = [laplace_probabilities(5 * b / 3, 2.5, 6) for b in range(4)]  # P(hue | background)
+SCALE = [laplace_probabilities(hue, 2.5, 6) for hue in range(6)]  # P(scale | hue)
+
+
 def pendulum_mean(light, pendulum):
     """Mean position and length of the shadow on their grids, by intersecting the sun's ray with the floor."""
     light, pendulum = (np.pi / 5 * (2 * index / 15 - 1) for index in (light, pendulum))
@@ -65,13 +75,12 @@ def test_mechanisms_of_confounded_shapes_have_the_stated_probabilities():
     _, factors = sampled("confounded_shapes")
     background, hue, scale, height = factors.T[:4]
     for value in range(4):
-        expected = probabilities(value * 5 / 3, 6.0, 6)
         share = np.bincount(hue[background == value], minlength=6) / (background == value).sum()
-        np.testing.assert_allclose(share, expected, atol=0.03)
-        assert expected.min() > 0.05  # overlap: adjustment is possible
+        np.testing.assert_allclose(share, HUE[value], atol=0.03)
+        assert HUE[value].min() > 0.04  # overlap: adjustment is possible
     for value in range(6):
         share = np.bincount(scale[hue == value], minlength=6) / (hue == value).sum()
-        np.testing.assert_allclose(share, probabilities(value, 6.0, 6), atol=0.04)
+        np.testing.assert_allclose(share, SCALE[value], atol=0.04)
     cell = (background == 0) & (hue == 0) & (scale == 5)
     share = np.bincount(height[cell], minlength=8) / cell.sum()
     np.testing.assert_allclose(share, probabilities(7 * 0.4, 1.5, 8), atol=0.1)
@@ -82,13 +91,27 @@ def test_intervening_differs_from_conditioning_as_the_adjustment_formula_says():
     background, hue, _, height = factors.T[:4]
     values = jnp.full(NUM, 5)
     done = np.asarray(dataset.intervene(jnp.asarray(factors), "object_hue", values, jax.random.key(1)))
-    adjusted = 0.0  # sum over c of P(c) sum over m of P(m | x) E[y | c, x, m]
-    for c in range(4):
-        for m, weight in enumerate(probabilities(5, 6.0, 6)):
-            mean = 7 * (0.3 * c / 3 + 0.3 + 0.4 * m / 5)
-            adjusted += weight / 4 * probabilities(mean, 1.5, 8) @ np.arange(8)
+    adjusted = np.full(4, 0.25) @ height_given(5)
     assert done[:, 3].mean() == pytest.approx(adjusted, abs=0.04)
     assert height[hue == 5].mean() - adjusted > 0.2  # the confounder's bias
+
+
+def height_given(hue):
+    """E[pos_y | background, hue] [4]: the sum over m of P(m | hue) E[y | background, hue, m]."""
+    means = [[7 * (0.3 * c / 3 + 0.3 * hue / 5 + 0.4 * m / 5) for m in range(6)] for c in range(4)]
+    return np.array([[probabilities(mean, 1.5, 8) @ np.arange(8) for mean in row] for row in means]) @ SCALE[hue]
+
+
+def test_every_hue_is_confounded_with_height():
+    """E[pos_y | hue] and E[pos_y | do(hue)] differ at every value; uniform noise of 6 steps left four of six alike."""
+    _, factors = sampled("confounded_shapes")
+    background, hue = factors.T[:2]
+    for value in range(6):
+        posterior = np.array([HUE[b][value] for b in range(4)])
+        posterior = posterior / posterior.sum()
+        np.testing.assert_allclose(np.bincount(background[hue == value]) / (hue == value).sum(), posterior, atol=0.04)
+        bias = (posterior - 0.25) @ height_given(value)
+        assert bias * (value - 2.5) > 0 and abs(bias) > 0.08, (value, bias)
 
 
 @pytest.mark.parametrize("name", NAMES)

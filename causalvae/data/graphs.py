@@ -41,7 +41,8 @@ class Variable(NamedTuple):
     size: int
     parents: tuple[str, ...] = ()
     mean: Callable[..., jax.Array] | None = None  # of the parents' values, in order; None: uniform
-    spread: float = 0.0  # the noise is uniform within this many steps of the mean
+    spread: float = 0.0  # of the noise about the mean, in steps: see `noise`
+    noise: str = "uniform"  # within `spread` of the mean; "laplace": with density exp(-|deviation| / spread)
 
 
 def causal_graph(name: str) -> CausalGraph:
@@ -121,9 +122,8 @@ def _mechanism(
     if variable.mean is None:
         return jnp.floor(noise * variable.size).astype(jnp.int32)
     noise = jnp.floor(noise * STEPS).astype(jnp.int32)
-    spread = round(variable.spread * STEPS)
     mean = jnp.asarray(_mean_table(model, variable))[tuple(parents)]
-    value = mean + spread * (2 * noise - STEPS) // STEPS + STEPS // 2
+    value = mean + jnp.asarray(_deviation_table(variable))[noise] + STEPS // 2
     return jnp.clip(value // STEPS, 0, variable.size - 1)
 
 
@@ -135,6 +135,16 @@ def _mean_table(model: tuple[Variable, ...], variable: Variable) -> np.ndarray:
         grid = np.indices([sizes[parent] for parent in variable.parents]).astype(np.float32)
         mean = np.asarray(variable.mean(*map(jnp.asarray, grid)), np.float64)
     return np.round(STEPS * mean).astype(np.int32)
+
+
+@functools.cache
+def _deviation_table(variable: Variable) -> np.ndarray:
+    """The deviation from the mean for each of STEPS equally likely noises, rising, in 1/STEPS of a step, int32."""
+    if variable.noise == "uniform":
+        return (round(variable.spread * STEPS) * (2 * np.arange(STEPS) - STEPS) // STEPS).astype(np.int32)
+    centred = (2 * np.arange(STEPS) + 1 - STEPS) / STEPS  # in (-1, 1), never 0
+    deviation = -np.sign(centred) * np.log1p(-np.abs(centred))
+    return np.round(STEPS * variable.spread * deviation).astype(np.int32)
 
 
 # The pendulum: geometry in px, y down; the sun's rays are parallel
@@ -231,12 +241,14 @@ def _mean_height(background: jax.Array, object_hue: jax.Array, scale: jax.Array)
     return 7 * (0.3 * background / 3 + 0.3 * object_hue / 5 + 0.4 * scale / 5)
 
 
-# Hue and scale spread over their whole grids, so that every value occurs with every value of their parents:
-# without that overlap neither adjustment for the confounder nor natural effects would be identified.
+# Hue and scale have a peak that follows their parents and tails over their whole grids. Without tails some values
+# would not occur with some of their parents', and neither adjustment for the confounder nor natural effects would be
+# identified; without a peak (uniform noise that wide) a hue inside the grid would say nothing of the background, and
+# only its two end values would be confounded.
 CONFOUNDED = (
     Variable("background", 4),
-    Variable("object_hue", 6, ("background",), _mean_hue, spread=6.0),
-    Variable("scale", 6, ("object_hue",), _mean_scale, spread=6.0),
+    Variable("object_hue", 6, ("background",), _mean_hue, spread=2.5, noise="laplace"),
+    Variable("scale", 6, ("object_hue",), _mean_scale, spread=2.5, noise="laplace"),
     Variable("pos_y", 8, ("background", "object_hue", "scale"), _mean_height, spread=1.5),
     Variable("pos_x", 8),
     Variable("shape", 3),
