@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from causalvae import interventions as iv
-from causalvae import planted
+from causalvae import metrics, planted
 
 KEY = jax.random.key(0)
 Z = jax.random.normal(jax.random.key(1), (5, 3))
@@ -29,6 +29,7 @@ def test_values_are_what_each_family_says():
     rows = (resampled[:, :, None, :] == z[None, None]).all(-1)  # [V, N, row it came from]
     assert (rows.sum(-1) == 1).all() and not rows[:, np.arange(5), np.arange(5)].any()
     assert rows.any(axis=0).sum() == 20  # every other row is drawn
+    np.testing.assert_array_equal(iv.Resample(40).sources(KEY, Z), rows.argmax(-1))
     prior = np.asarray(iv.Prior(500).values(KEY, Z, SCALE))
     assert prior.shape == (500, 5, 3) and abs(prior.mean()) < 0.05 and abs(prior.std() - 1) < 0.05
 
@@ -43,6 +44,9 @@ def test_code_swap_draws_others_by_their_usage():
         others = {code: n for code, n in usage.items() if code != own}
         for code, n in others.items():
             assert abs((drawn == code).mean() - n / sum(others.values())) < 0.015
+    sources = np.asarray(iv.CodeSwap(4000).sources(KEY, codes))  # [L, V, N]
+    drawn = np.moveaxis(values, 2, 0)
+    assert (drawn[..., None] == np.asarray(codes)[sources]).any(-1).all()
     alone = jnp.full((2, 2), 5)
     np.testing.assert_array_equal(iv.CodeSwap(3).values(KEY, alone, jnp.ones(2)), np.full((3, 2, 2), 5))
 
@@ -86,6 +90,14 @@ def test_a_linear_decoder_has_the_closed_form_effect():
     moved = np.abs(np.linspace(-3, 3, 7)[:, None, None] - np.asarray(z)).mean((0, 1))  # E|v - z_i|
     responses = np.abs(truth.responses) * moved[:, None]
     np.testing.assert_allclose(found["sites"]["decoder/hidden"], responses, atol=1e-5)
+
+
+def test_a_latent_that_never_moves_does_not_undo_what_is_said_of_others():
+    """Its scale is zero: 0 / 0 in its column made every latent's response, and so its specificity, NaN."""
+    weights = jnp.array([[1.0, 2.0], [0.5, -1.0], [0.0, 0.0]])
+    z = Z.at[:, 2].set(0.0)
+    found = iv.perturb_latents(lambda z: z @ weights, z, iv.Sweep(), KEY, "latents", encode=lambda x: x @ weights.T)
+    assert np.isfinite(found).all() and (found[:2, :2] > 0).all() and (found[:, 2] == 0).all()
 
 
 def test_latents_with_positions_are_set_at_all_of_them():
@@ -142,6 +154,19 @@ def test_bad_input_is_refused():
         iv.perturb_latents(decode, Z, iv.Sweep(), KEY, chunk=0)
     with pytest.raises(ValueError, match="swaps integer codes, not float32"):
         iv.perturb_latents(decode, Z, iv.CodeSwap(), KEY)
+    codes = jnp.zeros((4, 3), jnp.int32)
+    for perturbation in (iv.Sweep(), iv.Shift(1.0), iv.Prior()):
+        name = type(perturbation).__name__
+        with pytest.raises(ValueError, match=f"{name} sets latents to real values, but z holds int32 codes.*CodeSwap"):
+            perturbation.values(KEY, codes, jnp.ones(3))
+
+    class Half:
+        def values(self, key, z, scale):
+            return z[None] + 0.5
+
+    for measure in (iv.perturb_latents, metrics.effect_distances):
+        with pytest.raises(ValueError, match="Half gives float32 values, but z holds int32 codes: use CodeSwap"):
+            measure(decode, codes, Half(), KEY)
     with pytest.raises(ValueError, match="at least two rows"):
         iv.Resample().values(KEY, Z[:1], SCALE)
     with pytest.raises(ValueError, match="Prior: num must be a positive integer, not 0"):

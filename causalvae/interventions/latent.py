@@ -11,14 +11,15 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from causalvae.interventions import engine
-from causalvae.interventions.input import encoder
+from causalvae.interventions.input import encoder, in_units_of
+from causalvae.metrics.causal import check_values
 from causalvae.sites import Activations, tapped
 
 PyTree = Any
@@ -31,7 +32,12 @@ class Perturbation(Protocol):
     """What latents are set to."""
 
     def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
-        """[V, *z.shape], for z [N, ..., d] and the aggregate posterior's standard deviation `scale` [d]."""
+        """[V, *z.shape], for z [N, ..., d] and the aggregate posterior's standard deviation `scale` [d].
+
+        Values that are those of other rows of z need a second method, `sources(key, z)`: which rows, int [V, N],
+        or [L, V, N] where every latent has its own. Values that depend on `scale` need an attribute `scaled` True.
+        Standard errors ask for both, see `metrics.effect_strength_with_error`.
+        """
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Sweep:
 
     @functools.partial(jax.jit, static_argnums=0)
     def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+        _check_real(self, z)
         values = jnp.linspace(self.low, self.high, self.num, dtype=z.dtype)
         return jnp.broadcast_to(values.reshape(-1, *(1,) * z.ndim), (self.num, *z.shape))
 
@@ -56,8 +63,10 @@ class Shift:
     """v = z_i + k s_i: `k` standard deviations of the aggregate posterior away. `Shift(0)` has no effect."""
 
     k: float
+    scaled: ClassVar[bool] = True
 
     def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+        _check_real(self, z)
         return (z + self.k * jnp.broadcast_to(scale, z.shape).astype(z.dtype))[None]
 
 
@@ -70,12 +79,16 @@ class Resample:
     def __post_init__(self):
         _check_num(self, self.num)
 
-    @functools.partial(jax.jit, static_argnums=0)
     def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+        return z[self.sources(key, z)]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def sources(self, key: jax.Array, z: jax.Array) -> jax.Array:
+        """The row [V, N] that each value is taken from, the same for all latents."""
         if z.shape[0] < 2:
             raise ValueError("Resample takes values of other data points: z needs at least two rows")
         others = jax.random.randint(key, (self.num, z.shape[0]), 1, z.shape[0])
-        return z[(jnp.arange(z.shape[0])[None, :] + others) % z.shape[0]]
+        return (jnp.arange(z.shape[0])[None, :] + others) % z.shape[0]
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,7 @@ class Prior:
         _check_num(self, self.num)
 
     def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+        _check_real(self, z)
         return jax.random.normal(key, (self.num, *z.shape), z.dtype)
 
 
@@ -104,19 +118,39 @@ class CodeSwap:
     def __post_init__(self):
         _check_num(self, self.num)
 
-    @functools.partial(jax.jit, static_argnums=0)
     def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+        return z.reshape(-1)[self._chosen(key, z)]
+
+    def sources(self, key: jax.Array, z: jax.Array) -> jax.Array:
+        """The row [L, V, N] that each code is taken from; codes are numbered row by row."""
+        chosen = self._chosen(key, z) // math.prod(z.shape[1:])
+        return jnp.moveaxis(chosen.reshape(*chosen.shape[:2], -1), 2, 0)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def _chosen(self, key: jax.Array, z: jax.Array) -> jax.Array:
+        """The place [V, *z.shape] in the flat z of the code that each code is swapped for."""
         if not jnp.issubdtype(z.dtype, jnp.integer):
             raise ValueError(
                 f"CodeSwap swaps integer codes, not {z.dtype}: give the codes, not their embeddings"
             )
-        pool = jnp.sort(z.reshape(-1))
+        flat = z.reshape(-1)
+        order = jnp.argsort(flat, stable=True)
+        pool = flat[order]
         first, last = jnp.searchsorted(pool, z), jnp.searchsorted(pool, z, side="right")
         others = pool.size - (last - first)
         uniform = jax.random.uniform(key, (self.num, *z.shape))
         rank = jnp.minimum((uniform * others[None]).astype(jnp.int32), others[None] - 1)
         rank = jnp.where(rank < first[None], rank, rank + (last - first)[None])
-        return jnp.where(others[None] > 0, pool[jnp.clip(rank, 0, pool.size - 1)], z[None])
+        own = jnp.arange(pool.size).reshape(z.shape)
+        return jnp.where(others[None] > 0, order[jnp.clip(rank, 0, pool.size - 1)], own[None])
+
+
+def _check_real(perturbation: Any, z: jax.Array) -> None:
+    if not jnp.issubdtype(z.dtype, jnp.floating):
+        raise ValueError(
+            f"{type(perturbation).__name__} sets latents to real values, but z holds {z.dtype} codes, whose numbers "
+            "have no order: swap them with CodeSwap"
+        )
 
 
 def _check_num(perturbation: Any, num: int) -> None:
@@ -184,6 +218,7 @@ def perturb_latents(
             f"{type(perturbation).__name__}.values must be [V, {', '.join(map(str, z.shape))}], "
             f"not {list(values.shape)}"
         )
+    check_values(perturbation, z, values)
     encode = None if encode is None else engine.as_pytree(encode)
     result = _perturb(
         responses,
@@ -247,7 +282,9 @@ def _measure(name: str | Callable, encode: Callable | None, scale: jax.Array) ->
     if name == "latents":
         return (
             lambda decoded: encode(_image(decoded)),
-            lambda base, changed, valid: _sum_rows(_over_positions(jnp.abs(changed - base)), valid) / scale,
+            lambda base, changed, valid: in_units_of(
+                scale, _sum_rows(_over_positions(jnp.abs(changed - base)), valid)[None]
+            )[0],
         )
     return _activations, lambda base, changed, valid: jax.tree.map(
         lambda b, c: _sum_rows(_over_positions(jnp.abs(c - b)), valid), base, changed
