@@ -371,7 +371,7 @@ def patch_sites(runner: Runner, x: np.ndarray, x_source: np.ndarray, rows: int, 
     for site in runner.shapes:
         source = np.concatenate([run[site] for run in sources])
         effects = [interventions.patch_effects(model, params, *ends, site, per_pair=True) for ends in blocks]
-        effect, change, recovery = (np.concatenate(parts, axis=1)[:, :num] for parts in zip(*effects))
+        effect, change, recovery, _ = (np.concatenate(parts, axis=1)[:, :num] for parts in zip(*effects))
         response = None if runner.codes else change / np.where(strengths.scale > 0, strengths.scale, np.nan)
         pictured = strongest_units(runner, site, effect)
         pair = np.repeat(np.arange(num), pictured.shape[1])

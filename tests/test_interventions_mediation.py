@@ -135,8 +135,44 @@ def test_bootstrap_intervals_equal_numpys_and_leave_undefined_pairs_out():
     np.testing.assert_allclose(summary.indirect.low, expected[0], atol=0.006)
     np.testing.assert_allclose(summary.indirect.high, expected[1], atol=0.006)
     np.testing.assert_allclose(summary.proportion.mean, kept.mean(1) / total[10:].mean(), atol=1e-5)
+    assert int(summary.left_out) == 10
     none = iv.summarise(mediation, KEY, tolerance=5.0)
     assert np.isnan(none.proportion.mean).all() and np.isfinite(none.indirect.low).all()
+
+
+def test_totals_that_cancel_have_no_proportion_mediated():
+    """Totals of +-1 whose mean is 1e-5: their ratio was -4,000, with an interval of draws on both sides of zero."""
+    total = np.tile([1.0, -1.0], 30) + 1e-5
+    indirect = np.random.default_rng(0).normal(size=(1, 60))
+    mediation = iv.Mediation(*map(jnp.float32, (total, total - indirect, indirect, 0 * indirect)))
+    summary = iv.summarise(mediation, KEY)
+    assert np.isnan(summary.proportion.mean).all() and np.isfinite(summary.indirect.mean).all()
+    # A mean above the tolerance whose draws are not: the ratio has a value, and no interval.
+    some = iv.summarise(mediation._replace(total=mediation.total + 0.1), KEY)
+    assert np.isfinite(some.proportion.mean).all() and np.isnan(some.proportion.low).all()
+
+
+def test_effects_in_units_of_the_total_effect_are_ratios_of_sums():
+    pairs = planted_pairs(30)
+    x_source = pairs.x_source.at[0].set(pairs.x[0] + 1e-3 * (pairs.x_source[0] - pairs.x[0]))
+    pairs = pairs.replace(x_source=x_source.at[1].set(pairs.x[1]))  # one that is nearly alike, and one that is
+    model, params = PLANTED.model, PLANTED.params
+    found = iv.mediate(model, params, pairs, "encoder/hidden", iv.unscaled_projection)
+    summary = iv.summarise(found, KEY, relative=True)
+    assert int(summary.left_out) == 1 and int(summary.pairs) == 29
+    base, end = (np.asarray(run(model, params, x)[0].image, np.float64) for x in (pairs.x, pairs.x_source))
+    np.testing.assert_allclose(np.nansum(found.total), ((end - base) ** 2).sum(), rtol=1e-3)
+    assert np.isnan(found.total[1]) and not np.isnan(np.delete(found.total, 1)).any()
+    for name in ("direct", "indirect", "interaction"):
+        effect = np.asarray(getattr(found, name), np.float64)
+        expected = np.nansum(effect, axis=1) / np.nansum(found.total)
+        np.testing.assert_allclose(getattr(summary, name).mean, expected, atol=1e-5)
+    parts = summary.direct.mean + summary.indirect.mean + summary.interaction.mean
+    np.testing.assert_allclose(parts, 1, atol=1e-5)
+    np.testing.assert_allclose(summary.total.mean, 1, atol=1e-6)
+    scaled = iv.mediate(model, params, pairs, "encoder/hidden")
+    weight = np.nan_to_num(found.total)
+    np.testing.assert_allclose(np.nan_to_num(scaled.indirect) * weight, np.nan_to_num(found.indirect), atol=1e-4)
 
 
 def test_bad_outcomes_are_refused():

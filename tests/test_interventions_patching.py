@@ -69,11 +69,41 @@ def test_every_granularity_equals_a_loop(site, granularity):
     masks = masks_of(granularity, source.shape[1:])
     assert found.output_change.shape == (len(masks), N)
     for g in range(0, len(masks), 5):
-        for effect, expected in zip(found, one_patch(site, masks[g], source), strict=True):
+        for effect, expected in zip(found[:3], one_patch(site, masks[g], source), strict=True):
             np.testing.assert_allclose(effect[g], expected, atol=1e-5, err_msg=f"{site} {granularity} {g}")
     means = patch_effects(forward, PARAMS, X, SOURCE, site, granularity, chunk=100)
-    for effect, every in zip(means, found, strict=True):
+    for effect, every in zip(means[:2], found[:2], strict=True):
         np.testing.assert_allclose(effect, np.asarray(every).mean(axis=1), atol=1e-5)
+    whole = np.linalg.norm(ends_of(X) - ends_of(SOURCE), axis=1)  # recovery is a ratio of sums
+    np.testing.assert_allclose(means.recovery, np.asarray(found.recovery) @ whole / whole.sum(), atol=1e-5)
+    assert not means.left_out.any() and not found.left_out.any()
+
+
+def ends_of(x):
+    return np.asarray(run(forward, PARAMS, x)[0].image)
+
+
+def test_a_pair_that_decodes_nearly_alike_does_not_rule_the_recovery():
+    """One such pair in six made the mean of ratios -1,000 and less; a ratio of sums hardly feels it."""
+    others = patch_effects(forward, PARAMS, X[1:], SOURCE[1:], "dense")
+    for step, left_out in ((1e-6, 1), (1e-2, 0)):
+        near = SOURCE.at[0].set(X[0] + step * (SOURCE[0] - X[0]))
+        pairs = patch_effects(forward, PARAMS, X, near, "map", mode="zero", per_pair=True)
+        means = patch_effects(forward, PARAMS, X, near, "map", mode="zero")
+        assert np.asarray(pairs.left_out).sum(axis=1).tolist() == [left_out] * 3 == means.left_out.tolist()
+        assert np.isnan(pairs.recovery[:, 0]).all() == bool(left_out) and not np.isnan(pairs.recovery[:, 1:]).any()
+        image = [np.linalg.norm(zeroed(u) - ends_of(near), axis=1)[left_out:].sum() for u in range(3)]
+        whole = np.linalg.norm(ends_of(X) - ends_of(near), axis=1)[left_out:].sum()
+        np.testing.assert_allclose(means.recovery, 1 - np.array(image) / whole, rtol=1e-4)
+        interchange = patch_effects(forward, PARAMS, X, near, "dense")
+        np.testing.assert_allclose(interchange.recovery, others.recovery, atol=0.05)
+    first = np.asarray(pairs.recovery)[:, 0]
+    assert first.min() < -10 < np.asarray(means.recovery).min()
+
+
+def zeroed(unit):
+    value = jnp.zeros((N, *SHAPE[:2], 3))
+    return np.asarray(run(forward, PARAMS, X, edits={"map": Edit(value=value, units=jnp.array([unit]))})[0].image)
 
 
 def doubled(base, source):
@@ -90,7 +120,7 @@ def test_every_replacement_equals_a_loop(mode):
         doubled: 2 * base + source,
     }[mode]
     mask = masks_of("unit", base.shape[1:])[1]
-    for effect, expected in zip(found, one_patch("map", mask, jnp.asarray(value)), strict=True):
+    for effect, expected in zip(found[:3], one_patch("map", mask, jnp.asarray(value)), strict=True):
         np.testing.assert_allclose(effect[1], expected, atol=1e-5)
 
 
@@ -207,6 +237,36 @@ def test_paths_equal_two_runs_each_and_leave_the_skip_out():
     np.testing.assert_allclose(cut.through, cut.sender, atol=1e-5)
     some = path_effects(forward, PARAMS, (X, SOURCE), "map", "dense", senders=[2], receivers=[4, 0])
     np.testing.assert_allclose(some.path[0], found.path[2, np.array([4, 0])], atol=1e-5)
+
+
+def two_routes(params, x, key=None, tap=no_tap):
+    """z = (b + a c) u, linear: c takes u to the site between, a from there to the receiver, b leads past it."""
+    u = tap("sender", x[:, :2])
+    m = tap("between", u @ params["c"])  # [B, 3]
+    z = tap("receiver", m @ params["a"] + u @ params["b"])
+    return Outputs(tap("image", z @ params["image"]), None, z, None)
+
+
+def test_the_direct_path_leaves_out_what_goes_through_the_sites_between():
+    generator = np.random.default_rng(0)
+    sizes = {"c": (2, 3), "a": (3, 2), "b": (2, 2), "image": (2, 4)}
+    params = {name: generator.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+    x, source = generator.normal(size=(2, 5, 2)).astype(np.float32)
+    ways = {"direct": params["b"], "any": params["b"] + params["c"] @ params["a"]}
+    for path, way in ways.items():
+        for w in range(2):
+            found = path_effects(
+                two_routes, params, (x, source), "sender", "receiver", LatentOutcome(w), path=path, chunk=3
+            )
+            expected = np.zeros((2, 2, 5))  # only the receiver that is the outcome itself
+            expected[:, w] = way[:, w, None] * (source - x).T
+            np.testing.assert_allclose(found.path, expected, atol=1e-5)
+            np.testing.assert_allclose(found.through, expected.sum(1), atol=1e-5)
+    assert np.abs(ways["any"] - ways["direct"]).min() > 0.1
+    near = [path_effects(two_routes, params, (x, source), "sender", "between", path=path).path for path in ways]
+    np.testing.assert_allclose(*near, atol=1e-5)  # no site lies between
+    with pytest.raises(ValueError, match="no path 'indirect'; there are: any, direct"):
+        path_effects(two_routes, params, (x, source), "sender", "receiver", path="indirect")
 
 
 def test_attribution_is_the_gradient_and_exact_only_where_all_is_linear():

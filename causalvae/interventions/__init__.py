@@ -50,6 +50,7 @@ from causalvae.interventions.mediation import (
     mediate,
     projected_change,
     summarise,
+    unscaled_projection,
 )
 from causalvae.interventions.patching import PatchEffects, patch_effects
 from causalvae.interventions.paths import Attribution, PathEffects, attribution_effects, path_effects
@@ -62,5 +63,5 @@ __all__ = [
     "counterfactuals", "counterfactuals_all_values", "decoder", "encoder", "factor_changes",
     "factor_latent_effects", "factor_unit_effects", "in_units_of", "indirect_effects", "knock_out",
     "manipulate_images", "mediate", "patch_effects", "path_effects", "perturb_latents",
-    "projected_change", "quantise", "saliency_maps", "summarise",
+    "projected_change", "quantise", "saliency_maps", "summarise", "unscaled_projection",
 ]  # fmt: skip

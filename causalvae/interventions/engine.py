@@ -411,6 +411,20 @@ def image_of(outputs: Any) -> jax.Array:
     return image
 
 
+ALIKE = 1e-4  # share of two images' norms below which their distance is no change
+
+
+def image_change(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Euclidean distance [N] of images [N, ...]; 0 where the two are alike: |a - b| <= 1e-4 (|a| + |b|).
+
+    Effects are divided by this change. A pair in which it is next to nothing would outweigh all others in a mean
+    of ratios, so it is left out, and counted.
+    """
+    axes = tuple(range(1, a.ndim))
+    distance, *norms = (jnp.sqrt(jnp.sum(jnp.square(image), axis=axes)) for image in (a - b, a, b))
+    return jnp.where(distance > ALIKE * sum(norms), distance, 0.0)
+
+
 def latent_of(outputs: Any) -> jax.Array:
     """The latents [B, d]: `outputs.z`, averaged over positions if it has any; [B, 0] where there are none."""
     z = getattr(outputs, "z", None)

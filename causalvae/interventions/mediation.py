@@ -24,12 +24,22 @@ PyTree = Any
 def projected_change(run: Run, base: Run, source: Run) -> jax.Array:
     """<D(run) - D(x), D(x') - D(x)> / |D(x') - D(x)|^2: 0 in the run of x, 1 in that of x'.
 
-    Source: this library. NaN for a pair whose two images are decoded alike: there is no change to project on.
+    Source: this library. NaN for a pair whose two images are decoded alike (`engine.image_change`): there is no
+    change to project on. Means over pairs are means of ratios; `unscaled_projection` gives ratios of sums.
+    """
+    start, end = (engine.image_of(r.outputs) for r in (base, source))
+    return unscaled_projection(run, base, source) / jnp.square(engine.image_change(start, end))
+
+
+def unscaled_projection(run: Run, base: Run, source: Run) -> jax.Array:
+    """<D(run) - D(x), D(x') - D(x)>: 0 in the run of x, |D(x') - D(x)|^2 in that of x'. NaN as above.
+
+    Source: this library. The mean effect over the mean total effect is then a ratio of sums over pairs, in which a
+    pair with little change has little weight: what `summarise(..., relative=True)` and `find_circuit` report.
     """
     image, start, end = (engine.image_of(r.outputs) for r in (run, base, source))
-    axes = tuple(range(1, image.ndim))
-    squared = jnp.sum(jnp.square(end - start), axis=axes)
-    return jnp.sum((image - start) * (end - start), axis=axes) / jnp.where(squared > 0, squared, jnp.nan)
+    projection = jnp.sum((image - start) * (end - start), axis=tuple(range(1, image.ndim)))
+    return jnp.where(engine.image_change(start, end) > 0, projection, jnp.nan)
 
 
 @struct.dataclass
@@ -100,7 +110,9 @@ def mediate(
 ) -> Mediation:
     """Total effect, natural direct and indirect effects and interaction, each group of units as the mediator.
 
-    Source: Pearl 2001. pairs: what `counterfactuals` gives, or (x, x').
+    Source: Pearl 2001; the paper's own form is known only as "replacing one component's activation" (a third party's
+    reimplementation takes one hidden channel from another trial: `indirect` alone). pairs: what `counterfactuals`
+    gives, or (x, x').
     site, granularity, units: one site's units one at a time (or its positions, or the whole of it); several
         sites with "site" are one mediator together; masks, site -> bool [G, units], are any joint mediators.
     outcome: (run, base, source) -> one number per row: `projected_change`, `LatentOutcome(i)`,
@@ -223,43 +235,54 @@ class Estimate(NamedTuple):
 
 
 class MediationSummary(NamedTuple):
-    """Mean effects with bootstrap intervals over pairs, per group of units."""
+    """Mean effects with bootstrap intervals over pairs, per group of units; `relative`: over the mean total effect."""
 
     total: Estimate  # []
     direct: Estimate  # [G]
     indirect: Estimate  # [G]
     interaction: Estimate  # [G]
-    proportion: Estimate  # [G] indirect / total; NaN where |total| is not above the tolerance
+    proportion: Estimate  # [G] indirect / total, means over pairs; NaN where totals cancel, see `summarise`
     pairs: jax.Array  # [] how many pairs counted
+    left_out: jax.Array  # [] how many did not: their total effect is NaN
 
 
 def summarise(
-    mediation: Mediation, key: jax.Array, num: int = 1000, level: float = 0.95, tolerance: float = 1e-6
+    mediation: Mediation,
+    key: jax.Array,
+    num: int = 1000,
+    level: float = 0.95,
+    tolerance: float = 0.05,
+    relative: bool = False,
 ) -> MediationSummary:
     """Means over pairs with percentile bootstrap intervals: pairs are drawn again `num` times, the same for
     all groups.
 
-    Pairs whose total effect is NaN (no change to project on) are left out. tolerance: the proportion
-    mediated, mean indirect / mean total, is given only where the absolute mean total effect exceeds it;
-    bootstrap draws are held to the same. Source: this library. Raises ValueError for num < 2 or a level
-    outside (0, 1).
+    Pairs whose total effect is NaN (no change to project on) are left out and counted. The proportion mediated is
+    a ratio of sums, mean indirect / mean total. tolerance: it is given only where |mean total| exceeds this share
+    of mean |total|, so that pairs do not cancel; its interval, where all bootstrap draws do (it is unbounded
+    otherwise). relative: give all effects as such ratios; total = indirect + direct + interaction = 1.
+    Source: this library. Raises ValueError for num < 2 or a level outside (0, 1).
     """
     if num < 2 or not 0 < level < 1:
         raise ValueError(f"num must be at least 2 and level between 0 and 1, not {num} and {level}")
-    return _summarise(num, mediation, key, level, tolerance)
+    return _summarise(num, relative, mediation, key, level, tolerance)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _summarise(num, mediation, key, level, tolerance):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _summarise(num, relative, mediation, key, level, tolerance):
     valid = ~jnp.isnan(mediation.total)
     effects = jax.tree.map(lambda e: jnp.where(jnp.expand_dims(valid, range(e.ndim - 1)), e, 0.0), mediation)
     counts = _bootstrap_counts(key, valid, num)  # [num + 1, N], the first row being the sample itself
     weights = counts / jnp.sum(counts, axis=1, keepdims=True)
-    means = jax.tree.map(lambda e: jnp.matmul(weights, e.T, precision=jax.lax.Precision.HIGHEST), effects)
-    total = means.total[:, None]
-    proportion = means.indirect / jnp.where(jnp.abs(total) > tolerance, total, jnp.nan)
-    estimates = [_estimate(m, level) for m in (*means, proportion)]
-    return MediationSummary(*estimates, jnp.sum(valid))
+
+    def mean(effect):  # [..., N] -> [num + 1, ...]
+        return jnp.matmul(weights, effect.T, precision=jax.lax.Precision.HIGHEST)
+
+    means, size = jax.tree.map(mean, effects), mean(jnp.abs(effects.total))
+    whole = jnp.where(jnp.abs(means.total) > tolerance * size, means.total, jnp.nan)
+    shares = Mediation(means.total / whole, *(m / whole[:, None] for m in means[1:]))
+    estimates = [_estimate(m, level) for m in (*(shares if relative else means), shares.indirect)]
+    return MediationSummary(*estimates, jnp.sum(valid), jnp.sum(~valid))
 
 
 def _bootstrap_counts(key: jax.Array, valid: jax.Array, num: int) -> jax.Array:
@@ -280,5 +303,5 @@ def _bootstrap_counts(key: jax.Array, valid: jax.Array, num: int) -> jax.Array:
 def _estimate(means: jax.Array, level: float) -> Estimate:
     """The first row's value, with the percentile interval of the other rows."""
     tail = (1 - level) / 2
-    low, high = jnp.nanquantile(means[1:], jnp.stack([tail, 1 - tail]), axis=0)
+    low, high = jnp.quantile(means[1:], jnp.stack([tail, 1 - tail]), axis=0)
     return Estimate(means[0], low, high)

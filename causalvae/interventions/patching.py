@@ -25,7 +25,18 @@ class PatchEffects(NamedTuple):
 
     output_change: jax.Array  # [G] the Euclidean norm of the image's change
     latent_change: jax.Array  # [G, d] absolute change of each latent (of its mean over positions' changes)
-    recovery: jax.Array  # [G] 1 - |D(patched) - D(x_source)| / |D(x) - D(x_source)|; NaN where that is 0/0
+    recovery: jax.Array  # [G] 1 - |D(patched) - D(x_source)| / |D(x) - D(x_source)|, each summed over pairs
+    left_out: jax.Array  # [G] in how many pairs x and x_source are decoded alike: recovery is of the others
+
+
+class Measured(NamedTuple):
+    """What patch effects are made of: of rows [C], of pairs [G, N], or sums over pairs [G]."""
+
+    output_change: jax.Array
+    latent_change: jax.Array  # [..., d]
+    remaining: jax.Array  # |D(patched) - D(x_source)|, 0 where the pair is left out
+    whole: jax.Array  # |D(x) - D(x_source)|, 0 where the pair is left out
+    left_out: jax.Array
 
 
 def patch_effects(
@@ -44,7 +55,9 @@ def patch_effects(
 ) -> PatchEffects:
     """The effect of replacing each unit (or group) of a site, one at a time, in every pair.
 
-    Source: the paper for the idea; distances, recovery and modes are this library's.
+    Source: the paper for the idea; distances, recovery and modes are this library's. Recovery over pairs is a ratio
+    of sums, not a mean of ratios, which a pair with little to recover would rule; pairs that decode alike (see
+    `engine.image_change`) are left out of it and counted, and NaN where nothing is left.
     x, x_source: images [N, ...], row n of one paired with row n of the other. `x_source` None: x itself; then
         recovery is undefined (NaN), and "interchange" does nothing.
     site, granularity, units: see `engine.make_groups`. "unit" is an entry of the last axis; "position" and
@@ -58,7 +71,7 @@ def patch_effects(
     direction: "denoising" patches the run of x with values of x_source; "noising" the run of x_source with
         values of x: what is said of x and x_source then holds with the two exchanged.
     chunk: runs at once; bounds memory, not results.
-    per_pair: keep the pairs: [G, N], [G, N, d], [G, N].
+    per_pair: keep the pairs: [G, N], [G, N, d], [G, N], [G, N] bool; recovery is NaN where a pair is left out.
 
     Raises ValueError for sites, units, granularities or modes that do not exist, for x and x_source that are
     not pairs, and for activations that are not finite.
@@ -87,17 +100,18 @@ def patch_effects(
         base, source, finite = engine.end_runs(forward, params, x, x_source, keys)
         patched = engine.patched_runs(x, keys, base, {s: source.activations[s] for s in groups.selectors})
         outputs = base.outputs, source.outputs
-        return _patch(forward, mode, chunk, per_pair, params, patched, groups, mean, outputs, valid), finite
+        measured = _patch(forward, mode, chunk, params, patched, groups, mean, outputs)
+        return measured if per_pair else _total(measured, valid), finite
 
-    finish = _pairs if per_pair else _means
+    finish = _pairs if per_pair else _over_pairs
     effects, finite = engine.in_blocks(block, (x, x_source, keys), chunk, finish)
     engine.check_finite(finite)
     return effects
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _patch(forward, mode, chunk, per_pair, params, patched, groups: Groups, mean, outputs, valid):
-    """Effects of one block of pairs: [G, P, ...], or sums over the valid pairs with their counts."""
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _patch(forward, mode, chunk, params, patched, groups: Groups, mean, outputs) -> Measured:
+    """What is measured of one block of pairs: [G, P, ...]."""
     replacement = {
         site: _replacement(mode, site, patched.base[site], value, mean)
         for site, value in patched.replacement.items()
@@ -105,43 +119,41 @@ def _patch(forward, mode, chunk, per_pair, params, patched, groups: Groups, mean
     references = tuple((engine.image_of(o), engine.latent_of(o)) for o in outputs)
     patched = patched._replace(replacement=replacement)
     unpatched = Run(outputs[0], Activations())
-    effects = engine.sweep(forward, (), chunk, params, patched, groups, _measure, unpatched, references)
-    return effects if per_pair else _total(effects, valid)
+    return engine.sweep(forward, (), chunk, params, patched, groups, _measure, unpatched, references)
 
 
-def _measure(run: Run, references) -> PatchEffects:
-    """Patch effects of rows [C], in a run, with the (image, latents) of the base and of the source beside
-    it.
-    """
+def _measure(run: Run, references) -> Measured:
+    """Of rows [C], in a run, with the (image, latents) of the base and of the source beside it."""
     (base_image, base_latent), (source_image, _) = references
     image, latent = engine.image_of(run.outputs), engine.latent_of(run.outputs)
-    remaining, whole = distance(image, source_image), distance(base_image, source_image)
-    recovery = 1 - remaining / jnp.where(whole > 0, whole, jnp.nan)
+    whole = engine.image_change(base_image, source_image)
+    remaining = jnp.where(whole > 0, distance(image, source_image), 0.0)
     change = jnp.abs(latent - base_latent)
     change = jnp.mean(change, axis=tuple(range(1, change.ndim - 1)))
-    return PatchEffects(distance(image, base_image), change, recovery)
+    return Measured(distance(image, base_image), change, remaining, whole, whole == 0)
 
 
-def _total(effects: PatchEffects, valid: jax.Array) -> tuple[PatchEffects, PatchEffects]:
-    """Sums over the valid pairs of a block, and how many pairs each is a sum of (undefined ones left out)."""
-
-    def total(effect):
-        counted = jnp.expand_dims(valid, [0, *range(2, effect.ndim)]) & ~jnp.isnan(effect)
-        return jnp.sum(jnp.where(counted, effect, 0.0), axis=1), jnp.sum(counted, axis=1)
-
-    pairs = [total(effect) for effect in effects]
-    return PatchEffects(*(s for s, _ in pairs)), PatchEffects(*(c for _, c in pairs))
+@jax.jit
+def _total(measured: Measured, valid: jax.Array) -> Measured:
+    """Sums [G, ...] over the valid pairs of a block."""
+    return jax.tree.map(lambda a: jnp.sum(a, axis=1, where=jnp.expand_dims(valid, [0, *range(2, a.ndim)])), measured)
 
 
-def _means(blocks, num: int):
-    (sums, counts), finite = blocks
-    sums, counts = jax.tree.map(lambda a: jnp.sum(a, axis=0), (sums, counts))
-    return jax.tree.map(lambda s, c: s / jnp.where(c > 0, c, jnp.nan), sums, counts), finite
+def _over_pairs(blocks, num: int):
+    sums, finite = blocks
+    sums = jax.tree.map(lambda a: jnp.sum(a, axis=0), sums)
+    effects = _effects(sums)
+    return effects._replace(output_change=sums.output_change / num, latent_change=sums.latent_change / num), finite
 
 
 def _pairs(blocks, num: int):
-    effects, finite = blocks
-    return engine.merge_pairs(effects, num), finite
+    measured, finite = blocks
+    return _effects(engine.merge_pairs(measured, num)), finite
+
+
+def _effects(measured: Measured) -> PatchEffects:
+    recovery = 1 - measured.remaining / jnp.where(measured.whole > 0, measured.whole, jnp.nan)
+    return PatchEffects(measured.output_change, measured.latent_change, recovery, measured.left_out)
 
 
 # --- what units are replaced by --------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from causalvae.sites import Edit, add, patch
 
 PyTree = Any
 Outcome = Callable[[Run, Run, Run], jax.Array]
+PATHS = ("any", "direct")
 
 
 # --- path-specific patching ------------------------------------------------------------------------------
@@ -32,7 +33,7 @@ Outcome = Callable[[Run, Run, Run], jax.Array]
 class PathEffects(NamedTuple):
     """Effects on the outcome, per pair, of U senders through W receivers."""
 
-    path: jax.Array  # [U, W, N] Y(x; w <- w(x; u <- u(x'))) - Y(x): through this receiver only
+    path: jax.Array  # [U, W, N] Y(x; w <- w(x; u <- u(x'))) - Y(x): from this sender through this receiver
     through: jax.Array  # [U, N] the same through all receivers together
     interaction: jax.Array  # [U, N] through - sum over receivers of path: 0 where they act independently
     sender: jax.Array  # [U, N] Y(x; u <- u(x')) - Y(x): by all ways
@@ -49,15 +50,23 @@ def path_effects(
     receivers: Sequence[int] | Mapping[str, Any] | None = None,
     key: jax.Array | None = None,
     chunk: int | None = None,
+    path: str = "any",
 ) -> PathEffects:
     """What each unit of one site does to the outcome through each unit of a later site.
 
-    Source: Wang et al. 2022 for path patching; the interaction term is this library's. Run x with sender u
-    from x', take receiver w's value from that run, run x with only w replaced by it. Where the receiver site
-    is a cut set, `through` equals `sender`; where it is not, the difference passes it by.
+    Run x with sender u from x', take receiver w's value from that run, run x with only w replaced by it.
+    path: which ways from sender to receiver count. "any" (this library): all; the sites between them follow the
+        sender. "direct" (path patching as in Wang et al. 2022): all sites between the two keep their values of x's
+        run, so only what reaches the receiver past them counts; the two agree where no site lies between. After
+        the receiver all follows, in both.
+    Where the receiver site is a cut set, `through` of "any" equals `sender`; where it is not, the difference passes
+    it by. The interaction term is this library's.
     senders, receivers: numbers of units, or masks {site: bool [groups, units]}; None takes every unit.
-    Others as in `mediate`. Raises ValueError unless the sender's site comes before the receiver's.
+    Others as in `mediate`. Raises ValueError unless the sender's site comes before the receiver's, and for a path
+    that does not exist.
     """
+    if path not in PATHS:
+        raise ValueError(f"no path {path!r}; there are: {', '.join(PATHS)}")
     x, x_source = engine.unpack(pairs)
     shapes = engine.model_sites(model, params, x)
     sending = _groups(shapes, sender, senders)
@@ -71,6 +80,7 @@ def path_effects(
     outcome = engine.as_pytree(outcome)
     check_outcome(forward, (), params, x, outcome)
     chunk = engine.check_chunk(chunk)
+    between = order[order.index(sender) + 1 : order.index(receiver)] if path == "direct" else ()
 
     def block(rows, valid):
         x, x_source, keys = rows
@@ -80,7 +90,8 @@ def path_effects(
         patched = engine.patched_runs(x, keys, base, {sender: source.activations[sender]})
         at_sender = patched_outcomes(forward, (), chunk, params, patched, sending, outcome, ends[0], ends)
         until = engine.captured(base, order[: order.index(receiver) + 1])
-        through = _through(forward, chunk, params, patched, sending, receiving, outcome, until, ends)
+        frozen = engine.captured(base, between).activations
+        through = _through(forward, chunk, params, patched, sending, receiving, outcome, until, frozen, ends)
         return (at_base, at_sender, *through), finite
 
     effects, finite = engine.in_blocks(block, (x, x_source, keys), chunk, _effects)
@@ -97,8 +108,9 @@ def _effects(blocks, num: int):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _through(forward, chunk, params, patched, sending, receiving, outcome, base, ends):
-    """Outcomes with receivers as each sender makes them: one at a time [U, W, P], and all together [U, P]."""
+def _through(forward, chunk, params, patched, sending, receiving, outcome, base, frozen, ends):
+    """Outcomes with receivers as each sender makes them: one at a time [U, W, P], and all together [U, P]. frozen:
+    site -> the activation [P, ...] that it keeps while the sender acts."""
     (sender,), (receiver,) = sending.selectors, receiving.selectors
     measure = functools.partial(outcome_of_references, outcome)
     start = engine.captured(base, ())
@@ -106,7 +118,7 @@ def _through(forward, chunk, params, patched, sending, receiving, outcome, base,
     def one(group):
         mask = sending.select(sender, group[None], patched.base[sender][:1])
         mask = jnp.broadcast_to(mask, patched.base[sender].shape)
-        edits = {site: (patch(value),) for site, value in patched.fixed.items()}
+        edits = {site: (patch(value),) for site, value in (patched.fixed | frozen).items()}
         edits[sender] = (*edits[sender], patch(patched.replacement[sender], mask))
         run = engine.run_rows(forward, (receiver,), params, patched.x, patched.keys, edits)
         reached = engine.patched_runs(patched.x, patched.keys, base, run.activations)
@@ -132,7 +144,7 @@ class Attribution(NamedTuple):
 
     estimate: jax.Array  # [G, N] <source - base, gradient of the outcome> over the group
     exact: jax.Array | None  # [G, N] Y(x; group <- x') - Y(x)
-    error: jax.Array | None  # [G] mean absolute difference over pairs
+    error: jax.Array | None  # [G] mean absolute difference over the pairs whose outcome is defined
 
 
 def attribution_effects(
@@ -177,7 +189,7 @@ def attribution_effects(
     if not exact:
         return Attribution(estimate, None, None)
     _, found = indirect_effects(model, params, (x, x_source), site, outcome, granularity, key, chunk, units)
-    return Attribution(estimate, found, jnp.mean(jnp.abs(estimate - found), axis=1))
+    return Attribution(estimate, found, jnp.nanmean(jnp.abs(estimate - found), axis=1))
 
 
 def _pairs(blocks, num: int):
@@ -187,14 +199,16 @@ def _pairs(blocks, num: int):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _estimate(forward, params, patched, groups, outcome, ends):
-    """The first-order effect [G, P] of each group, from one gradient of the outcome."""
+    """The first-order effect [G, P] of each group, from one gradient of the outcome; NaN where that is."""
     x, keys, fixed, base, replacement = patched
 
     def total(offsets):
         edits = {site: (patch(value),) for site, value in fixed.items()}
         for site, offset in offsets.items():
             edits[site] = (*edits.get(site, ()), Edit(offset, operation=add))
-        return jnp.sum(outcome(engine.run_rows(forward, (), params, x, keys, edits), *ends))
+        outcomes = outcome(engine.run_rows(forward, (), params, x, keys, edits), *ends)
+        return jnp.sum(outcomes), outcomes
 
-    gradient = jax.grad(total)(jax.tree.map(jnp.zeros_like, base))
-    return sum(groups.total(s, base[s], (replacement[s] - base[s]) * gradient[s]) for s in base)
+    gradient, outcomes = jax.grad(total, has_aux=True)(jax.tree.map(jnp.zeros_like, base))
+    undefined = jnp.where(jnp.isnan(outcomes), jnp.nan, 0.0)[None]
+    return undefined + sum(groups.total(s, base[s], (replacement[s] - base[s]) * gradient[s]) for s in base)
