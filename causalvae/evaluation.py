@@ -20,6 +20,7 @@ from causalvae import circuits, interventions, metrics, objectives, vector_quant
 from causalvae.architectures import Architecture, inference_params
 from causalvae.data.base import Dataset
 from causalvae.metrics import Score
+from causalvae.metrics.causal import exceeds
 from causalvae.sites import check_site, no_tap, site_shapes, tapped
 
 PyTree = Any
@@ -71,12 +72,13 @@ class Latents(NamedTuple):
     ces_l2_error: jax.Array  # standard error over images
     ces_rms: jax.Array
     ces_resample_l2: jax.Array  # Resample
+    ces_resample_l2_error: jax.Array  # standard error over images, as what is changed and as where values come from
     ces_resample_rms: jax.Array
-    specificity_outputs: jax.Array  # normalised, [0, 1]
-    specificity_factors: jax.Array
-    specificity_latents: jax.Array
+    specificity_outputs: jax.Array  # of the latent's effects on output values; normalised, [0, 1]
+    specificity_to_factors: jax.Array  # of the factors' effects on the latent
+    specificity_latents: jax.Array  # of the latent's effects on all latents
     specificity_outputs_reported: jax.Array  # the paper's form, 1 / (H + eps)
-    specificity_factors_reported: jax.Array
+    specificity_to_factors_reported: jax.Array
     specificity_latents_reported: jax.Array
 
 
@@ -84,9 +86,11 @@ class CodeEffects(NamedTuple):
     """What swapping the code of each position for another in use does, CodeSwap(7); [L] each."""
 
     ces_l2: jax.Array
-    ces_l2_error: jax.Array  # standard error over images
+    ces_l2_error: jax.Array  # standard error over images, as what is changed and as where codes come from
     ces_rms: jax.Array
     ces_rms_error: jax.Array
+    ces_l2_mean_error: jax.Array  # [], of the mean over positions
+    ces_rms_mean_error: jax.Array
     specificity_outputs: jax.Array  # normalised, [0, 1]
 
 
@@ -96,15 +100,17 @@ class Patching(NamedTuple):
     sites: tuple[str, ...]
     largest: np.ndarray  # [sites, K] the largest recovery that any one unit reaches
     concentration: np.ndarray  # [sites, K] 1 - normalised entropy of positive recoveries over units
+    left_out: np.ndarray  # [K] pairs that are decoded alike, of which nothing can be recovered
 
 
 class Mediated(NamedTuple):
-    """Mediation by each latent, per factor: mean and 95 % bootstrap interval over pairs."""
+    """Mediation by each latent, per factor: ratios of sums over pairs, with 95 % bootstrap intervals."""
 
     effects: tuple[str, ...]  # indirect, direct, interaction
     estimate: np.ndarray  # [K, d, effects] in units of the total effect
     low: np.ndarray
     high: np.ndarray
+    left_out: np.ndarray  # [K] pairs that are decoded alike
 
 
 class Evaluation(NamedTuple):
@@ -240,6 +246,7 @@ class Perturbed(NamedTuple):
     scale: jax.Array  # [d]
     sweep: dict[str, Any]  # response -> result, see interventions.perturb_latents
     resample: dict[str, Any]
+    sources: jax.Array  # [V, N] the image that each value of `resample` is taken from
     untrained: dict[str, Any]
 
 
@@ -251,7 +258,7 @@ def perturb(model, trained, untrained, codes: Codes, settings: Settings, key) ->
 
     trained, untrained: (parameters, latents of the base images)."""
     activity = jnp.mean(codes.activity, axis=0)
-    active = activity > settings.active_threshold
+    active = exceeds(activity, settings.active_threshold)
     scale = aggregate_scale(codes.mean, codes.log_variance)
 
     def responses(params, z, perturbation):
@@ -263,6 +270,7 @@ def perturb(model, trained, untrained, codes: Codes, settings: Settings, key) ->
         scale,
         responses(*trained, SWEEP),
         responses(*trained, RESAMPLE),
+        RESAMPLE.sources(key, trained[1]),
         responses(*untrained, SWEEP),
     )
 
@@ -275,14 +283,16 @@ def aggregate_scale(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
 
 
 def summarise_latents(perturbed: Perturbed, effects: FactorEffects | None) -> Latents:
-    """Per latent: strength under both families, and specificity over outputs, factors and latents."""
+    """Per latent: strength under both families, and specificity of its effects on outputs and latents, and of the
+    factors' effects on it."""
     sweep, resample = perturbed.sweep, perturbed.resample
     strength = metrics.effect_strength(sweep["l2"])
+    resampled = metrics.effect_strength(resample["l2"], perturbed.sources)
     undefined = jnp.full(perturbed.activity.shape, jnp.nan)
 
     categories = {
         "outputs": sweep["outputs"].reshape(len(strength.mean), -1),
-        "factors": None if effects is None else effects.latents.T,
+        "to_factors": None if effects is None else effects.latents.T,
         "latents": sweep["latents"] if len(strength.mean) > 1 else None,
     }
     specificity = {}
@@ -296,7 +306,8 @@ def summarise_latents(perturbed: Perturbed, effects: FactorEffects | None) -> La
         ces_l2=strength.mean,
         ces_l2_error=strength.standard_error,
         ces_rms=metrics.effect_strength(sweep["rms"]).mean,
-        ces_resample_l2=metrics.effect_strength(resample["l2"]).mean,
+        ces_resample_l2=resampled.mean,
+        ces_resample_l2_error=resampled.standard_error,
         ces_resample_rms=metrics.effect_strength(resample["rms"]).mean,
         **specificity,
     )
@@ -308,11 +319,11 @@ LATENT_SCORES = {
     "ces_rms": "Sweep(-3, 3, 7), per pixel value; mean over active latents",
     "ces_resample_l2": "Resample(7), l2 of a whole image; mean over active latents",
     "ces_resample_rms": "Resample(7), per pixel value; mean over active latents",
-    "specificity_outputs": "1 - H/log K over output values; mean over active latents",
-    "specificity_factors": "1 - H/log K over factors; mean over active latents",
-    "specificity_latents": "1 - H/log K over latents, decoded and encoded again; mean over active latents",
+    "specificity_outputs": "1 - H/log K of effects on output values; mean over active latents",
+    "specificity_to_factors": "1 - H/log K of the factors' effects on a latent; mean over active latents",
+    "specificity_latents": "1 - H/log K of effects on latents, decoded and encoded again; mean over active latents",
     "specificity_outputs_reported": "1/(H + 1e-6), the paper's form, unbounded; mean over active latents",
-    "specificity_factors_reported": "1/(H + 1e-6), the paper's form, unbounded; mean over active latents",
+    "specificity_to_factors_reported": "1/(H + 1e-6), the paper's form, unbounded; mean over active latents",
     "specificity_latents_reported": "1/(H + 1e-6), the paper's form, unbounded; mean over active latents",
 }
 
@@ -377,16 +388,19 @@ def swap_codes(model: Architecture, params: PyTree, images: jax.Array, key: jax.
     (strength is not zero where the continuous form is)."""
     codes = interventions.quantise(model, params, images)
     responses = ("l2", "rms", "outputs")
-    swapped = interventions.perturb_latents((model, params), codes, interventions.CodeSwap(7), key, responses)
-    return _code_effects(swapped)
+    swap = interventions.CodeSwap(7)
+    swapped = interventions.perturb_latents((model, params), codes, swap, key, responses)
+    return _code_effects(swapped, swap.sources(key, codes))
 
 
 @jax.jit
-def _code_effects(swapped: dict[str, jax.Array]) -> CodeEffects:
+def _code_effects(swapped: dict[str, jax.Array], sources: jax.Array) -> CodeEffects:
     outputs = swapped["outputs"].reshape(len(swapped["outputs"]), -1)
     return CodeEffects(
-        *metrics.effect_strength(swapped["l2"]),
-        *metrics.effect_strength(swapped["rms"]),
+        *metrics.effect_strength(swapped["l2"], sources),
+        *metrics.effect_strength(swapped["rms"], sources),
+        metrics.overall_strength(swapped["l2"], sources).standard_error,
+        metrics.overall_strength(swapped["rms"], sources).standard_error,
         metrics.intervention_specificity(outputs).normalised,
     )
 
@@ -406,10 +420,9 @@ def code_scores(
     ]
     samples = {"images": settings.images}
     for name in ("l2", "rms"):
-        mean, error = (np.asarray(getattr(effects, f"ces_{name}{part}")) for part in ("", "_error"))
+        mean, error = (np.asarray(getattr(effects, f"ces_{name}{part}")) for part in ("", "_mean_error"))
         how = "CodeSwap(7) of one position's code; mean over positions"
-        error = float(np.sqrt(np.mean(error**2)))  # positions of one image are not independent
-        scores.append(Score(f"ces_code_swap_{name}", float(np.mean(mean)), error, how, samples))
+        scores.append(Score(f"ces_code_swap_{name}", float(np.mean(mean)), float(error), how, samples))
     return scores
 
 
@@ -539,13 +552,14 @@ def patch_all(model, params, pairs: list[interventions.Pairs], dataset: Dataset,
     """Every unit of every chosen site, interchanged between the pairs of every factor."""
     found = chosen_sites(settings, model, dataset)
     largest, concentration = np.empty((2, len(found), len(pairs)))
+    left_out = np.zeros(len(pairs), int)
     for i, k in np.ndindex(largest.shape):
         x, x_source = pairs[k].x, pairs[k].x_source
-        effects = interventions.patch_effects(model, params, x, x_source, found[i], per_pair=True)
-        # A pair that decodes alike has nothing to recover.
-        recovery = np.nan_to_num(_nan_mean(np.asarray(effects.recovery), axis=1))  # [units]
+        effects = interventions.patch_effects(model, params, x, x_source, found[i])
+        left_out[k] = effects.left_out[0]
+        recovery = np.nan_to_num(np.asarray(effects.recovery))  # [units]
         largest[i, k], concentration[i, k] = recovery.max(), _concentration(np.maximum(recovery, 0))
-    return Patching(found, largest, concentration)
+    return Patching(found, largest, concentration, left_out)
 
 
 def _concentration(weights: np.ndarray) -> float:
@@ -556,16 +570,17 @@ def _concentration(weights: np.ndarray) -> float:
 def mediate_latents(model, params, pairs: list[interventions.Pairs], key) -> Mediated:
     """Each latent as the mediator of each factor's effect on the image, in units of the total effect."""
     names = ("indirect", "direct", "interaction")
-    rows = []
+    rows, left_out = [], []
     for k, part in enumerate(pairs):
-        found = interventions.mediate(model, params, part, "latent/z")
-        summary = interventions.summarise(found, jax.random.fold_in(key, k))
+        found = interventions.mediate(model, params, part, "latent/z", interventions.unscaled_projection)
+        summary = interventions.summarise(found, jax.random.fold_in(key, k), relative=True)
         rows.append([getattr(summary, name) for name in names])
+        left_out.append(int(summary.left_out))
 
     def collect(field):
         return np.stack([np.stack([np.asarray(getattr(e, field)) for e in row], axis=-1) for row in rows])
 
-    return Mediated(names, collect("mean"), collect("low"), collect("high"))
+    return Mediated(names, collect("mean"), collect("low"), collect("high"), np.array(left_out))
 
 
 def latent_circuits(
@@ -576,8 +591,10 @@ def latent_circuits(
     found = {}
     for name, part in zip(dataset.factor_names, pairs, strict=True):
         try:
-            found[name] = circuits.find_circuit(model, params, part, "latent/z", CIRCUIT_THRESHOLD)
-        except ValueError:  # the decoded images of these pairs are the same: nothing to explain
+            found[name] = circuits.find_circuit(
+                model, params, part, "latent/z", CIRCUIT_THRESHOLD, interventions.unscaled_projection
+            )
+        except ValueError:  # the decoded images of half of these pairs are the same: nothing to explain
             found[name] = None
     return found
 

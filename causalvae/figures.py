@@ -9,7 +9,8 @@ import numpy as np
 from causalvae import plots
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
-from causalvae.evaluation import SWEEP, Evaluation
+from causalvae.evaluation import SWEEP, Evaluation, Mediated, Patching
+from causalvae.metrics.ties import descending
 
 SHOWN_LATENTS = 10  # rows of the traversal figure, strongest first
 
@@ -36,7 +37,7 @@ def draw(
 def traversals(found: Evaluation, about: str, carries: str):
     """A row per latent, sorted by causal effect strength, with its numbers beside it."""
     latents = found.latents
-    order = np.argsort(-np.asarray(latents.ces_l2))[:SHOWN_LATENTS]
+    order = descending(np.asarray(latents.ces_l2))[:SHOWN_LATENTS]
     labels = [
         f"z{i}   CES {latents.ces_l2[i]:.2f}\nspecificity {latents.specificity_outputs[i]:.2f}\n"
         f"{carries} {latents.activity[i]:.2f}"
@@ -67,7 +68,7 @@ def patching(found: Evaluation, dataset: Dataset, about: str):
         found.patching.sites,
         dataset.factor_names,
         "Activation patching",
-        f"{about}; one unit taken from the counterfactual run, strongest unit of each site",
+        f"{about}; one unit taken from the counterfactual run, strongest unit of each site{_left_out(found.patching)}",
         "recovery of the counterfactual image",
         limits=(0.0, max(0.05, float(found.patching.largest.max()))),
     )
@@ -76,8 +77,8 @@ def patching(found: Evaluation, dataset: Dataset, about: str):
 def mediation(found: Evaluation, dataset: Dataset, about: str):
     """Natural indirect and direct effects and interaction of the strongest latents, a panel per factor."""
     mediated = found.mediation
-    strength = np.abs(mediated.estimate[:, :, 0]).max(axis=0)
-    shown = np.sort(np.argsort(-strength, kind="stable")[:SHOWN_LATENTS])
+    strength = np.nan_to_num(np.abs(mediated.estimate[:, :, 0])).max(axis=0)  # NaN: of a factor without any effect
+    shown = np.sort(descending(strength)[:SHOWN_LATENTS])
     return plots.mediation_bars(
         mediated.estimate[:, shown],
         mediated.low[:, shown],
@@ -85,6 +86,13 @@ def mediation(found: Evaluation, dataset: Dataset, about: str):
         dataset.factor_names,
         [f"z{i}" for i in shown],
         "Which latents mediate each factor",
-        f"{about}; image change projected on the counterfactual's, 95 % bootstrap intervals over pairs",
+        f"{about}; image change projected on the counterfactual's, 95 % bootstrap intervals over pairs"
+        f"{_left_out(mediated)}",
         mediated.effects,
     )
+
+
+def _left_out(found: Patching | Mediated) -> str:
+    """What a subtitle says of pairs that were left out, if any were."""
+    count = int(np.sum(found.left_out))
+    return f"; {count} pairs that decode alike left out" if count else ""

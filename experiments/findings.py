@@ -171,7 +171,7 @@ def correlation_rows(table: Table, effect, other, given, seed, subset) -> list[d
 def sensitivity_pairs(table: Table) -> list[tuple[str, str]]:
     """Other pairs of scores whose correlations are shown beside the primary pair's; they decide nothing."""
     effects = [name for name in (EFFECT, "ces_resample_l2") if name in table]
-    others = [n for n in (DISENTANGLEMENT, "dci_completeness", "mig", "specificity_factors") if n in table]
+    others = [n for n in (DISENTANGLEMENT, "dci_completeness", "mig", "specificity_to_factors") if n in table]
     return [(e, o) for e in effects for o in others if (e, o) != (EFFECT, DISENTANGLEMENT)]
 
 

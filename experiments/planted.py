@@ -79,7 +79,7 @@ def linear_answers(model: planted.Planted, key: jax.Array) -> list[Answer]:
             np.mean(sweep["l2"], (1, 2)),
             1e-5,
         ),
-        ("specificity over factors of live latents", _specificity(known.T[alive]), specificity, 1e-4),
+        ("specificity of live latents to factors", _specificity(known.T[alive]), specificity, 1e-4),
         ("circuit modularity at decoder/hidden", planted.known_modularity(truth), modularity, 1e-5),
         (
             "mutual information gap",

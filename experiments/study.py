@@ -457,8 +457,8 @@ def first_not_finite(path: pathlib.Path, members: int) -> list[int | None]:
 
 def images_of(found: evaluation.Evaluation) -> dict[str, np.ndarray]:
     """What the report shows of a run, as uint8: a few images, their reconstructions, and the traversals of the
-    most and the least specific of the active latents (over factors where known, else over outputs)."""
-    specificity = np.asarray(found.latents.specificity_factors)
+    most and the least specific of the active latents (to factors where known, else over outputs)."""
+    specificity = np.asarray(found.latents.specificity_to_factors)
     if not np.isfinite(specificity).any():
         specificity = np.asarray(found.latents.specificity_outputs)
     usable = np.flatnonzero(np.asarray(found.latents.active) & np.isfinite(specificity))
