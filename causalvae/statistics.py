@@ -1,10 +1,12 @@
 """Statistics of a study: runs are seeds within architectures, and the architectures cross the data sets.
 
 Two runs of one architecture resemble each other, so runs are not independent draws. Everything here respects
-that: the bootstrap draws architectures first and seeds within them, the permutation test exchanges whole
+that: intervals of correlations come from leaving out whole architectures, the permutation test exchanges whole
 architectures (and seeds within them), and the smallest detectable effect counts how far seeds agree. Where
-the seeds of an architecture agree no more than strangers, all three give what the usual formulas for
-independent runs give.
+the seeds of an architecture agree no more than strangers, all three give about what the usual formulas for
+independent runs give. Intervals are Student's t with the freedom that so few draws have: percentiles of a
+bootstrap over 3 seeds cover 73 % instead of 95 %, over 10 seeds 89 %, and of one that draws 6 architectures
+as little as 83 %.
 
 Arrays in, numbers out; nothing of the library is imported. In every signature `clusters` [n] names each run's
 architecture and `strata` [n] its data set. Undefined values are NaN and their rows are left out.
@@ -56,53 +58,24 @@ def cells(values: np.ndarray, clusters: np.ndarray, strata: np.ndarray, seeds: n
     return found
 
 
-# --- correlation, weighted and partial -------------------------------------------------------------------
-
-
-def weighted_ranks(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mid-ranks [..., n] of x [n] in the sample that holds entry i `weights[..., i]` times.
-
-    Weights of one give scipy.stats.rankdata.
-    """
-    below = (x[None, :] < x[:, None]).astype(float)
-    same = (x[None, :] == x[:, None]).astype(float)
-    return weights @ below.T + 0.5 * (weights @ same.T + 1)
+# --- correlation, plain and partial ----------------------------------------------------------------------
 
 
 def correlation(
-    x: np.ndarray,
-    y: np.ndarray,
-    given: Sequence[np.ndarray] = (),
-    method: str = "pearson",
-    weights: np.ndarray | None = None,
+    x: np.ndarray, y: np.ndarray, given: Sequence[np.ndarray] = (), method: str = "pearson"
 ) -> np.ndarray:
-    """Correlation [...] of x and y [n], partial where `given` lists covariates [n], for weights [..., n].
+    """Correlation [...] of x and y [..., n], partial where `given` lists covariates [..., n].
 
-    method: "pearson", or "spearman": the same of the mid-ranks (covariates too). weights: how often each run
-    counts, e.g. bootstrap counts; None counts each once. NaN where x or y does not vary, or where the
-    covariates explain it entirely. A covariate that does not vary explains nothing.
+    method: "pearson", or "spearman": the same of the mid-ranks (covariates too). NaN where x or y does not vary,
+    or where the covariates explain it entirely. A covariate that does not vary explains nothing.
     """
     if method not in METHODS:
         raise ValueError(f"no correlation {method!r}; there are: {', '.join(METHODS)}")
-    weights = np.ones(len(x)) if weights is None else np.asarray(weights, float)
-    variables = [np.asarray(v, float) for v in (x, y, *given)]
+    variables = np.stack(np.broadcast_arrays(*(np.asarray(v, float) for v in (x, y, *given))), axis=-2)
     if method == "spearman":
-        stacked = np.stack([weighted_ranks(v, weights) for v in variables], axis=-2)
-    else:
-        stacked = np.broadcast_to(np.stack(variables), (*weights.shape[:-1], len(variables), len(x)))
-    return _partial(_correlation_matrix(stacked, weights))
-
-
-def _correlation_matrix(variables: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[..., v, v] of variables [..., v, n]; rows and columns of what does not vary are NaN."""
-    share = (weights / np.sum(weights, axis=-1, keepdims=True))[..., None, :]
-    centred = variables - np.sum(share * variables, axis=-1, keepdims=True)
-    deviation = np.sqrt(np.sum(share * centred**2, axis=-1, keepdims=True))
-    size = np.sqrt(np.sum(share * variables**2, axis=-1, keepdims=True))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # A constant centres to rounding error, not to zero.
-        unit = np.where(deviation > 1e-9 * size, centred / deviation, np.nan) * np.sqrt(share)
-    return unit @ np.swapaxes(unit, -1, -2)
+        variables = scipy.stats.rankdata(variables, axis=-1)
+    rows = unit(variables)
+    return _partial(rows @ np.swapaxes(rows, -1, -2))
 
 
 def _partial(matrix: np.ndarray) -> np.ndarray:
@@ -122,33 +95,6 @@ def _partial(matrix: np.ndarray) -> np.ndarray:
 
 
 # --- resampling that respects architectures --------------------------------------------------------------
-
-
-def bootstrap_weights(
-    rng: np.random.Generator, clusters: np.ndarray, strata: np.ndarray, num: int
-) -> np.ndarray:
-    """[num, n]: how often each run is drawn when clusters are drawn first and runs within them.
-
-    The same clusters are drawn in every stratum (an architecture is one thing on all data sets); within each,
-    a stratum's runs are drawn independently. With one run for each cluster this is the bootstrap of runs.
-    """
-    names = np.unique(clusters)
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=num)  # [num, clusters]
-    weights = np.zeros((num, len(clusters)))
-    for times, name in zip(drawn.T, names, strict=True):
-        for stratum in np.unique(strata):
-            rows = np.flatnonzero((clusters == name) & (strata == stratum))
-            if rows.size:
-                weights[:, rows] = rng.multinomial(times * rows.size, np.full(rows.size, 1 / rows.size))
-    return weights
-
-
-def bootstrap_means(rng: np.random.Generator, values: np.ndarray, num: int) -> np.ndarray:
-    """[num] means of the defined ones of `values`, drawn again with replacement; NaN where there are none."""
-    defined = values[np.isfinite(values)]
-    if not defined.size:
-        return np.full(num, math.nan)
-    return defined[rng.integers(0, defined.size, (num, defined.size))].mean(axis=1)
 
 
 def cluster_permutations(
@@ -182,14 +128,39 @@ def cluster_permutations(
     return permuted, arrangements
 
 
-def interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of bootstrap draws [num]; NaN where fewer than nine tenths of them are defined."""
-    defined = draws[np.isfinite(draws)]
-    if defined.size < 0.9 * draws.size or not defined.size:
+def t_interval(
+    value: float, variances: Sequence[float], freedoms: Sequence[float], level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of an estimate whose error is the sum of independent ones, each with an estimated variance.
+
+    Student's t with Welch's degrees of freedom (Welch 1947, whose form for one variance is exact):
+    (sum v)^2 / sum(v^2 / (f + 2)) - 2. NaN where a variance is undefined.
+    """
+    variances, freedoms = np.asarray(variances, float), np.asarray(freedoms, float)
+    total = np.sum(variances)
+    if not np.isfinite([value, total]).all():
         return math.nan, math.nan
-    tail = 50 * (1 - level)
-    low, high = np.percentile(defined, [tail, 100 - tail])
-    return float(low), float(high)
+    if total <= 0:
+        return value, value
+    freedom = total**2 / np.sum(variances**2 / (freedoms + 2)) - 2
+    half = scipy.stats.t.ppf((1 + level) / 2, freedom) * math.sqrt(total)
+    return float(value - half), float(value + half)
+
+
+def jackknife_interval(value: float, left_out: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a correlation from its values `left_out` [clusters] without each of the clusters.
+
+    The jackknife's standard error of Fisher's z, and Student's t with one degree of freedom fewer than there
+    are clusters (Efron & Stein 1981; Bell & McCaffrey 2002 on few clusters). NaN where any is undefined or
+    there are fewer than three.
+    """
+    clusters = len(left_out)
+    if clusters < 3 or not np.isfinite([value, *left_out]).all():
+        return math.nan, math.nan
+    z, z_left_out = (np.arctanh(np.clip(r, -1 + 1e-9, 1 - 1e-9)) for r in (value, left_out))
+    variance = (clusters - 1) / clusters * np.sum((z_left_out - np.mean(z_left_out)) ** 2)
+    low, high = t_interval(z, [variance], [clusters - 1], level)
+    return math.tanh(low), math.tanh(high)
 
 
 def permutation_p_value(observed: float, draws: np.ndarray) -> float:
@@ -215,7 +186,7 @@ class Correlation(NamedTuple):
     runs: int
     clusters: int
     value: float
-    low: float  # bootstrap interval that draws clusters first
+    low: float  # interval from leaving out clusters, see jackknife_interval
     high: float
     p_value: float  # cluster permutation; NaN for partial correlations, which have only the interval
     effective_runs: float  # how many independent runs these are worth
@@ -229,7 +200,6 @@ def within_strata_correlations(
     given: Sequence[np.ndarray] = (),
     method: str = "pearson",
     seed: int = 0,
-    bootstraps: int = 2000,
     permutations: int = 4999,
     level: float = 0.95,
 ) -> list[Correlation]:
@@ -245,23 +215,26 @@ def within_strata_correlations(
     if not keep.any():
         return [Correlation(s, method, 0, 0, *[math.nan] * 5) for s in (*order, POOLED)]
     rng = np.random.default_rng(seed)
-    weights = bootstrap_weights(rng, clusters, strata, bootstraps)
     permuted = None if given else cluster_permutations(rng, clusters, strata, permutations)[0]
-    observed, drawn, null = [], [], []
+    names = np.unique(clusters)
+    observed, left_out, null = [], [], []
     for stratum in order:
         rows = np.flatnonzero(strata == stratum)
         observed.append(_one_stratum(x, y, given, method, rows))
-        drawn.append(_drawn(x, y, given, method, rows, weights))
+        kept = [rows[clusters[rows] != name] for name in names]
+        left_out.append(np.array([_one_stratum(x, y, given, method, k) for k in kept]))
         null.append(_permuted(x, y, method, rows, permuted))
     runs = np.array([np.sum(strata == s) for s in order])
     members = [strata == s for s in order]
     effective = [effective_runs(x[m], y[m], clusters[m]) for m in members]
-    found = [
-        _summary(order[s], method, clusters[members[s]], observed[s], drawn[s], null[s], effective[s], level)
-        for s in range(len(order))
-    ]
+    found = []
+    for s, member in enumerate(members):
+        here = np.isin(names, clusters[member])
+        found.append(
+            _summary(order[s], method, clusters[member], observed[s], left_out[s][here], null[s], effective[s], level)
+        )
     counted = np.isfinite(observed)
-    pooled = [_pool(np.asarray(values), np.where(counted, runs, 0)) for values in (observed, drawn, null)]
+    pooled = [_pool(np.asarray(values), np.where(counted, runs, 0)) for values in (observed, left_out, null)]
     # Runs agree within a cell, and an architecture's runs may agree across data sets: the stricter count.
     across = effective_runs(_standardise(x, strata), _standardise(y, strata), clusters)
     worth = min(across, sum(e for e, c in zip(effective, counted) if c)) if counted.any() else math.nan
@@ -269,8 +242,8 @@ def within_strata_correlations(
     return [*found, _summary(POOLED, method, pooled_runs, float(pooled[0]), *pooled[1:], worth, level)]
 
 
-def _summary(stratum, method, clusters, observed, drawn, null, effective, level) -> Correlation:
-    low, high = interval(drawn, level)
+def _summary(stratum, method, clusters, observed, left_out, null, effective, level) -> Correlation:
+    low, high = jackknife_interval(observed, left_out, level)
     p_value = permutation_p_value(observed, null)
     runs, names = len(clusters), len(np.unique(clusters))
     return Correlation(stratum, method, runs, names, observed, low, high, p_value, effective)
@@ -280,16 +253,6 @@ def _one_stratum(x, y, given, method, rows) -> float:
     if len(rows) < 3:
         return math.nan
     return float(correlation(x[rows], y[rows], [g[rows] for g in given], method))
-
-
-def _drawn(x, y, given, method, rows, weights) -> np.ndarray:
-    if len(rows) < 3:
-        return np.full(len(weights), math.nan)
-    weights = weights[:, rows]
-    empty = weights.sum(axis=1) == 0  # no drawn architecture has a run here
-    weights = np.where(empty[:, None], 1.0, weights)
-    values = correlation(x[rows], y[rows], [g[rows] for g in given], method, weights)
-    return np.where(empty, math.nan, values)
 
 
 def _permuted(x, y, method, rows, permuted) -> np.ndarray:
@@ -434,19 +397,36 @@ def single_seed_winners(groups: Sequence[np.ndarray]) -> np.ndarray:
     return chances
 
 
-def pairwise_p_values(groups: Sequence[np.ndarray]) -> np.ndarray:
+def pooled_variance(groups: Sequence[np.ndarray]) -> tuple[float, int]:
+    """(variance within groups, its degrees of freedom); NaN where no group has two values."""
+    freedom = sum(len(group) - 1 for group in groups)
+    squares = sum(np.sum((np.asarray(group) - np.mean(group)) ** 2) for group in groups)
+    return (float(squares / freedom), freedom) if freedom else (math.nan, 0)
+
+
+def pairwise_p_values(
+    groups: Sequence[np.ndarray], spread: Sequence[tuple[float, int]] | None = None
+) -> np.ndarray:
     """[groups, groups]: entry (a, b) is the one-sided p-value of "a's mean exceeds b's".
 
-    t-test with the deviation over seeds pooled over all groups (three seeds alone estimate none). NaN on the
-    diagonal, and everywhere where no group has two values or nothing varies.
+    t-test with the deviation over seeds pooled over all groups (three seeds alone estimate none). spread: each
+    group's own (variance, freedom), e.g. pooled over data sets; the p-value is then the larger of that of
+    the pooled deviation and that of Welch's test with these, because groups may differ in spread, and so may
+    data sets. NaN on the diagonal, and everywhere where no group has two values or nothing varies.
     """
     sizes = np.array([len(g) for g in groups])
     means = np.array([np.mean(g) for g in groups])
-    freedom = int(np.sum(sizes - 1))
-    squares = sum(np.sum((np.asarray(g) - m) ** 2) for g, m in zip(groups, means))
-    if freedom < 1 or squares <= 0:
+    variance, freedom = pooled_variance(groups)
+    if not variance > 0:
         return np.full((len(groups), len(groups)), math.nan)
-    error = np.sqrt(squares / freedom * (1 / sizes[:, None] + 1 / sizes[None, :]))
-    p_values = scipy.stats.t.sf((means[:, None] - means[None, :]) / error, freedom)
+    lead = means[:, None] - means[None, :]
+    p_values = scipy.stats.t.sf(lead / np.sqrt(variance * (1 / sizes[:, None] + 1 / sizes[None, :])), freedom)
+    if spread is not None:
+        own = np.array([v for v, _ in spread]) / sizes
+        parts = own**2 / (np.array([f for _, f in spread]) + 2)
+        total = own[:, None] + own[None, :]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            welch = scipy.stats.t.sf(lead / np.sqrt(total), total**2 / (parts[:, None] + parts[None, :]) - 2)
+        p_values = np.fmax(p_values, welch)
     np.fill_diagonal(p_values, math.nan)
     return p_values

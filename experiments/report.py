@@ -263,7 +263,7 @@ def statistics_part(found: Mapping[str, Any]) -> str:
         f"{design['power']} this design would have found a difference of two architectures on one data set of "
         f"{differences}, and the correlations in the column “detectable”. Runs of one architecture resemble each "
         "other; “worth” says how many independent runs they are worth. p-values exchange whole architectures, "
-        f"intervals draw architectures first; adjusted: Holm–Šidák over {design['family']} tests.</p>"
+        f"intervals leave each out; adjusted: Holm–Šidák over {design['family']} tests.</p>"
     )
     columns = {
         "data set": lambda r: r["stratum"],

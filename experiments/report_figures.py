@@ -5,6 +5,7 @@ Every figure names its data source in the subtitle. Colours belong to architectu
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,7 +66,7 @@ def scatter(table: Table, rows: Sequence[Mapping[str, Any]], dataset: str, x: st
     lines = [_correlation_text(r) for r in rows if r["stratum"] == dataset and not r["given"] and _finite(r)]
     source = here["source"][0]
     title = f"Strength and disentanglement: {dataset} ({source})"
-    figure = plots.titled(6.4, 5.2, title, "One point per run; 95 % intervals draw architectures first")
+    figure = plots.titled(6.4, 5.2, title, "One point per run; 95 % intervals over architectures")
     axes = figure.subplots()
     plots.style(axes)
     axes.set_title("\n".join(lines), fontsize=8, color=INK, loc="left", linespacing=1.5)
@@ -95,7 +96,7 @@ def forest(rows: Sequence[Mapping[str, Any]], source: str) -> Figure | None:
     kinds = list(dict.fromkeys((r["method"], r["subset"], bool(r["given"])) for r in rows))
     if not strata:
         return None
-    subtitle = f"{source} data; 95 % intervals that draw architectures first; filled: Holm–Šidák p ≤ 0.05"
+    subtitle = f"{source} data; 95 % intervals over architectures; filled: Holm–Šidák p ≤ 0.05"
     columns = min(3, len(strata))
     lines = -(-len(strata) // columns)
     title = "Correlation of CES and DCI disentanglement"
@@ -140,27 +141,31 @@ def heat_map(table: Table, score: str, title: str) -> Figure | None:
 
 
 def capacity(found: Mapping[str, Any], source: str) -> Figure | None:
-    """The beta-VAE's active latents and KL relative to the VAE's, against factors per latent."""
+    """The beta-VAE's active latents, KL and DCI relative to the VAE's with as many latents, against factors per
+    latent: a line for each data set over its numbers of latents."""
     levels = found["levels"]
     if not levels:
         return None
-    subtitle = f"{source} data; one point per data set, mean over seeds; dashed: the VAE's own"
-    figure = plots.titled(7.6, 3.5, "Capacity of the β-VAE against the number of factors", subtitle)
-    for axes, (name, trend) in zip(figure.subplots(1, 2), found["trends"].items()):
+    datasets = list(dict.fromkeys(level["dataset"] for level in levels))
+    subtitle = f"{source} data; one point per data set and number of latents, mean over seeds; dashed: the VAE's own"
+    figure = plots.titled(9.4, 3.5, "Capacity of the β-VAE against the number of factors", subtitle)
+    for axes, (name, trend) in zip(figure.subplots(1, len(found["trends"])), found["trends"].items()):
         plots.style(axes)
-        x, y = ([level[key] for level in levels] for key in ("factors_per_latent", name))
         axes.axhline(1, color=MUTED, linewidth=0.8, linestyle="--")
-        axes.plot(x, y, "o", color=look("beta")[0], markersize=6)
-        for level in levels:
-            axes.annotate(
-                level["dataset"], (level["factors_per_latent"], level[name]), xytext=(5, 4),
-                textcoords="offset points", fontsize=7.5, color=INK,
-            )  # fmt: skip
-        heading = f"{name.replace('_', ' ')}: correlation {trend['value']:.2f}".replace("-", "−")
+        for dataset, colour, marker in zip(datasets, itertools.cycle(ACCENTS), itertools.cycle(MARKERS)):
+            here = sorted((r for r in levels if r["dataset"] == dataset), key=lambda r: r["factors_per_latent"])
+            x, y = ([level[key] for level in here] for key in ("factors_per_latent", name))
+            axes.plot(x, y, color=colour, marker=marker, markersize=5, linewidth=1.1, label=dataset)
+        heading = name.replace("_", " ")
+        if _finite(trend):
+            interval = f"{trend['value']:.2f} [{trend['low']:.2f}, {trend['high']:.2f}]".replace("-", "−")
+            heading += f"\nslope {interval}"
         axes.set_title(heading, fontsize=9, loc="left")
         axes.set_xlabel("factors per latent", fontsize=8)
-        axes.margins(x=0.18, y=0.2)
+        axes.margins(x=0.1, y=0.2)
     figure.axes[0].set_ylabel("β-VAE / VAE", fontsize=8)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
     return figure
 
 
