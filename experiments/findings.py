@@ -394,8 +394,8 @@ def winner_verdict(table: Table, winners: Sequence[Mapping[str, Any]]) -> Verdic
         f"By {score.replace('_', ' ')}, with one-sided t-tests, each the larger p of two: with the deviation over "
         "seeds pooled over a data set's architectures, and over an architecture's data sets. Supported: every "
         f"architecture is beaten by another on at least one data set (Holm–Šidák p ≤ {SIDE} over its rivals and data "
-        f"sets). Contradicted: one architecture beats every other on every data set (each p ≤ {SIDE}). Undecided otherwise: "
-        "then different winners may be chance."
+        f"sets). Contradicted: one architecture beats every other on every data set (each p ≤ {SIDE}). Undecided "
+        "otherwise: then different winners may be chance."
     )
     verdict = functools.partial(Verdict, "iii", claim, rule=rule)
     groups = _groups(table, score)
@@ -452,7 +452,7 @@ def _smallest(values: np.ndarray) -> float:
 
 
 def vq_strength(table: Table) -> list[dict[str, Any]]:
-    """VQ-VAE's causal effect strength relative to the mean of the other architectures', per data set and pooled.
+    """VQ-VAE's causal effect strength relative to the other architectures' mean, per data set and pooled.
 
     kind "sweep" is the reported perturbation; "code swap" replaces codes by others in use, and is compared with
     the others' `Resample`: each on its own data manifold. Intervals: Student's t for VQ-VAE's seeds and for the
@@ -488,14 +488,16 @@ def _share(here: Table, own: str, others: str) -> Share:
     values = values[np.isfinite(values)]
     names = dict.fromkeys(here["architecture"][~is_vq & np.isfinite(rest)].tolist())
     means = {name: _mean(rest[here["architecture"] == name]) for name in names}
+    means = {name: mean for name, mean in means.items() if mean > 0}
     if not (means and len(values)):
         return Share(math.nan, math.nan, 0, {})
-    mean = _mean(np.array(list(means.values())))
-    value = float(_ratio(_mean(values), mean))
+    logs = np.log(list(means.values()))
+    mean = math.exp(logs.mean())
+    value = float(_mean(values) / mean)
     variance, freedom = statistics.pooled_variance([values])
-    # First order of a ratio's error: d(v / o) = dv / o - v / o^2 do.
-    share_of_each = {name: value * (1 - m / mean) / len(means) for name, m in means.items()}
-    return Share(value, variance / len(values) / mean**2, freedom, share_of_each)
+    # First order: the logarithm of the share falls by what that of the others' mean rises.
+    added = dict(zip(means, value * (logs.mean() - logs) / len(logs)))
+    return Share(value, variance / len(values) / mean**2, freedom, added)
 
 
 def _share_interval(shares: Sequence[Share]) -> dict[str, float]:
@@ -510,15 +512,19 @@ def _share_interval(shares: Sequence[Share]) -> dict[str, float]:
     freedom = len(added) - 1
     between = sum(part**2 for part in added.values()) * len(added) / freedom if freedom > 0 else math.nan
     variances = [share.variance / len(shares) ** 2 for share in shares]
-    low, high = statistics.t_interval(value, [*variances, between], [*(share.freedom for share in shares), freedom])
-    return {"value": value, "low": low, "high": high}
+    variances, freedoms = np.array([*variances, between]), [*(share.freedom for share in shares), freedom]
+    if value > 0:
+        interval = np.exp(statistics.t_interval(math.log(value), variances / value**2, freedoms))
+    else:
+        interval = statistics.t_interval(value, variances, freedoms)
+    return {"value": value, "low": float(interval[0]), "high": float(interval[1])}
 
 
 def near_zero_verdict(rows: Sequence[Mapping[str, Any]]) -> Verdict:
     """Finding (iv) from `vq_strength`."""
     claim = "Causal effect strength on the VQ-VAE is near zero."
     rule = (
-        f"Near zero: less than {NEAR_ZERO:.0%} of the other architectures' mean on the same data set, with the "
+        f"Near zero: less than {NEAR_ZERO:.0%} of the other architectures' geometric mean on a data set, with the "
         "reported perturbation. Supported: the interval of the mean over data sets lies below, and no data set's "
         "interval lies above. Contradicted: the mean's interval lies above, and no data set's below. Undecided "
         "otherwise. Code swaps are shown beside it: they say whether the codes matter, whatever a sweep finds."

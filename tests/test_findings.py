@@ -218,10 +218,10 @@ def test_vq_strength_is_welchs_interval_of_seeds_and_architectures():
     table = study_tables.table()
     here = findings.rows_of(table, table["dataset"] == "mpi3d")
     vq = here["ces_l2"][here["architecture"] == "vq"]
-    others = here["ces_l2"][here["architecture"] != "vq"].reshape(5, 3).mean(axis=1)
-    ratio = vq.mean() / others.mean()
-    parts = [vq.var(ddof=1) / 3 / others.mean() ** 2, ratio**2 * others.var(ddof=1) / 5 / others.mean() ** 2]
-    expected = statistics.t_interval(ratio, parts, [2, 4])
+    others = np.log(here["ces_l2"][here["architecture"] != "vq"].reshape(5, 3).mean(axis=1))
+    ratio = vq.mean() / np.exp(others.mean())
+    parts = [vq.var(ddof=1) / 3 / vq.mean() ** 2, others.var(ddof=1) / 5]
+    expected = np.exp(statistics.t_interval(np.log(ratio), parts, [2, 4]))
     row = next(r for r in findings.vq_strength(table) if (r["kind"], r["dataset"]) == ("sweep", "mpi3d"))
     assert row["value"] == pytest.approx(ratio) and (row["low"], row["high"]) == pytest.approx(expected)
 
