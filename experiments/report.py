@@ -23,7 +23,7 @@ from PIL import Image
 
 from causalvae import plots, statistics
 from causalvae.progress import write_json, write_text
-from experiments import cli, explorer_page, findings, records
+from experiments import cli, explorer_page, findings, records, specification
 from experiments import report_figures as figures
 from experiments.explorer_page import MEANINGLESS
 from experiments.findings import Table
@@ -150,7 +150,7 @@ def part(workdir: pathlib.Path, source: str, table: Table) -> tuple[str, dict[st
     done = finished(table)
     if not len(done["run"]):
         return section(f"verdicts-{source}", f"Verdicts ({source} data)", "<p>No run has finished.</p>"), None
-    found = findings.study(done)
+    found = findings.study(done) | {"specification": specification.curve(findings.of_usual_size(done))}
     draw = Drawer(workdir / "figures", source)
     text = section(f"verdicts-{source}", f"Verdicts ({source} data)", verdicts(found["verdicts"]) + legend_of_cells())
     for dataset in dict.fromkeys(done["dataset"].tolist()):
@@ -249,7 +249,24 @@ def across(table: Table, found: Mapping[str, Any], draw: Drawer) -> str:
         "chance with one seed": lambda r: f"{r['single_run_chance']:.0%}",
     }
     winners = plain_table(found["winners"], columns) if found["winners"] else ""
-    return draw.all(drawn) + (f"<h3>Winners and their stability over seeds ({source})</h3>{winners}" if winners else "")
+    curve = found["specification"]
+    broad = draw.all([("specification_curve", figures.specification_curve(curve, source))], "broad")
+    if broad:
+        broad = f'<p class="note">{escape(specification.sentence(curve))}</p>' + broad + choices_table(curve, source)
+    heading = f"<h3>Winners and their stability over seeds ({source})</h3>"
+    return draw.all(drawn) + broad + (heading + winners if winners else "")
+
+
+def choices_table(curve: Mapping[str, Any], source: str) -> str:
+    """What each choice does to the correlation of strength and disentanglement."""
+    columns = {
+        "choice of": lambda r: r["choice of"],
+        "is": lambda r: r["is"],
+        "combinations": lambda r: str(r["combinations"]),
+        "median correlation": lambda r: number(r["median"]),
+        "negative": lambda r: f"{r['negative']:.0%}",
+    }
+    return f"<h3>What each choice does ({source})</h3>" + plain_table(specification.shares(curve), columns)
 
 
 def statistics_part(found: Mapping[str, Any]) -> str:

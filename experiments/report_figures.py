@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from causalvae import plots
 from causalvae.plots import ACCENTS, GRID, INK, MUTED
-from experiments import findings
+from experiments import findings, specification
 from experiments.findings import Table
 
 NAMES = {
@@ -122,6 +122,50 @@ def forest(rows: Sequence[Mapping[str, Any]], source: str) -> Figure | None:
     for axes in grid[:, 0]:
         axes.set_yticks(range(len(kinds)), names)
     grid[0, 0].invert_yaxis()
+    return figure
+
+
+def specification_curve(found: Mapping[str, Any] | None, source: str) -> Figure | None:
+    """Every combination's correlation, sorted, with its interval, and below it the choices that make it."""
+    if found is None or len(found["specifications"]) < 2:
+        return None
+    rows, marks = found["specifications"], specification.choices(found)
+    value, low, high = (np.array([row[key] for row in rows], float) for key in ("value", "low", "high"))
+    title = "Strength and disentanglement under every defensible choice"
+    subtitle = f"{source} data; {', '.join(found['datasets'])}; pooled correlations, 95 % intervals over architectures"
+    figure = plots.titled(9.6, 4.0 + 0.19 * len(marks), title, subtitle)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 0.19 * len(marks)])
+    for axes in (top, bottom):
+        plots.style(axes)
+    place = np.arange(len(rows))
+    top.vlines(place, low, high, color=GRID, linewidth=min(3.0, 300 / len(rows)))
+    for sign, colour in ((value < 0, ACCENTS[0]), (value >= 0, ACCENTS[1])):
+        top.plot(place[sign], value[sign], ".", color=colour, markersize=3)
+    top.axhline(0, color=INK, linewidth=0.7)
+    top.axhline(found["median"], color=MUTED, linewidth=0.9, linestyle="--", label="median")
+    paper = specification.paper_index(found)
+    if paper is not None:
+        top.plot(paper, value[paper], "D", color=ACCENTS[3], markersize=7, label="the paper's combination")
+        for axes in (top, bottom):
+            axes.axvline(paper, color=ACCENTS[3], linewidth=0.7, alpha=0.6)
+    top.set_ylim(-1.02, 1.02)
+    top.set_ylabel("correlation", fontsize=8)
+    top.legend(fontsize=8, frameon=False, loc="upper left")
+    top.set_title(specification.sentence(found), fontsize=7.5, loc="left", color=INK, wrap=True)
+    for i, (dimension, choice) in enumerate(marks):
+        here = np.array([row[dimension] == choice for row in rows])
+        # Blocks of 1/300 of the width, so that a curve of thousands shows where choices lie densely.
+        counts, edges = np.histogram(place[here], bins=np.linspace(-0.5, len(rows) - 0.5, min(300, len(rows)) + 1))
+        density = counts / max(1, counts.max())
+        extent = (edges[0], edges[-1], i + 0.36, i - 0.36)
+        bottom.imshow(density[None], extent=extent, aspect="auto", cmap="Greys", vmin=0, interpolation="nearest")
+    for i in range(1, len(marks)):
+        if marks[i][0] != marks[i - 1][0]:
+            bottom.axhline(i - 0.5, color=GRID, linewidth=0.8)
+    bottom.set_yticks(range(len(marks)), [f"{dimension}: {choice}" for dimension, choice in marks], fontsize=7)
+    bottom.set_ylim(len(marks) - 0.5, -0.5)
+    bottom.set_xlim(-0.5, len(rows) - 0.5)
+    bottom.set_xlabel("combinations, sorted by their correlation", fontsize=8)
     return figure
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import statsmodels.api as sm
-from statsmodels.stats.power import TTestIndPower
+from statsmodels.stats.power import NormalIndPower, TTestIndPower
 
 from causalvae import statistics
 
@@ -232,6 +232,8 @@ def test_detectable_correlation_is_found_with_the_stated_power():
     y = true * x + math.sqrt(1 - true**2) * rng.normal(size=x.shape)
     found = np.mean(scipy.stats.pearsonr(x, y, axis=1).pvalue < 0.05)
     assert found == pytest.approx(0.8, abs=0.03)
+    expected = NormalIndPower().solve_power(nobs1=15, alpha=0.05, power=0.8, ratio=0)
+    assert true == pytest.approx(np.tanh(expected), abs=1e-5)
     assert statistics.detectable_correlation(18, tests=20) > true
     assert np.isnan(statistics.detectable_correlation(3))
 
