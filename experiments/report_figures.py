@@ -188,12 +188,13 @@ def capacity(found: Mapping[str, Any], source: str) -> Figure | None:
     """The beta-VAE's active latents, KL and DCI relative to the VAE's with as many latents, against factors per
     latent: a line for each data set over its numbers of latents."""
     levels = found["levels"]
-    if not levels:
+    trends = {n: t for n, t in found["trends"].items() if np.isfinite([level[n] for level in levels]).any()}
+    if not trends:
         return None
     datasets = list(dict.fromkeys(level["dataset"] for level in levels))
     subtitle = f"{source} data; one point per data set and number of latents, mean over seeds; dashed: the VAE's own"
-    figure = plots.titled(9.4, 3.5, "Capacity of the β-VAE against the number of factors", subtitle)
-    for axes, (name, trend) in zip(figure.subplots(1, len(found["trends"])), found["trends"].items()):
+    figure = plots.titled(2 + 2.5 * len(trends), 3.5, "Capacity of the β-VAE against the number of factors", subtitle)
+    for axes, (name, trend) in zip(figure.subplots(1, len(trends), squeeze=False)[0], trends.items()):
         plots.style(axes)
         axes.axhline(1, color=MUTED, linewidth=0.8, linestyle="--")
         for dataset, colour, marker in zip(datasets, itertools.cycle(ACCENTS), itertools.cycle(MARKERS)):

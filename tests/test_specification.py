@@ -65,7 +65,8 @@ def test_a_planted_correlation_is_in_every_combination_and_in_the_joint_test():
     assert tuple(paper[name] for name in specification.DIMENSIONS) == specification.PAPER
     rows = findings.correlation_rows(table_with_masks(slope=-0.8), "ces_l2", "dci_disentanglement", (), 0, "all")
     pooled = next(row for row in rows if (row["stratum"], row["method"]) == ("pooled", "pearson"))
-    assert [paper[key] for key in ("value", "low", "high")] == pytest.approx([pooled[k] for k in ("value", "low", "high")])
+    keys = ("value", "low", "high")
+    assert [paper[key] for key in keys] == pytest.approx([pooled[key] for key in keys])
 
 
 def test_a_sign_that_is_a_choice_of_mask_is_seen():
