@@ -1,9 +1,13 @@
-"""Models that are not ours: every adapter against the module's own forward pass, and patches against PyTorch hooks."""
+"""Models that are not ours: every adapter against the module's own forward pass, and patches against PyTorch hooks.
+
+Weights in PyTorch's layout are also run in plain numpy, so that what they mean is tested without PyTorch.
+"""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_torch
 import pytest
 import toy
 from flax import nnx
@@ -148,25 +152,52 @@ def torch_network(torch, latents, channels, dense, image):
 
 
 @pytest.fixture(scope="module")
-def twins():
-    """One of our models and its PyTorch twin with the same weights, and pairs of images."""
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
+def ours():
+    """One of our models, and pairs of images."""
     model = cv.architectures.create("vae", image_shape=(32, 32, 3), latents=5, network="small")
-    params = toy.jittered(jax.jit(model.init)(jax.random.key(0)), jax.random.key(1))
-    twin = torch_network(torch, 5, (8, 8, 16, 16), 64, model.image_shape)
-    state = {name: torch.tensor(weight) for name, weight in adapters.to_torch(model, params).items()}
-    twin.load_state_dict(state)
-    x = np.random.default_rng(0).random((6, *model.image_shape), np.float32)
-    return torch, model, params, twin, x[:3], x[3:]
+    generator = np.random.default_rng(0)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: np.float32(generator.normal(0, 0.15, leaf.shape)), shapes)
+    x = generator.random((6, *model.image_shape), np.float32)
+    return model, params, x[:3], x[3:]
 
 
-def test_weights_go_to_torch_and_back(twins):
-    torch, model, params, twin, x, _ = twins
+@pytest.fixture(scope="module")
+def state(ours):
+    """The same weights in PyTorch's layout."""
+    model, params, _, _ = ours
+    return adapters.to_torch(model, params)
+
+
+@pytest.fixture(scope="module")
+def twin(ours, state):
+    """The PyTorch twin of our model."""
+    torch = pytest.importorskip("torch")
+    twin = torch_network(torch, 5, (8, 8, 16, 16), 64, ours[0].image_shape)
+    twin.load_state_dict({name: torch.tensor(weight) for name, weight in state.items()})
+    return twin
+
+
+def channels_first(*images):
+    return (x.transpose(0, 3, 1, 2) for x in images)
+
+
+def test_weights_in_torchs_layout_make_the_same_image_and_come_back(ours, state):
+    model, params, x, _ = ours
+    theirs = numpy_torch.run_vae(state, *channels_first(x)).transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(cv.run(model, params, x)[0].image, theirs, atol=1e-5)
+    back = adapters.from_torch(model, state)
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, back))
+
+
+def test_weights_go_to_torch_and_back(ours, twin):
+    import torch
+
+    model, params, x, _ = ours
     back = adapters.from_torch(model, twin.state_dict())
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), params, back))
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, back))
     with torch.no_grad():
-        theirs = twin(torch.tensor(x.transpose(0, 3, 1, 2))).numpy().transpose(0, 2, 3, 1)
+        theirs = twin(*map(torch.tensor, channels_first(x))).numpy().transpose(0, 2, 3, 1)
     np.testing.assert_allclose(cv.run(model, params, x)[0].image, theirs, atol=1e-5)
 
 
@@ -181,26 +212,64 @@ PLACES = {  # our site -> the torch layer that makes it
 }
 
 
+def chosen_units(state, site):
+    """Three units of a site as PyTorch counts them, and as we do."""
+    units = len(state[f"{PLACES[site]}.bias"])
+    theirs = sorted({0, units // 2, units - 1})
+    if site != "decoder/dense1":
+        return theirs, theirs
+    channel, row, column = np.unravel_index(theirs, (16, 2, 2))  # features are channels first there, last here
+    return theirs, np.ravel_multi_index((row, column, channel), (2, 2, 16))
+
+
+def change(patched, base):
+    return np.linalg.norm((patched - base).reshape(len(base), -1), axis=1)
+
+
+@pytest.mark.parametrize("site", ["encoder/conv1", "encoder/dense", "latent/z", "decoder/dense1", "decoder/logits"])
+def test_patching_agrees_with_replaced_activations(ours, state, site):
+    """Three units of a site, each alone and all together, replaced in a numpy run of the state dict."""
+    model, params, x, source = ours
+    theirs, shown = chosen_units(state, site)
+    images, sources = channels_first(x, source)
+    donor = {}
+    numpy_torch.run_vae(state, sources, lambda layer, h: donor.setdefault(layer, h))
+
+    def patched(units):
+        def replace(layer, h):
+            if layer == PLACES[site]:
+                h = h.copy()
+                h[:, units] = donor[layer][:, units]
+            return h
+
+        return numpy_torch.run_vae(state, images, replace)
+
+    base = numpy_torch.run_vae(state, images)
+    expected = np.stack([change(patched(units), base) for units in (*theirs, theirs)])
+    masks = np.zeros((len(shown) + 1, len(state[f"{PLACES[site]}.bias"])), bool)
+    masks[range(len(shown)), shown] = masks[-1, shown] = True
+    found = cv.interventions.patch_effects(model, params, x, source, site, {site: masks}, per_pair=True)
+    assert expected.max() > 0.01
+    np.testing.assert_allclose(found.output_change, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("site", PLACES)
-def test_patching_agrees_with_forward_hooks(twins, site):
+def test_patching_agrees_with_forward_hooks(ours, state, twin, site):
     """Three units of each site: the image after patching with hooks in PyTorch and with `patch_effects` here."""
-    torch, model, params, twin, x, source = twins
+    import torch
+
+    model, params, x, source = ours
+    theirs, shown = chosen_units(state, site)
     layer = twin.get_submodule(PLACES[site])
-    images, sources = (torch.tensor(a.transpose(0, 3, 1, 2)) for a in (x, source))
+    images, sources = map(torch.tensor, channels_first(x, source))
     kept = {}
     with torch.no_grad():
-        base = twin(images)
+        base = twin(images).numpy()
         hook = layer.register_forward_hook(lambda module, inputs, output: kept.update(source=output))
         twin(sources)
         hook.remove()
-        size = kept["source"].shape[1]
-        units = sorted({0, size // 2, size - 1})
-        shown = units
-        if site == "decoder/dense1":  # features are flattened channels first there, channels last here
-            channel, row, column = np.unravel_index(units, (16, 2, 2))
-            shown = np.ravel_multi_index((row, column, channel), (2, 2, 16))
         changes = []
-        for unit in units:
+        for unit in theirs:
             # The sites are after ReLU, which acts unit by unit: replacing before it is the same.
             def replace(module, inputs, output, unit=unit):
                 output = output.clone()
@@ -208,15 +277,14 @@ def test_patching_agrees_with_forward_hooks(twins, site):
                 return output
 
             hook = layer.register_forward_hook(replace)
-            changes.append((twin(images) - base).flatten(1).norm(dim=1).numpy())
+            changes.append(change(twin(images).numpy(), base))
             hook.remove()
-    ours = cv.interventions.patch_effects(model, params, x, source, site, units=shown, per_pair=True)
-    np.testing.assert_allclose(ours.output_change, np.stack(changes), atol=1e-5)
+    found = cv.interventions.patch_effects(model, params, x, source, site, units=shown, per_pair=True)
+    np.testing.assert_allclose(found.output_change, np.stack(changes), atol=1e-5)
 
 
-def test_a_state_dict_that_does_not_fit_is_refused(twins):
-    _, model, params, _, _, _ = twins
-    state = adapters.to_torch(model, params)
+def test_a_state_dict_that_does_not_fit_is_refused(ours, state):
+    model, params, _, _ = ours
     missing = {name: weight for name, weight in state.items() if name != "decoder.conv1.bias"}
     with pytest.raises(ValueError, match="no 'decoder.conv1.bias'"):
         adapters.from_torch(model, missing)

@@ -72,6 +72,19 @@ def test_dsprites_with_a_factor_that_is_constant_in_the_file(tmp_path):
     np.testing.assert_array_equal(every_image(dataset), images[:, 0, ..., None] * 255)
 
 
+def test_dsprites_sub_grid_without_colour_in_a_file_of_another_name(tmp_path):
+    images, classes, _ = genuine.dsprites_arrays((3, 2, 2, 3, 2))
+    indices = np.ravel_multi_index((classes[:, 1:] * [1, 1, 4, 2, 2]).T, (3, 6, 40, 32, 32))
+    path = tmp_path / "dsprites_sub_grid.npz"
+    np.savez_compressed(path, imgs=images, latents_classes=classes[:, 1:], original_dataset_indices=indices)
+    dataset = data.load("dsprites", source="real", data_dir=tmp_path, cache_dir=tmp_path / "cache")
+    assert dataset.factor_sizes == (3, 2, 2, 3, 2)
+    assert not dataset.describe().get("dropped_factors")
+    np.testing.assert_array_equal(observe(dataset, classes[:, 1:], KEY)[..., 0], images)
+    stored = np.load(tmp_path / "cache" / "dsprites_sub_grid" / "images.npy")
+    np.testing.assert_array_equal(stored.reshape(images.shape), images * 255)
+
+
 def test_dsprites_genuine_sub_grid(shared_data, tmp_path):
     dataset = data.load("dsprites", source="real", data_dir=shared_data / "dsprites", cache_dir=tmp_path)
     assert dataset.factor_sizes == (3, 6, 10, 16, 16)

@@ -3,7 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pytest
+import statsmodels.formula.api as sm
+from statsmodels.stats.mediation import Mediation
 
 from causalvae import interventions as iv
 from causalvae import planted, run, set_units
@@ -27,10 +30,6 @@ def mediate_latent(planted_model, pairs, **options):
 
 @pytest.mark.parametrize("product", [0.0, 0.1])
 def test_effects_agree_with_statsmodels(product):
-    sm = pytest.importorskip("statsmodels.formula.api")
-    mediation = pytest.importorskip("statsmodels.stats.mediation")
-    import pandas
-
     model = planted.plant("mediated", seed=1, product=product)
     pairs = planted_pairs(800, world=model.dataset)
     ours = jax.tree.map(lambda e: float(e.mean()), mediate_latent(model, pairs))
@@ -43,7 +42,7 @@ def test_effects_agree_with_statsmodels(product):
     data["y"] += np.random.default_rng(0).normal(0, 0.01, len(data))
     np.random.seed(0)
     fits = sm.ols("y ~ x * m", data), sm.ols("m ~ x", data)
-    table = mediation.Mediation(*fits, "x", "m").fit(n_rep=200).summary()["Estimate"]
+    table = Mediation(*fits, "x", "m").fit(n_rep=200).summary()["Estimate"]
     assert abs(ours.indirect - table["ACME (control)"]) < 0.03
     assert abs(ours.direct - table["ADE (control)"]) < 0.03
     assert abs(ours.total - table["Total effect"]) < 0.03

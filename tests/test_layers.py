@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_torch
 import pytest
 from jax import lax
 from jax.test_util import check_grads
@@ -173,21 +174,36 @@ def test_layers_pass_their_form_on(form, monkeypatch):
 # --- PyTorch ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_equals_torch_through_the_kernel_mapping(operation):
-    torch = pytest.importorskip("torch")
+def check_kernel_mapping(operation, conv2d, conv_transpose2d):
+    """Our layer against `conv2d` or `conv_transpose2d` of NCHW images with the kernel in PyTorch's layout."""
     ours, _, size = OPERATIONS[operation]
     x, kernel = arrays(size)
     up = operation == "up4"
     to_torch = layers.up_kernel_to_torch if up else layers.down_kernel_to_torch
     from_torch = layers.up_kernel_from_torch if up else layers.down_kernel_from_torch
-    function = torch.nn.functional.conv_transpose2d if up else torch.nn.functional.conv2d
     weight = np.ascontiguousarray(to_torch(kernel))
-    images = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
-    expected = function(images, torch.from_numpy(weight), stride=2, padding=1 if size == 4 else 0)
-    assert_close(ours(x, kernel), expected.numpy().transpose(0, 2, 3, 1))
+    images = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    function = conv_transpose2d if up else conv2d
+    expected = function(images, weight, stride=2, padding=1 if size == 4 else 0)
+    assert_close(ours(x, kernel), expected.transpose(0, 2, 3, 1))
     np.testing.assert_array_equal(from_torch(weight), kernel)
     np.testing.assert_array_equal(from_torch(to_torch(jnp.asarray(kernel))), kernel)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_equals_torchs_definition_through_the_kernel_mapping(operation):
+    check_kernel_mapping(operation, numpy_torch.conv2d, numpy_torch.conv_transpose2d)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_equals_torch_through_the_kernel_mapping(operation):
+    torch = pytest.importorskip("torch")
+
+    def of_arrays(function):
+        return lambda x, weight, **options: function(*map(torch.from_numpy, (x, weight)), **options).numpy()
+
+    functional = torch.nn.functional
+    check_kernel_mapping(operation, of_arrays(functional.conv2d), of_arrays(functional.conv_transpose2d))
 
 
 # --- errors ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import lattice_codes
 import numpy as np
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier
@@ -147,6 +148,14 @@ def test_bad_arguments():
         metrics.dci_of_members(codes, ids)
     with pytest.raises(ValueError, match="1000 training and 300 test rows were asked for.*there are 900"):
         metrics.dci(codes, ids, num_train=1000, num_test=300)
+
+
+@pytest.mark.parametrize("case", lattice_codes.DCI)
+def test_scores_of_lattice_codes_are_the_references(case):
+    codes, ids = lattice_codes.codes(case), lattice_codes.FACTORS
+    found = metrics.dci(codes, ids, "xla", num_train=lattice_codes.TRAIN, shuffle=False)
+    scores = found.disentanglement, found.completeness, found.informativeness
+    np.testing.assert_allclose(scores, lattice_codes.DCI[case], atol=0.01)
 
 
 @pytest.mark.parametrize("case", ["identity", "rotated_random", "merged"])

@@ -3,6 +3,7 @@
 import json
 
 import jax.numpy as jnp
+import lattice_codes
 import numpy as np
 import pytest
 
@@ -57,6 +58,35 @@ def test_dead_latents_change_nothing_unless_the_reference_is_asked_for(reference
         metrics.modularity_explicitness(c, factors, explicit=False, **SPLIT) for c in (codes, live)
     )
     assert abs(with_dead.modularity - without.modularity) < 1e-6 and without.modularity > 0.85
+    for dead_or_not in (codes, live):
+        assert metrics.factorvae_score(dead_or_not, factors, 500, 300).score == 1.0
+
+
+@pytest.mark.parametrize("case", lattice_codes.SCORES)
+def test_scores_of_lattice_codes_are_the_references(case):
+    codes, factors, train = lattice_codes.codes(case), lattice_codes.FACTORS, lattice_codes.TRAIN
+    split = dict(num_train=train, num_test=len(codes) - train, shuffle=False)
+    expected = lattice_codes.SCORES[case]
+    compact = metrics.modularity_explicitness(codes, factors, reference=True, **split)
+    found = {
+        "mig": metrics.mig(codes[:train], factors[:train]).score,
+        "sap_continuous": metrics.sap(codes, factors, continuous=True, **split).score,
+        "modularity": compact.modularity,
+        "irs": metrics.irs(codes, factors).score,
+    }
+    for name, value in found.items():
+        assert abs(value - expected[name]) < 2e-6, name
+    assert abs(metrics.sap(codes, factors, **split).score - expected["sap_discrete"]) < 0.01
+    assert abs(compact.explicitness - lattice_codes.EXPLICITNESS[case]) < 1e-3
+
+
+def test_dead_latents_of_lattice_codes_change_nothing():
+    codes, factors = lattice_codes.codes("dead"), lattice_codes.FACTORS
+    live = codes[:, :3]
+    assert metrics.irs(codes, factors).score == metrics.irs(live, factors).score
+    split = dict(num_train=lattice_codes.TRAIN, shuffle=False, explicit=False)
+    with_dead, without = (metrics.modularity_explicitness(c, factors, **split).modularity for c in (codes, live))
+    assert abs(with_dead - without) < 1e-6 and without > 0.99
     for dead_or_not in (codes, live):
         assert metrics.factorvae_score(dead_or_not, factors, 500, 300).score == 1.0
 
