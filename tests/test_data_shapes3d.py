@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from causalvae.data import load, shapes3d
 
+BATCH = 64
 SIZES = (10, 10, 10, 8, 4, 15)
 VIEWS = np.stack(np.meshgrid(range(8), range(4), range(15), indexing="ij"), -1).reshape(-1, 3)
 PALETTE = np.array([colorsys.hsv_to_rgb(k / 10, 1, 1) for k in range(10)])
@@ -33,7 +34,10 @@ def errors(data, factors, image, valid):
 
 
 def draw(factors):
-    return np.asarray(observe(dataset(), jnp.asarray(factors, jnp.int32), jax.random.key(0)))
+    """Images [N, 64, 64, 3], in batches of one compiled size."""
+    padded = np.resize(factors, (-(-len(factors) // BATCH), BATCH, 6))
+    images = [observe(dataset(), jnp.asarray(part, jnp.int32), jax.random.key(0)) for part in padded]
+    return np.concatenate(images)[: len(factors)]
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +136,56 @@ def test_fronts_of_cubes_have_the_genuine_colour(genuine):
         assert np.abs(difference).max() <= 4 / 255
 
 
+# Index in the set of a genuine frame -> its object's bounding box (or None where hues are too near), and the means of
+# 4x4 blocks of its middle 60x60 pixels as bytes. One frame of each shape.
+LABELLED = {
+    294060: (None, "9ddfef99e2f999e2f999e1f7f59301e39613c9952cab6f109d8359b8dc1bb1df00685b44007cff65af7c65a65f025ada"),
+    430518: (
+        (26, 57, 19, 44),
+        "9bdef799e3f999e2f999e2f9ff009fa532bd9338b6b91e84ed00c13261ef1a4cd2a3008af800ff733ef94931cfa500ce",
+    ),
+    226657: (
+        (34, 52, 22, 41),
+        "99e3f999e3f999e3f999e3f93a0aff3a0aff370afd350af72069c1829e7676936f1d4daf00ff7b1ce0551ccd4600e85d",
+    ),
+    118308: (
+        (18, 52, 23, 40),
+        "96e3f699e2f999e2f999e2f900ff6a12c0b115aead14c26251fa432fa8a81f8e913eb229f8ff00b4d32185ae20b5e300",
+    ),
+}
+FRONTS = {  # factors of frames with a cube -> the median colour of its front, in 1/255
+    (5, 2, 5, 4, 0, 8): (0, 242, 242),
+    (4, 5, 8, 1, 0, 5): (192, 0, 241),
+    (4, 4, 3, 1, 0, 6): (48, 242, 0),
+    (4, 4, 9, 5, 0, 6): (242, 0, 145),
+}
+
+
+def one_step_away(factors):
+    """The factors, then every combination that differs by one step of one factor; hues are a circle."""
+    rows = factors + np.concatenate([np.zeros((1, 6), int), np.eye(6, dtype=int), -np.eye(6, dtype=int)])
+    rows[:, :3] %= 10
+    return rows[((rows >= 0) & (rows < SIZES)).all(axis=1)]
+
+
+@pytest.mark.parametrize("index", LABELLED)
+def test_genuine_frames_by_the_means_of_their_blocks(index):
+    box, means = LABELLED[index]
+    rows = one_step_away(np.array(np.unravel_index(index, SIZES)))
+    images = draw(rows)
+    drawn = images[:, 2:62, 2:62].reshape(-1, 4, 15, 4, 15, 3).mean(axis=(2, 4))
+    genuine = np.frombuffer(bytes.fromhex(means), np.uint8).reshape(4, 4, 3) / 255
+    error = np.sqrt(((drawn - genuine) ** 2).mean(axis=(1, 2, 3)))
+    assert error[0] < 5 / 255 and error.argmin() == 0, dict(zip(map(tuple, rows), error))
+    if box is not None:
+        np.testing.assert_allclose(bounding_box(images[0], rows[0, :3]), box, atol=2)
+
+
+def test_fronts_of_cubes_have_the_stored_genuine_colour():
+    fronts = draw(np.array(list(FRONTS)))[:, 43:50, 28:35]
+    np.testing.assert_allclose(255 * np.median(fronts, axis=(1, 2)), list(FRONTS.values()), atol=4)
+
+
 def test_hue_to_rgb_equals_colorsys():
     own = jax.vmap(shapes3d.hue_to_rgb)(jnp.arange(10))
     np.testing.assert_allclose(own, PALETTE, atol=1e-6)
@@ -152,9 +206,9 @@ def test_each_hue_colours_its_own_surface_only():
 
 
 def test_images_lie_in_the_unit_interval_and_do_not_depend_on_the_key():
-    factors = dataset().sample_factors(jax.random.key(3), 64)
+    factors = dataset().sample_factors(jax.random.key(3), BATCH)
     images = observe(dataset(), factors, jax.random.key(1))
-    assert images.shape == (64, 64, 64, 3) and images.dtype == jnp.float32
+    assert images.shape == (BATCH, 64, 64, 3) and images.dtype == jnp.float32
     assert float(images.min()) >= 0 and float(images.max()) <= 1
     np.testing.assert_array_equal(images, observe(dataset(), factors, jax.random.key(2)))
 
