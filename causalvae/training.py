@@ -122,14 +122,19 @@ def initial_params(model: Architecture, seeds: np.ndarray | list[int]) -> PyTree
     return _init_params(model.init, jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32)))
 
 
-# Run once, and nearly all random numbers: compiling it well takes seconds, running it badly milliseconds.
-CHEAP = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
-
-@functools.partial(jax.jit, static_argnums=0, compiler_options=CHEAP)
 def _init_params(init, keys):
+    traced = isinstance(keys, jax.core.Tracer)  # options are for an outermost jit only
+    return (_draw_params if traced else _draw_params_at_once)(init, keys)
+
+
+def _draw_params(init, keys):
     # Folding in a number that no step has keeps the draws apart from those of training.
     return jax.vmap(lambda key: init(jax.random.fold_in(key, 2**32 - 1)))(keys)
+
+
+# Run once, and nearly all random numbers: compiling it well takes seconds, running it badly milliseconds.
+CHEAP = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_draw_params_at_once = jax.jit(_draw_params, static_argnums=0, compiler_options=CHEAP)
 
 
 def draw_batches(dataset: Dataset, key: jax.Array, batch_size: int, batches: int) -> jax.Array:

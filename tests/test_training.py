@@ -51,6 +51,17 @@ def test_one_step_is_the_gradient_of_the_loss_under_adam():
     np.testing.assert_allclose(report.metrics["loss"][0], loss, rtol=1e-5)
 
 
+def test_a_fresh_state_traces():
+    model = toy.model("factor")
+    optimizer = training.make_optimizer(model, 1e-3)
+    state = training.init_state(model, optimizer, [3, 4])
+    shapes = jax.eval_shape(lambda seeds: training.init_state(model, optimizer, seeds), jnp.array([3, 4]))
+    assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, shapes)
+    compiled = jax.jit(lambda: training.initial_params(model, [3, 4]))()
+    for a, b in zip(jax.tree.leaves(compiled), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_stopped_by_a_signal_and_resumed_is_bit_identical(uninterrupted, tmp_path):
     class StopAtFour(Progress):
         def update(self, done, note=""):
