@@ -136,11 +136,12 @@ def dead_latents(codes: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
     return xp.ptp(codes, axis=0) <= 4 * xp.finfo(codes.dtype).eps * xp.abs(codes).max(axis=0)
 
 
-def centred(codes: jax.Array) -> jax.Array:
-    """Codes [N, d] less their mean, inside a kernel: float32 keeps its digits under any offset."""
+def centred(codes: jax.Array, num: int | None = None) -> jax.Array:
+    """Codes [N, d] less the mean of the first `num` rows (None: all), inside a kernel: float32 keeps its digits
+    under any offset."""
     codes = codes - codes[:1]
     for _ in range(2):  # the second mean takes away what rounding left of the first
-        codes = codes - codes.mean(axis=0, keepdims=True)
+        codes = codes - codes[:num].mean(axis=0, keepdims=True)
     return codes
 
 

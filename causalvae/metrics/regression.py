@@ -20,9 +20,7 @@ def standardised(codes: Array, num: int | None = None) -> Array:
     """Codes [N, d] with mean 0 and deviation 1 over the first `num` rows (None: all); 0 for a latent that is
     dead there."""
     live = ~inputs.dead_latents(codes[:num])
-    codes = codes - codes[:1]
-    for _ in range(2):  # the second mean takes away what rounding left of the first
-        codes = codes - codes[:num].mean(axis=0, keepdims=True)
+    codes = inputs.centred(codes, num)
     codes = codes / jnp.where(live, jnp.abs(codes[:num]).max(axis=0), 1)[None]  # no square underflows
     return jnp.where(live[None], codes / jnp.where(live, codes[:num].std(axis=0), 1)[None], 0)
 
