@@ -201,7 +201,7 @@ def test_dci_of_codes_with_few_values_is_unmoved_by_rounding(seed):
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_votes_for_copies_and_latents_on_the_threshold_are_unmoved_by_rounding(seed):
-    scale = np.float32(0.05) / UNIT.std(axis=0, ddof=1, dtype=np.float64)
+    scale = 0.05 * (1 - 3e-7) / UNIT.std(axis=0, ddof=1, dtype=np.float64)
     codes = np.concatenate([UNIT, UNIT, UNIT * scale], axis=1).astype(np.float32)
     one, other = (metrics.factorvae_score(c, FACTORS, **DRAWS) for c in (codes, rounded(codes, seed)))
     assert one.active.all() and other.active.all() and one.score == other.score == 1
@@ -211,7 +211,7 @@ def test_votes_for_copies_and_latents_on_the_threshold_are_unmoved_by_rounding(s
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_ranks_of_equal_values_are_unmoved_by_rounding(seed):
-    """Ranks of rounding noise in place of ties take Spearman's correlation of two copies from 1 to .77."""
+    """Ranks of rounding noise in place of ties take UDR of two copies from .92 to .78."""
     codes = np.stack([UNIT, UNIT * np.float32(1.7)])
     moved = np.stack([rounded(c, seed + k) for k, c in enumerate(codes)])
     one, other = (metrics.udr(c, correlation="spearman") for c in (codes, moved))

@@ -136,17 +136,14 @@ def _record(scores: DCIScores, estimator: str, ends: tuple[int, int], dropped: t
     )
 
 
-def disentanglement(importance: ArrayLike) -> Array:
-    """1 - entropy of the rows of importance [d, K], in base K, weighted by each row's share: [].
+def disentanglement(importance: ArrayLike, base: ArrayLike | None = None) -> Array:
+    """1 - entropy of the rows of importance [d, K], weighted by each row's share: []. It traces.
 
-    The transpose gives completeness. 0 for importance that is all zero; NaN where K is 1. It traces.
+    base: of the entropy; None for K. The transpose gives completeness. 0 for importance that is all zero; NaN
+    where the base is 1.
     """
     importance = jnp.asarray(importance, jnp.float32)
-    return _disentanglement(importance, jnp.asarray(importance.shape[1]))
-
-
-def _disentanglement(importance: Array, base: Array) -> Array:
-    """`disentanglement` with entropy in another base than the number of columns."""
+    base = jnp.asarray(importance.shape[1] if base is None else base)
     total = importance.sum(axis=1)
     p = importance / jnp.where(total > 0, total, 1)[:, None]
     entropy = jax.scipy.special.entr(p).sum(axis=1) / jnp.log(jnp.maximum(base, 2))
@@ -206,8 +203,8 @@ def _scores(importance: Array, predicted: Array, factors: Array, test_factors: A
     right = jnp.where(varies[None], predicted[: len(truth)] == truth, jnp.nan)
     train, test = right[:num].mean(axis=0), right[num:].mean(axis=0)
     return DCIScores(
-        disentanglement=_disentanglement(importance, varies.sum()),
-        completeness=_disentanglement(importance.T, jnp.asarray(len(importance))),
+        disentanglement=disentanglement(importance, varies.sum()),
+        completeness=disentanglement(importance.T),
         informativeness=jnp.nanmean(test),
         informativeness_train=jnp.nanmean(train),
         importance=importance,
