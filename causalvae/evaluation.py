@@ -257,22 +257,25 @@ def perturb(model, trained, untrained, codes: Codes, settings: Settings, key) ->
     """Every latent set by Sweep and by Resample: distances, responses of outputs, latents and decoder sites.
 
     trained, untrained: (parameters, latents of the base images)."""
-    activity = jnp.mean(codes.activity, axis=0)
-    active = exceeds(activity, settings.active_threshold)
     scale = aggregate_scale(codes.mean, codes.log_variance)
 
     def responses(params, z, perturbation):
         return interventions.perturb_latents((model, params), z, perturbation, key, response=RESPONSES, scale=scale)
 
     return Perturbed(
-        activity,
-        active,
+        jnp.mean(codes.activity, axis=0),
+        is_active(codes, settings),
         scale,
         responses(*trained, SWEEP),
         responses(*trained, RESAMPLE),
         RESAMPLE.sources(key, trained[1]),
         responses(*untrained, SWEEP),
     )
+
+
+def is_active(codes: Codes, settings: Settings) -> jax.Array:
+    """Which latents [d] bool are active; one whose activity is the threshold's but for a last bit is not."""
+    return exceeds(jnp.mean(codes.activity, axis=0), settings.active_threshold)
 
 
 @jax.jit

@@ -1,10 +1,12 @@
 """What an evaluation says of codes, against counts in plain numpy."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
 
-from causalvae import architectures, data, evaluation
+from causalvae import architectures, data, evaluation, figures, metrics, planted
 
 
 @pytest.mark.parametrize("kind", ["spatial", "latent"])
@@ -26,3 +28,52 @@ def test_rate_and_usage_of_discrete_codes(kind):
     assert rate.value == pytest.approx(positions * sum(entropies), rel=1e-5) and rate.value > 0.01
     assert rate.settings["uniform_prior"] == pytest.approx(found[0].size * np.log(8))
     assert rate.value <= rate.settings["uniform_prior"]
+
+
+def test_the_error_of_resampled_strengths_is_that_of_both_indices():
+    """Of a planted linear model, against a jackknife that leaves out each image with all values taken from it."""
+    model = planted.plant("rotated")
+    settings = evaluation.Settings(codes=20, images=40)
+    codes = evaluation.collect_codes(model.model, model.params, model.dataset, jax.random.key(0), 20)
+    # The world has eight images; latents of their own make distances differ.
+    z = jax.random.normal(jax.random.key(1), (40, planted.LATENTS)) * 0.3
+    pair = (model.params, z)
+    found = evaluation.perturb(model.model, pair, pair, codes, settings, jax.random.key(2))
+    latents = evaluation.summarise_latents(found, None)
+    distances, sources = np.asarray(found.resample["l2"], np.float64), np.asarray(found.sources)
+    values = evaluation.RESAMPLE.values(jax.random.key(2), z, None)
+    np.testing.assert_array_equal(values, np.asarray(z)[sources])
+    without = []
+    for n in range(40):
+        kept = sources != n
+        rows = np.where(kept, distances, 0).sum(axis=1) / kept.sum(axis=0)
+        without.append(np.delete(rows, n, axis=1).mean(axis=1))
+    jackknife = np.sqrt(39 / 40 * ((without - np.mean(without, axis=0)) ** 2).sum(axis=0))
+    alive = model.truth.latents.any(axis=1)
+    error, jackknife = np.asarray(latents.ces_resample_l2_error)[alive], jackknife[alive]
+    assert (error < jackknife).all() and (error > 0.8 * jackknife).all()  # the jackknife errs on the safe side
+    naive = metrics.effect_strength(found.resample["l2"]).standard_error
+    assert (error > 1.3 * np.asarray(naive)[alive]).all()
+    assert np.isnan(latents.specificity_to_factors).all() and np.isfinite(latents.specificity_outputs[alive]).all()
+
+
+def test_what_equals_the_threshold_but_for_a_last_bit_is_not_active():
+    codes = evaluation.Codes(*[None] * 4, np.full((4, 3), 0.01, np.float32), *[None] * 4)
+    last_bit = np.full((4, 3), np.nextafter(np.float32(0.01), np.float32(1)))
+    assert not evaluation.is_active(codes, evaluation.Settings()).any()
+    assert not evaluation.is_active(codes._replace(activity=last_bit), evaluation.Settings()).any()
+    assert evaluation.is_active(codes, evaluation.Settings(active_threshold=0.0099)).all()
+
+
+def test_the_latents_of_a_figure_do_not_depend_on_last_bits():
+    """Twelve latents that are alike, ten of them shown; one factor has no effect, and no say."""
+    rounding = np.random.default_rng(0).choice([-1, 0, 1], (2, 12)) * 6e-8
+    for bits in (0 * rounding, rounding):
+        estimate = np.repeat((0.5 + bits)[..., None], 3, axis=-1)
+        estimate[1] = np.nan
+        mediated = evaluation.Mediated(("indirect", "direct", "interaction"), *[estimate] * 3, np.array([0, 5]))
+        dataset = types.SimpleNamespace(factor_names=("a", "b"))
+        figure = figures.mediation(types.SimpleNamespace(mediation=mediated), dataset, "made up")
+        names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        assert names == [f"z{i}" for i in range(10)]
+        assert "5 pairs that decode alike left out" in "".join(text.get_text() for text in figure.texts)

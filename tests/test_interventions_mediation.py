@@ -153,7 +153,7 @@ def test_totals_that_cancel_have_no_proportion_mediated():
 
 def test_effects_in_units_of_the_total_effect_are_ratios_of_sums():
     pairs = planted_pairs(30)
-    x_source = pairs.x_source.at[0].set(pairs.x[0] + 1e-3 * (pairs.x_source[0] - pairs.x[0]))
+    x_source = pairs.x_source.at[0].set(pairs.x[0] + 1e-2 * (pairs.x_source[0] - pairs.x[0]))
     pairs = pairs.replace(x_source=x_source.at[1].set(pairs.x[1]))  # one that is nearly alike, and one that is
     model, params = PLANTED.model, PLANTED.params
     found = iv.mediate(model, params, pairs, "encoder/hidden", iv.unscaled_projection)
