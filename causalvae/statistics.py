@@ -15,7 +15,6 @@ Source: this library, except where a function names scipy or statsmodels.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -389,10 +388,15 @@ def single_seed_winners(groups: Sequence[np.ndarray]) -> np.ndarray:
     below = np.stack([np.mean(group[:, None] < values, axis=0) for group in groups])
     equal = np.stack([np.mean(group[:, None] == values, axis=0) for group in groups])
     chances = np.zeros(len(groups))
-    for tied in itertools.product((False, True), repeat=len(groups)):
-        if any(tied):  # the groups that share the highest value; the others are below it
-            chance = np.prod(np.where(np.asarray(tied)[:, None], equal, below), axis=0).sum()
-            chances += np.asarray(tied) * chance / sum(tied)
+    for g in range(len(groups)):
+        # ties[k]: the chance, for each value, that k other groups have it and the rest are below.
+        ties = np.zeros((len(groups), len(values)))
+        ties[0] = 1
+        for h in range(len(groups)):
+            if h != g:
+                ties[1:] = ties[1:] * below[h] + ties[:-1] * equal[h]
+                ties[0] *= below[h]
+        chances[g] = np.sum(equal[g] * ties / np.arange(1, len(groups) + 1)[:, None])
     return chances
 
 

@@ -344,7 +344,7 @@ def _ratio(numerator, denominator):
 
 def winners_by_score(table: Table) -> list[dict[str, Any]]:
     """The configuration with the highest mean of each of the `WINNING` scores on each data set, how far ahead it
-    is, who wins each seed, and how often a single run of each would have given the same winner."""
+    is, who wins each seed, and how often each would win if a single run of each were drawn."""
     found = []
     for name in (n for n in WINNING if n in table):
         for dataset, groups in _groups(table, name).items():
@@ -362,6 +362,7 @@ def winners_by_score(table: Table) -> list[dict[str, Any]]:
                     "lead": float(means[order[0]] - means[order[1]]) if len(labels) > 1 else math.nan,
                     "by_seed": _by_seed(table, name, dataset),
                     "single_run_chance": float(chances[order[0]]),
+                    "chances": dict(zip(labels, chances.tolist(), strict=True)),
                 }
             )
     return found

@@ -248,13 +248,27 @@ def across(table: Table, found: Mapping[str, Any], draw: Drawer) -> str:
         "winner of each seed": lambda r: ", ".join(display(name) for name in r["by_seed"].values()),
         "chance with one seed": lambda r: f"{r['single_run_chance']:.0%}",
     }
-    winners = plain_table(found["winners"], columns) if found["winners"] else ""
+    winners = plain_table(found["winners"], columns) + chances_table(found["winners"]) if found["winners"] else ""
     curve = found["specification"]
     broad = draw.all([("specification_curve", figures.specification_curve(curve, source))], "broad")
     if broad:
         broad = f'<p class="note">{escape(specification.sentence(curve))}</p>' + broad + choices_table(curve, source)
     heading = f"<h3>Winners and their stability over seeds ({source})</h3>"
     return draw.all(drawn) + broad + (heading + winners if winners else "")
+
+
+def chances_table(winners: Sequence[Mapping[str, Any]]) -> str:
+    """How often each architecture wins by each score, if one run of each is drawn, over the data sets."""
+    scores = list(dict.fromkeys(row["score"] for row in winners))
+    labels = list(dict.fromkeys(label for row in winners for label in row["chances"]))
+
+    def chance(label: str, score: str) -> float:
+        return float(np.mean([row["chances"].get(label, 0.0) for row in winners if row["score"] == score]))
+
+    columns = {"architecture": lambda label: display(label)}
+    for score in scores:
+        columns[f"wins by {title_of(score)}"] = lambda label, score=score: f"{chance(label, score):.0%}"
+    return "<h3>How often each wins, one run of each drawn, mean over data sets</h3>" + plain_table(labels, columns)
 
 
 def choices_table(curve: Mapping[str, Any], source: str) -> str:

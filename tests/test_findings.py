@@ -179,6 +179,7 @@ def test_different_clear_winners_support_that_none_wins_everywhere():
     winners = [w for w in found["winners"] if w["score"] == "dci_disentanglement"]
     assert [w["winner"] for w in winners] == ["factor", "betatc", "factor", "vae", "dip2"]
     assert all(w["single_run_chance"] == 1 and set(w["by_seed"].values()) == {w["winner"]} for w in winners)
+    assert all(w["chances"][w["winner"]] == 1 and sum(w["chances"].values()) == pytest.approx(1) for w in winners)
 
 
 def test_one_clear_winner_everywhere_contradicts():

@@ -99,6 +99,7 @@ def test_every_figure_is_embedded_and_written_as_png_and_pdf(study, page):
         "patching_dsprites",
         "mediation_dsprites",
         "correlations",
+        "specification_curve",
     ):
         assert f"{wanted}_procedural" in stems
     assert "heat_active_latents_real" in stems and "scatter_celeba_real" not in stems
@@ -106,6 +107,18 @@ def test_every_figure_is_embedded_and_written_as_png_and_pdf(study, page):
         pixels = Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1])))
         assert min(pixels.size) > 100
         assert "(real data)" in image["alt"] or "(procedural data)" in image["alt"]
+
+
+def test_the_specification_curve_is_the_findings(study, page):
+    found = json.loads((study / "findings.json").read_text())
+    curve = found["procedural"]["specification"]
+    # Sweep and resample, DCI-D and MIG, three ways of correlating; of three architectures none can be left out.
+    assert len(curve["specifications"]) == 2 * 2 * 3 and found["real"]["specification"] is None
+    rows = page.tables["What each choice does (procedural)"]
+    assert [row[1] for row in rows[1:3]] == ["sweep ±3", "resample"] and {row[2] for row in rows[1:3]} == {"6"}
+    chances = page.tables["How often each wins, one run of each drawn, mean over data sets"]
+    assert [row[0] for row in chances[1:]] == ["VAE", "β-TCVAE", "VQ-VAE"]
+    assert sum(float(row[1].rstrip("%")) for row in chances[1:]) == pytest.approx(100, abs=2)
 
 
 def test_tables_show_means_deviations_seeds_nulls_and_ceilings(study, page):

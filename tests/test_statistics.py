@@ -273,6 +273,8 @@ def test_single_seed_winners_count_every_combination():
         best = np.flatnonzero(np.asarray(values) == max(values))
         chances[best] += 1 / len(best) / len(combinations)
     np.testing.assert_allclose(statistics.single_seed_winners(groups), chances)
+    many = [np.array([1.0, 2.0])] * 24  # a grid's worth of configurations
+    np.testing.assert_allclose(statistics.single_seed_winners(many), 1 / 24)
 
 
 def test_pairwise_p_values_are_those_of_the_regression_on_architecture():
