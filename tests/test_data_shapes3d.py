@@ -213,6 +213,12 @@ def test_images_lie_in_the_unit_interval_and_do_not_depend_on_the_key():
     np.testing.assert_array_equal(images, observe(dataset(), factors, jax.random.key(2)))
 
 
+def test_no_half_precision_is_asked_of_a_processor():
+    """Those without F16C cannot convert it."""
+    program = jax.make_jaxpr(dataset().observe)(np.zeros((1, 6), np.int32), jax.random.key(0))
+    assert "f16" not in str(program)
+
+
 def inside(shape, point, radius, height):
     """Whether points [..., 3] lie in a solid that stands on the origin."""
     x, y, z = np.moveaxis(point, -1, 0)

@@ -20,6 +20,7 @@ from causalvae.data.base import Dataset
 
 CANVAS = 64  # px
 SUPERSAMPLE = 3  # rays per pixel and axis
+STEP = 2.0**-14  # of the tables, whose numbers are -0.2 to 1.7: int16, since not every processor converts float16
 SKY_COLOUR = np.array([153, 226, 249], np.float32) / 255
 UP = np.array([0, 0, 1], np.float32)
 FAR = 1e4  # the distance of what a ray does not meet
@@ -83,8 +84,8 @@ def render(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> 
     """Image [64, 64, 3] of factors [6]; the key is not used, since factors determine the image."""
     del key
     floor_hue, wall_hue, object_hue, scale, shape, orientation = factors
-    room = arrays["room"][orientation].astype(jnp.float32)
-    solid = arrays["object"][scale, shape, orientation].astype(jnp.float32)
+    room = STEP * arrays["room"][orientation].astype(jnp.float32)
+    solid = STEP * arrays["object"][scale, shape, orientation].astype(jnp.float32)
     floor, floor_shade, wall, wall_shade = (room[i][:, :, None] for i in range(4))
     covered, shade, highlight, lit = (solid[i][:, :, None] for i in range(4))
     sky = (1 - floor - wall) * jnp.asarray(SKY_COLOUR)[None, None, :]
@@ -107,11 +108,12 @@ def _paint(hue: jax.Array, coverage: jax.Array, shade: jax.Array, highlight: Any
 
 @functools.cache
 def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """Room [orientation, 4, 64, 64] and object [scale, shape, orientation, 4, 64, 64]: see `layers`."""
+    """Room [orientation, 4, 64, 64] and object [scale, shape, orientation, 4, 64, 64], in `STEP`s: see `layers`."""
     *_, scales, shapes, turns = factor_tables.sizes(factor_tables.SHAPES3D)
     views = np.stack(np.meshgrid(range(scales), range(shapes), range(turns), indexing="ij"), -1)
     trace_all = jax.jit(lambda rows: jax.lax.map(lambda row: layers(Scene(), *row), rows))
-    room, solid = (np.asarray(t, np.float16) for t in trace_all(jnp.asarray(views.reshape(-1, 3))))
+    traced = trace_all(jnp.asarray(views.reshape(-1, 3)))
+    room, solid = (np.rint(np.asarray(t) / STEP).astype(np.int16) for t in traced)
     return room[:turns], solid.reshape(scales, shapes, turns, *solid.shape[1:])
 
 
