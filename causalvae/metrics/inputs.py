@@ -1,7 +1,7 @@
 """Checks on codes and factors, and what every metric does to them first: class ids, splits, precision.
 
-This is host code (numpy): it raises, drops and reorders, which compiled code cannot. The kernels behind it
-take what it returns.
+Checks and splits are host code (numpy): they raise, drop and reorder, which compiled code cannot. The kernels
+behind them take what they return, by way of `for_kernel`.
 """
 
 from __future__ import annotations
