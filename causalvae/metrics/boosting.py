@@ -5,7 +5,9 @@ The algorithm is `sklearn.ensemble.GradientBoostingClassifier` with its defaults
 grows one regression tree on the residuals y_k - p_k, its leaves take one Newton step, and a latent's
 importance is the decrease of squared error that its splits bring. Differences: float32; gains closer than
 1e-5 of each other count as ties, and values closer than 1e-6 of a latent's range as one value, so that no last
-bit decides (scikit-learn never splits values closer than 1e-7, whatever the range).
+bit decides (scikit-learn never splits values closer than 1e-7, whatever the range). Only between the cuts inside
+one block of 32 rows are gains compared in steps of 64 last bits instead, which costs nothing: a tie there that lies
+on a step can still go either way, between cuts of one latent.
 
 What makes it fast is the form, not the method. All trees of a round, over all factors, are columns of one
 matrix. Rows are sorted once for each latent and laid out in blocks of 32. A histogram over blocks gives the
