@@ -78,6 +78,7 @@ def test_dsprites_sub_grid_without_colour_in_a_file_of_another_name(tmp_path):
     path = tmp_path / "dsprites_sub_grid.npz"
     np.savez_compressed(path, imgs=images, latents_classes=classes[:, 1:], original_dataset_indices=indices)
     dataset = data.load("dsprites", source="real", data_dir=tmp_path, cache_dir=tmp_path / "cache")
+    assert dataset.factor_names == ("shape", "scale", "orientation", "posX", "posY")
     assert dataset.factor_sizes == (3, 2, 2, 3, 2)
     assert not dataset.describe().get("dropped_factors")
     np.testing.assert_array_equal(observe(dataset, classes[:, 1:], KEY)[..., 0], images)
