@@ -135,11 +135,11 @@ def effect_strength_with_error(
 ) -> EffectStrength:
     """Causal effect strength with a standard error that counts all that was drawn, whatever the perturbation.
 
-    Source: this library. Points are independent draws; values taken from other points (`Resample`, `CodeSwap`) and
-    a scale taken from z itself (`Shift` with scale None; a scale that is given counts as known) are not, and enter
-    by their influence. Mean +- 1.96 errors covers the truth 92 to 95 % of the time at 64 points and 94 to 95 % at 256
-    (simulated for every family on a linear decoder: docs/metrics.md). Args and errors: as in `effect_distances`, which is called thrice for a
-    scale's influence.
+    Source: this library. Points are independent draws; values taken from other points (`Resample`, `CodeSwap`) and a
+    scale taken from z itself (`Shift` with scale None; a scale that is given counts as known) are not, and enter by
+    their influence. Mean +- 1.96 errors covers the truth 92 to 95 % of the time at 64 points and 94 to 95 % at 256
+    (simulated for every family on a linear decoder: docs/metrics.md). Args and errors: as in `effect_distances`,
+    which is called thrice for a scale's influence.
     """
     measure = functools.partial(effect_distances, decode, z, perturbation, key, distance, chunk)
     sources = getattr(perturbation, "sources", None)
