@@ -411,11 +411,11 @@ def image_of(outputs: Any) -> jax.Array:
     return image
 
 
-ALIKE = 1e-4  # share of two images' norms below which their distance is no change
+ALIKE = 1e-5  # share of two images' norms below which their distance is no change
 
 
 def image_change(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Euclidean distance [N] of images [N, ...]; 0 where the two are alike: |a - b| <= 1e-4 (|a| + |b|).
+    """Euclidean distance [N] of images [N, ...]; 0 where the two are alike: |a - b| <= 1e-5 (|a| + |b|).
 
     Effects are divided by this change. A pair in which it is next to nothing would outweigh all others in a mean
     of ratios, so it is left out, and counted.
