@@ -84,7 +84,7 @@ def ends_of(x):
 
 
 def test_a_pair_that_decodes_nearly_alike_does_not_rule_the_recovery():
-    """One such pair in six made the mean of ratios -1,000 and less; a ratio of sums hardly feels it."""
+    """One such pair in six made the means of ratios -10,000 to -220,000; a ratio of sums hardly feels it."""
     others = patch_effects(forward, PARAMS, X[1:], SOURCE[1:], "dense")
     for step, left_out in ((1e-6, 1), (1e-2, 0)):
         near = SOURCE.at[0].set(X[0] + step * (SOURCE[0] - X[0]))
