@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from causalvae import metrics
 from causalvae.interventions.engine import Run
 from causalvae.interventions.input import Pairs
-from causalvae.interventions.mediation import indirect_effects, projected_change
+from causalvae.interventions.mediation import indirect_effects, projected_change, unscaled_projection
 from causalvae.interventions.paths import path_effects
 from causalvae.metrics import ties
 from causalvae.sites import check_site, site_shapes
@@ -38,7 +38,8 @@ TIE = 1e-5  # of the total effect: what float32 images leave uncertain of a frac
 class Circuit(NamedTuple):
     """A set of units of one site that serves one factor.
 
-    Effects are fractions of the total effect, over the pairs that did not choose the units.
+    Effects are fractions of the total effect, over the pairs that did not choose the units: sums over them, divided,
+    so that pairs which hardly differ weigh little.
     """
 
     site: str
@@ -57,7 +58,7 @@ def find_circuit(
     pairs: Pairs | tuple[jax.Array, jax.Array],
     site: str,
     threshold: float = 0.9,
-    outcome: Outcome = projected_change,
+    outcome: Outcome = unscaled_projection,
     key: jax.Array | None = None,
     chunk: int | None = None,
     random_sets: int = 20,
@@ -179,7 +180,7 @@ def trace(
     pairs: Pairs | tuple[jax.Array, jax.Array],
     sites: Sequence[str],
     factor: str = "",
-    outcome: Outcome = projected_change,
+    outcome: Outcome = unscaled_projection,
     key: jax.Array | None = None,
     chunk: int | None = None,
     **options: Any,
