@@ -1,6 +1,7 @@
 """The framework's three metrics: causal effect strength, intervention specificity, circuit modularity.
 
-Plain arrays and callables in, arrays out; every function is pure and can be jitted and vmapped.
+Plain arrays and callables in, arrays out. Functions are pure and can be jitted and vmapped, but for the summaries of
+modularity with its nulls (`permuted_modularity`, `modularity_over_sites`), which are host code.
 The forms marked "paper" are those of arXiv:2505.03530 as far as they are known; everything else is this
 library's. Per-latent results keep their latents' positions; means over latents mask what is inactive or
 undefined (NaN).
