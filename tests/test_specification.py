@@ -82,7 +82,7 @@ def test_a_sign_that_is_a_choice_of_mask_is_seen():
 def test_the_joint_test_keeps_its_level_where_architectures_differ():
     """Strength and disentanglement each differ between architectures, and have nothing to do with each other."""
     p_values = []
-    for i in range(80):
+    for i in range(40):
         table, rng = table_with_masks(i), np.random.default_rng([i, 11])
         kinds = np.unique(table["architecture"], return_inverse=True)[1]
         shift, other = 3 * rng.normal(size=(2, 6))[:, kinds]
