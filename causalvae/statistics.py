@@ -132,8 +132,8 @@ def t_interval(
 ) -> tuple[float, float]:
     """Interval of an estimate whose error is the sum of independent ones, each with an estimated variance.
 
-    Student's t with Welch's degrees of freedom (Welch 1947, whose form for one variance is exact):
-    (sum v)^2 / sum(v^2 / (f + 2)) - 2. NaN where a variance is undefined.
+    Student's t with Satterthwaite's degrees of freedom (1946), (sum v)^2 / sum(v^2 / f): exact for one variance, and
+    of the forms for several the one that errs to the wide side. NaN where a variance is undefined.
     """
     variances, freedoms = np.asarray(variances, float), np.asarray(freedoms, float)
     total = np.sum(variances)
@@ -141,7 +141,8 @@ def t_interval(
         return math.nan, math.nan
     if total <= 0:
         return value, value
-    freedom = total**2 / np.sum(variances**2 / (freedoms + 2)) - 2
+    known = variances > 0
+    freedom = total**2 / np.sum(variances[known] ** 2 / freedoms[known])
     half = scipy.stats.t.ppf((1 + level) / 2, freedom) * math.sqrt(total)
     return float(value - half), float(value + half)
 
@@ -426,10 +427,10 @@ def pairwise_p_values(
     p_values = scipy.stats.t.sf(lead / np.sqrt(variance * (1 / sizes[:, None] + 1 / sizes[None, :])), freedom)
     if spread is not None:
         own = np.array([v for v, _ in spread]) / sizes
-        parts = own**2 / (np.array([f for _, f in spread]) + 2)
+        parts = own**2 / np.array([f for _, f in spread])
         total = own[:, None] + own[None, :]
         with np.errstate(invalid="ignore", divide="ignore"):
-            welch = scipy.stats.t.sf(lead / np.sqrt(total), total**2 / (parts[:, None] + parts[None, :]) - 2)
+            welch = scipy.stats.t.sf(lead / np.sqrt(total), total**2 / (parts[:, None] + parts[None, :]))
         p_values = np.fmax(p_values, welch)
     np.fill_diagonal(p_values, math.nan)
     return p_values

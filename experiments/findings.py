@@ -502,23 +502,24 @@ def _share(here: Table, own: str, others: str) -> Share:
 
 
 def _share_interval(shares: Sequence[Share]) -> dict[str, float]:
-    """Mean share with its interval. An architecture is one thing on all data sets: what it adds, it adds as one."""
+    """Geometric mean share with its interval; where a share is 0, the arithmetic one. An architecture is one thing on
+    all data sets: what it adds, it adds as one."""
     if not shares:
         return {"value": math.nan, "low": math.nan, "high": math.nan}
-    value = float(np.mean([share.value for share in shares]))
+    values = np.array([share.value for share in shares])
+    positive = bool((values > 0).all())
+    scale = values if positive else np.ones(len(values))  # errors of logarithms are relative ones
     added: dict[str, float] = {}
-    for share in shares:
+    for share, unit in zip(shares, scale):
         for name, part in share.others.items():
-            added[name] = added.get(name, 0.0) + part / len(shares)
+            added[name] = added.get(name, 0.0) + part / unit / len(shares)
     freedom = len(added) - 1
     between = sum(part**2 for part in added.values()) * len(added) / freedom if freedom > 0 else math.nan
-    variances = [share.variance / len(shares) ** 2 for share in shares]
-    variances, freedoms = np.array([*variances, between]), [*(share.freedom for share in shares), freedom]
-    if value > 0:
-        interval = np.exp(statistics.t_interval(math.log(value), variances / value**2, freedoms))
-    else:
-        interval = statistics.t_interval(value, variances, freedoms)
-    return {"value": value, "low": float(interval[0]), "high": float(interval[1])}
+    variances = [share.variance / (unit * len(shares)) ** 2 for share, unit in zip(shares, scale)]
+    mean = float(np.mean(np.log(values) if positive else values))
+    interval = statistics.t_interval(mean, [*variances, between], [*(share.freedom for share in shares), freedom])
+    value, low, high = np.exp([mean, *interval]) if positive else (mean, *interval)
+    return {"value": float(value), "low": float(low), "high": float(high)}
 
 
 def near_zero_verdict(rows: Sequence[Mapping[str, Any]]) -> Verdict:

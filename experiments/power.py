@@ -105,7 +105,7 @@ def correlation_worlds() -> Iterator[World]:
     designs = {
         "6 architectures × 3 seeds × 5 data sets": study_runs(DATASETS, 3, False),
         "6 architectures × 3 seeds × 2 data sets": study_runs(DATASETS[:2], 3, False),
-        "the same with the grid": study_runs(DATASETS[:2], 3, True),
+        "6 architectures × 3 seeds × 2 data sets, and the grid": study_runs(DATASETS[:2], 3, True),
     }
     worlds = {
         "true: ρ = −0.9 at every level": (-0.9, False, (findings.CONTRADICTED,)),
@@ -200,7 +200,8 @@ def strengths(rng: np.random.Generator, seeds: int, share: float) -> Table:
     common, own = rng.normal(size=(1, *shape[1:2], 1)), rng.normal(size=(*shape[:2], 1))
     logs = 0.4 * np.sqrt(0.5) * (common + own)
     logs[:, -1] = np.log(share)
-    logs = logs + np.array([0.1] * 5 + [0.2])[:, None] * rng.normal(size=shape)
+    spread = np.array([0.1] * 5 + [0.2])[:, None]  # of seeds, whose mean is the architecture's strength
+    logs = logs + spread * rng.normal(size=shape) - spread**2 / 2
     return table | {findings.EFFECT: np.exp(logs).ravel()}
 
 

@@ -108,8 +108,8 @@ def curve(table: Table, seed: int = 0, permutations: int = 999) -> dict[str, Any
             enumerate(METHODS), enumerate(data.scores), enumerate(data.effects)
         ):
             low, high = statistics.jackknife_interval(values[m, s, e], others[:, m, s, e])
-            choices = dict(zip(DIMENSIONS, (*effect, score, runs, method), strict=True))
-            specifications.append({**choices, "value": float(values[m, s, e]), "low": low, "high": high})
+            named = dict(zip(DIMENSIONS, (*effect, score, runs, method), strict=True))
+            specifications.append({**named, "value": float(values[m, s, e]), "low": low, "high": high})
     specifications = [row for row in specifications if math.isfinite(row["value"])]
     specifications.sort(key=lambda row: row["value"])
     if not specifications:

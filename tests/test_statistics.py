@@ -111,7 +111,7 @@ def test_t_interval_of_one_mean_is_students_and_of_two_is_welchs():
     found = statistics.t_interval(x.mean(), parts[:1], [2])
     expected = scipy.stats.t.interval(0.95, 2, x.mean(), scipy.stats.sem(x))
     np.testing.assert_allclose(found, expected)
-    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 4 + parts[1] ** 2 / 5) - 2
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 3)
     half = scipy.stats.t.ppf(0.95, freedom) * np.sqrt(sum(parts))
     np.testing.assert_allclose(statistics.t_interval(1.0, parts, [2, 3], 0.9), [1 - half, 1 + half])
     assert statistics.t_interval(1.0, [0.0, 0.0], [2, 2]) == (1, 1)
@@ -132,7 +132,7 @@ def test_intervals_of_few_seeds_cover_where_percentiles_of_a_bootstrap_do_not():
         ]
         low, high = np.array(intervals).T
         # 2,000 draws know a coverage of 95 % to within 1 %.
-        assert 0.935 < np.mean((low < 0) & (0 < high)) < 0.985
+        assert 0.94 < np.mean((low < 0) & (0 < high)) < 0.985
         assert max(np.mean(low > 0), np.mean(high < 0)) < 0.035
 
 
@@ -312,7 +312,7 @@ def test_own_spread_is_welchs_test_where_it_is_the_wider():
     assert own[1] == (pytest.approx(np.var(groups[1], ddof=1)), 2)
     found = statistics.pairwise_p_values(groups, own)[1, 0]
     parts = [v / 3 for v, _ in own]
-    freedom = sum(parts) ** 2 / sum(p**2 / 4 for p in parts) - 2
+    freedom = sum(parts) ** 2 / sum(p**2 / 2 for p in parts)
     welch = scipy.stats.t.sf((3 - 0.1) / np.sqrt(sum(parts)), freedom)
     assert found == pytest.approx(max(welch, statistics.pairwise_p_values(groups)[1, 0]))
     single = statistics.pairwise_p_values([*groups, np.ones(1)], [*own, statistics.pooled_variance([np.ones(1)])])
