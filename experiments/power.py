@@ -4,7 +4,7 @@
     python -m experiments.power --num=400 --out=docs/power.md     write it, some ten minutes
 
 For every finding and design there are worlds in which it is true, false or absent, and worlds at the boundary
-of a rule, where a verdict one way or the other is wrong. Spreads are this library's guesses, taken from short runs.
+of a rule, where a verdict one way or the other is wrong. Spreads are guesses of this library.
 """
 
 from __future__ import annotations
