@@ -201,7 +201,7 @@ def measure_speed(group: Group, dataset: Dataset, steps: int = 3) -> float:
     options = run.config.training
     optimizer = training.make_optimizer(model, options.learning_rate, options.schedule, options.warmup, options.steps)
     call = functools.partial(training.train_steps, model.loss, optimizer, options.batch_size, model.batches, dataset)
-    hyper = training.member_hyper(hyper, 1)
+    hyper = training.member_hyper(training.complete_hyper(hyper, dataset), 1)
     state, _ = call(training.init_state(model, optimizer, [run.seed]), hyper, jnp.int32(1))
     seconds = []
     for _ in range(2):

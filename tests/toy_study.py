@@ -25,7 +25,7 @@ def get_config(**changes):
         "architectures": "vae,beta,betatc",
         "datasets": "dsprites",
         "seeds": 2,
-        "grid": "beta.beta: NaN",
+        "grid": "beta.beta: Infinity",
         "latents": 4,
         "evaluation__metrics": "mig",
         "evaluation__sites": "latent/z",
