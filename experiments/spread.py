@@ -75,11 +75,18 @@ def collect(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         seeds = [member["seed"] for member in results["members"]]
         if any(draw["device"] == device and set(draw["seeds"]) & set(seeds) for draw in draws):
             raise ValueError(f"a seed of {seeds} on {device} is given twice")
-        members = [{score["name"]: score["value"] for score in member["scores"]} for member in results["members"]]
+        members = [scores_of(member) for member in results["members"]]
         scores = {name: [member.get(name) for member in members] for name in members[0]}
         draws.append({"device": device, "seeds": seeds, "scores": scores})
     name = f"{shared['architecture']['name']} on {shared['data']['name']} ({shared['data']['source']}), "
     return {"name": f"{name}{shared['training']['steps']} steps", **shared, "draws": draws}
+
+
+def scores_of(member: Mapping[str, Any]) -> dict[str, float | None]:
+    """score -> value of one seed; and of its strongest latent how specific the factors' effects on it are."""
+    latents, scores = member["latents"], {score["name"]: score["value"] for score in member["scores"]}
+    strongest = int(np.argmax(latents["ces_l2"]))
+    return {**scores, "strongest_specificity_to_factors": latents["specificity_to_factors"][strongest]}
 
 
 def stored() -> dict[str, Any]:

@@ -21,7 +21,14 @@ def results(values, seeds, device="1 cpu (A)", steps=1500, **changes):
             "log_every": 50, "seeds": seeds,
         },
         "device": device,
-        "members": [{"seed": seed, "scores": [score(value)]} for seed, value in zip(seeds, values)],
+        "members": [
+            {
+                "seed": seed,
+                "scores": [score(value)],
+                "latents": {"ces_l2": [1.0, 3.0, 2.0], "specificity_to_factors": [0.1, 0.7, 0.3]},
+            }
+            for seed, value in zip(seeds, values)
+        ],
         **changes,
     }  # fmt: skip
 
@@ -32,6 +39,7 @@ def test_values_of_all_seeds_and_processors_are_pooled():
     found = spread.spreads(entry["draws"])["mig"]
     values = np.array([0.1, 0.2, 0.4, 0.5])
     assert found == spread.Spread(values.mean(), values.std(ddof=1), 0.1, 0.5, 4)
+    assert spread.spreads(entry["draws"])["strongest_specificity_to_factors"].mean == 0.7
     text = spread.table(entry)
     assert "| score | 1 cpu (A) | 1 cpu (B) | all |" in text
     assert "0.15 ± 0.071 (0.1 to 0.2, n = 2)" in text and "0.3 ± 0.18 (0.1 to 0.5, n = 4)" in text
