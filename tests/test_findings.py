@@ -222,7 +222,7 @@ def test_vq_strength_is_welchs_interval_of_seeds_and_architectures():
     others = np.log(here["ces_l2"][here["architecture"] != "vq"].reshape(5, 3).mean(axis=1))
     ratio = vq.mean() / np.exp(others.mean())
     parts = [vq.var(ddof=1) / 3 / vq.mean() ** 2, others.var(ddof=1) / 5]
-    expected = np.exp(statistics.t_interval(np.log(ratio), parts, [2, 4]))
+    expected = np.exp(statistics.t_interval(np.log(ratio), parts, [2, 4], findings.SHARE_LEVEL))
     row = next(r for r in findings.vq_strength(table) if (r["kind"], r["dataset"]) == ("sweep", "mpi3d"))
     assert row["value"] == pytest.approx(ratio) and (row["low"], row["high"]) == pytest.approx(expected)
 
