@@ -220,7 +220,8 @@ def vq_strength(rows: Sequence[Mapping[str, Any]], source: str) -> Figure | None
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     if not rows:
         return None
-    subtitle = f"{source} data; share of the others' mean on the same data set, 95 % intervals; dotted: near zero"
+    level = round(100 * findings.SHARE_LEVEL)
+    subtitle = f"{source} data; share of the others' mean on the same data set, {level} % intervals; dotted: near zero"
     figure = plots.titled(6.6, 1.5 + 0.36 * len(datasets), "Causal effect strength on the VQ-VAE", subtitle)
     axes = figure.subplots()
     plots.style(axes)
