@@ -16,7 +16,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from absl import flags
 
 from causalvae import plots
@@ -107,22 +106,22 @@ def table(curves: Sequence[Curve]) -> str:
 
 
 def draw(curves: Sequence[Curve]) -> Any:
-    """A panel per cell: the loss above the best final one, against steps, a line per recipe."""
+    """A panel per cell: the loss against steps, a line per recipe; from the best final one to half as much again."""
     shown = cells(curves)
     recipes = sorted({curve.recipe for curve in curves})
     height = 2.9 * len(shown) + 0.6
-    figure = plots.titled(7.5, height, "Learning-rate schedules", "training loss less the lowest that any run ended at")
+    figure = plots.titled(7.5, height, "Learning-rate schedules", "training loss, nats per image")
     for axes, cell in zip(figure.subplots(len(shown), squeeze=False)[:, 0], shown):
         own = [curve for curve in curves if (curve.architecture, curve.dataset) == cell]
         best = min(curve.values["loss"][-1] for curve in own)
         for curve in own:
             color = plots.ACCENTS[recipes.index(curve.recipe) % len(plots.ACCENTS)]
-            above = np.maximum(np.array(curve.values["loss"]) - best, 0.1)
-            axes.plot(curve.steps, above, color=color, linewidth=1.4, label=f"{curve.recipe} (seed {curve.seed})")
-        axes.set_yscale("log")
+            label = f"{curve.recipe} (seed {curve.seed})"
+            axes.plot(curve.steps, curve.values["loss"], color=color, linewidth=1.4, label=label)
+        axes.set_ylim(0.98 * best, 1.5 * best)
         axes.set_title(f"{cell[0]}, {cell[1]}: lowest {best:,.1f} nats", fontsize=9, loc="left", color=plots.INK)
         axes.set_xlabel("steps", fontsize=8, color=plots.MUTED)
-        axes.set_ylabel("nats above it", fontsize=8, color=plots.MUTED)
+        axes.set_ylabel("loss", fontsize=8, color=plots.MUTED)
         axes.legend(fontsize=7, frameon=False)
         plots.style(axes)
     return figure

@@ -1,0 +1,52 @@
+"""Curves of schedules: collected from finished runs only, thinned, and compared where several recipes were tried."""
+
+import json
+
+import pytest
+
+from experiments import schedules
+
+
+def run(folder, rate, losses, steps=400, finished=True):
+    folder.mkdir(parents=True)
+    config = {
+        "architecture": {"name": "vae"},
+        "data": {"name": "dsprites"},
+        "training": {"schedule": "constant", "learning_rate": rate, "steps": steps},
+        "seed": 3,
+        "seeds": 2,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    lines = [
+        {"step": 50 * (i + 1), **{name: [loss, loss + 1] for name in schedules.CURVES}} for i, loss in enumerate(losses)
+    ]
+    kept = lines if finished else lines[:-1]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+
+def test_finished_runs_are_collected_and_compared(tmp_path):
+    losses = [float(loss) for loss in range(80, 0, -10)]
+    run(tmp_path / "a", 1e-3, losses)
+    with pytest.raises(FileNotFoundError, match="no trained run below"):
+        schedules.collect(tmp_path / "nothing")
+    (first, second) = schedules.collect(tmp_path)
+    assert (first.seed, second.seed, first.recipe) == (3, 4, "constant 0.001")
+    assert first.steps == [100, 200, 300, 400] and first.values["loss"] == [70.0, 50.0, 30.0, 10.0]
+    assert second.values["kl"][-1] == 11.0
+    assert schedules.cells([first, second]) == []  # one recipe is nothing to compare
+
+    run(tmp_path / "b", 2e-3, losses)
+    run(tmp_path / "c", 4e-3, losses, finished=False)
+    curves = schedules.collect(tmp_path)
+    assert len(curves) == 4 and schedules.cells(curves) == [("vae", "dsprites")]
+    rows = schedules.table(curves).splitlines()
+    assert rows[2] == "| vae, dsprites | constant 0.001 | 3 | 400 | 10 | 10 | 10 | 10 |" and len(rows) == 6
+
+
+def test_what_was_collected_is_drawn():
+    curves = schedules.read()
+    shown = [curve for curve in curves if (curve.architecture, curve.dataset) in schedules.cells(curves)]
+    assert shown
+    figure = schedules.draw(curves)
+    labels = {text.get_text() for axes in figure.axes for text in axes.get_legend().get_texts()}
+    assert labels == {f"{curve.recipe} (seed {curve.seed})" for curve in shown}
