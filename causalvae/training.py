@@ -80,7 +80,7 @@ def check_schedule(schedule: str, warmup: int, steps: int) -> None:
     if schedule not in SCHEDULES:
         raise ValueError(f"no training.schedule {schedule!r}; there are: {', '.join(SCHEDULES)}")
     if schedule == "constant" and warmup:
-        raise ValueError(f"training.warmup is {warmup}, and a constant rate has no warm-up: training.schedule=cosine")
+        raise ValueError(f"training.warmup is {warmup}, and a constant rate has no warm-up: choose another schedule")
     if not 0 <= warmup < steps:
         raise ValueError(f"training.warmup must be at least 0 and less than the {steps} steps, not {warmup}")
 

@@ -1,9 +1,10 @@
 """The tables behind every config: architectures, data sets and presets.
 
 A config file is one call of `config_for(architecture, dataset, preset)`. Presets, given after a colon
-(`--config=configs/betatc_3dshapes.py:quick`): none is the published budget, for an accelerator; `overnight` is
-the budget of the shipped study, 90 runs in a night on two CPU cores; `quick` is minutes a run; `smoke` is for tests,
-and its numbers mean nothing; `pretrained` evaluates a shipped model, where there is one, and trains nothing.
+(`--config=configs/betatc_3dshapes.py:quick`): none is the published budget, for an accelerator; `overnight` is a
+budget with which two CPU cores train and evaluate the study's 90 runs in a night; `quick` is minutes a run; `smoke`
+is for tests, and its numbers mean nothing; `pretrained` evaluates a shipped model, where there is one, and trains
+nothing.
 """
 
 from __future__ import annotations

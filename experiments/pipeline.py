@@ -55,6 +55,8 @@ def run(
     workdir = claim_workdir(workdir, config, dataset)
     say(f"model: {model.name}, {config.architecture.network} network, {model.latents} latents; results go to {workdir}")
     if config.pretrained:
+        if stage == "train":
+            raise ValueError(f"the shipped model {config.pretrained} is trained: leave --stage=train out")
         say(f"device: {device_name()}; the shipped model {config.pretrained}, not trained here")
         params, step = shipped_params(config, dataset)
     else:
@@ -95,7 +97,7 @@ def check_training(config: ConfigDict) -> None:
 
 
 def check_trained(folder: pathlib.Path, steps: int) -> None:
-    """ValueError where the run or group in `folder` has no checkpoint of its last step."""
+    """ValueError where the run in `folder` has no checkpoint of its last step."""
     reached = checkpoints.latest_step(folder / "checkpoints")
     if reached < steps:
         raise ValueError(f"{folder} is trained to step {reached:,} of {steps:,}: train it first (--stage=train)")

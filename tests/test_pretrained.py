@@ -14,7 +14,7 @@ from causalvae import data, pretrained, training
 from configs import common
 from experiments import pipeline, ship
 
-ROOT_NAMES = pretrained.names()
+SHIPPED = pretrained.names()
 
 
 def smoke(**changes):
@@ -70,6 +70,8 @@ def test_a_run_is_shipped_and_evaluated_without_training(tmp_path, monkeypatch, 
 
     with pytest.raises(ValueError, match="no pretrained model 'vae_dsprite'; .* Did you mean 'vae_dsprites'"):
         cv.load_pretrained("vae_dsprite")
+    with pytest.raises(ValueError, match="the shipped model vae_dsprites is trained: leave --stage=train out"):
+        pipeline.run(smoke(pretrained="vae_dsprites"), tmp_path / "evaluated", stage="train")
     with pytest.raises(ValueError, match="is not the config's: latents is 5 there and 6 here"):
         pipeline.run(smoke(pretrained="vae_dsprites", architecture__latents=6), tmp_path / "other")
     weights = folder / "vae_dsprites.safetensors"
@@ -88,7 +90,7 @@ def digest(path):
 # --- the models that ship --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ROOT_NAMES)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_model_is_what_its_card_says(name):
     about = pretrained.card(name)
     model, params = cv.load_pretrained(name)
@@ -108,5 +110,5 @@ def test_a_shipped_model_is_what_its_card_says(name):
 
 def test_shipped_files_stay_small():
     assert sum(path.stat().st_size for path in pretrained.FOLDER.glob("*.safetensors")) <= 24_000_000
-    for name in ROOT_NAMES:
+    for name in SHIPPED:
         json.loads((pretrained.FOLDER / f"{name}.json").read_text(), parse_constant=lambda word: 1 / 0)
