@@ -30,6 +30,14 @@ SHOWN = 16  # images in the figure of reconstructions
 CIRCUIT_THRESHOLD = 0.9  # of the total effect
 SWEEP = interventions.Sweep(-3.0, 3.0, 7)
 RESAMPLE = interventions.Resample(7)
+# What else strength is measured under, by the name that a column of a study's table has after `ces`: finding (i) is
+# read under each of them, since it depends on the choice.
+FAMILIES = {
+    "_resample": RESAMPLE,
+    "_sweep2": interventions.Sweep(-2.0, 2.0, 7),
+    "_prior": interventions.Prior(7),
+    "_shift1": interventions.Shift(1.0),
+}
 
 
 class Settings(NamedTuple):
@@ -119,6 +127,7 @@ class Evaluation(NamedTuple):
     scores: list[Score]
     latents: Latents
     code_effects: CodeEffects | None  # of discrete codes
+    strengths: dict[str, float | None]  # `ces[_<family>]_<distance>[_all]`: means over active, or over all latents
     factor_effects: np.ndarray | None  # R [K, d]; None where the set has no generative factors
     patching: Patching | None
     mediation: Mediated | None
@@ -161,6 +170,7 @@ def evaluate(
         ],
         latents=latents,
         code_effects=swapped,
+        strengths=strengths(perturbed),
         factor_effects=None if effects is None else np.asarray(effects.latents),
         patching=patch_all(model, params, pairs, dataset, settings) if generative else None,
         mediation=mediate_latents(model, params, pairs, key(8)) if generative else None,
@@ -245,29 +255,46 @@ class Perturbed(NamedTuple):
     active: jax.Array  # [d]
     scale: jax.Array  # [d]
     sweep: dict[str, Any]  # response -> result, see interventions.perturb_latents
-    resample: dict[str, Any]
-    sources: jax.Array  # [V, N] the image that each value of `resample` is taken from
+    families: dict[str, dict[str, jax.Array]]  # of FAMILIES: distance -> [d, V, N]
+    sources: jax.Array  # [V, N] the image that each value of RESAMPLE is taken from
     untrained: dict[str, Any]
 
 
-RESPONSES = ("l2", "rms", "outputs", "latents", "sites")
+DISTANCES = ("l2", "rms", "bernoulli_kl")
+RESPONSES = (*DISTANCES, "outputs", "latents", "sites")
+
+
+class Families(NamedTuple):
+    """The perturbations of FAMILIES, their values one after the other: one sweep measures them all."""
+
+    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+        return jnp.concatenate([family.values(key, z, scale) for family in FAMILIES.values()])
+
+    @staticmethod
+    def split(distances: jax.Array) -> dict[str, jax.Array]:
+        """family -> its part of [d, V, N]."""
+        counts = [getattr(family, "num", 1) for family in FAMILIES.values()]
+        return dict(zip(FAMILIES, jnp.split(distances, np.cumsum(counts)[:-1], axis=1), strict=True))
 
 
 def perturb(model, trained, untrained, codes: Codes, settings: Settings, key) -> Perturbed:
-    """Every latent set by Sweep and by Resample: distances, responses of outputs, latents and decoder sites.
+    """Every latent set by the sweep: distances, responses of outputs, latents and decoder sites. Set by the other
+    families: distances.
 
     trained, untrained: (parameters, latents of the base images)."""
     scale = aggregate_scale(codes.mean, codes.log_variance)
 
-    def responses(params, z, perturbation):
-        return interventions.perturb_latents((model, params), z, perturbation, key, response=RESPONSES, scale=scale)
+    def responses(params, z, perturbation, response=RESPONSES):
+        return interventions.perturb_latents((model, params), z, perturbation, key, response=response, scale=scale)
+
+    others = {name: Families.split(found) for name, found in responses(*trained, Families(), DISTANCES).items()}
 
     return Perturbed(
         jnp.mean(codes.activity, axis=0),
         is_active(codes, settings),
         scale,
         responses(*trained, SWEEP),
-        responses(*trained, RESAMPLE),
+        {family: {name: others[name][family] for name in DISTANCES} for family in FAMILIES},
         RESAMPLE.sources(key, trained[1]),
         responses(*untrained, SWEEP),
     )
@@ -288,7 +315,7 @@ def aggregate_scale(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
 def summarise_latents(perturbed: Perturbed, effects: FactorEffects | None) -> Latents:
     """Per latent: strength under both families, and specificity of its effects on outputs and latents, and of the
     factors' effects on it."""
-    sweep, resample = perturbed.sweep, perturbed.resample
+    sweep, resample = perturbed.sweep, perturbed.families["_resample"]
     strength = metrics.effect_strength(sweep["l2"])
     resampled = metrics.effect_strength(resample["l2"], perturbed.sources)
     undefined = jnp.full(perturbed.activity.shape, jnp.nan)
@@ -314,6 +341,18 @@ def summarise_latents(perturbed: Perturbed, effects: FactorEffects | None) -> La
         ces_resample_rms=metrics.effect_strength(resample["rms"]).mean,
         **specificity,
     )
+
+
+def strengths(perturbed: Perturbed) -> dict[str, float | None]:
+    """Causal effect strength under every family and distance, averaged over active and over all latents; None where
+    no latent is active."""
+    found = {}
+    for family, distances in {"": perturbed.sweep, **perturbed.families}.items():
+        for name in DISTANCES:
+            each = metrics.effect_strength(distances[name]).mean
+            found[f"ces{family}_{name}"] = _number(metrics.mean_over(each, perturbed.active).mean)
+            found[f"ces{family}_{name}_all"] = _number(jnp.mean(each))
+    return found
 
 
 # Score name -> how it is averaged; the ones from 0 to 1 have 1 as their ceiling.

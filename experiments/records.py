@@ -145,6 +145,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         "versions": json.dumps(record["versions"]),
         "config": json.dumps({key: record[key] for key in ("architecture", "training", "evaluation")}),
     }
+    row |= record.get("strengths", {})  # those that are scores follow once more, with what belongs to a score
     for score in record.get("scores", ()):
         name = score["name"]
         row[name] = score["value"]

@@ -1,5 +1,6 @@
 """What an evaluation says of codes, against counts in plain numpy."""
 
+import itertools
 import types
 
 import jax
@@ -40,7 +41,7 @@ def test_the_error_of_resampled_strengths_is_that_of_both_indices():
     pair = (model.params, z)
     found = evaluation.perturb(model.model, pair, pair, codes, settings, jax.random.key(2))
     latents = evaluation.summarise_latents(found, None)
-    distances, sources = np.asarray(found.resample["l2"], np.float64), np.asarray(found.sources)
+    distances, sources = np.asarray(found.families["_resample"]["l2"], np.float64), np.asarray(found.sources)
     values = evaluation.RESAMPLE.values(jax.random.key(2), z, None)
     np.testing.assert_array_equal(values, np.asarray(z)[sources])
     without = []
@@ -52,9 +53,29 @@ def test_the_error_of_resampled_strengths_is_that_of_both_indices():
     alive = model.truth.latents.any(axis=1)
     error, jackknife = np.asarray(latents.ces_resample_l2_error)[alive], jackknife[alive]
     assert (error < jackknife).all() and (error > 0.8 * jackknife).all()  # the jackknife errs on the safe side
-    naive = metrics.effect_strength(found.resample["l2"]).standard_error
+    naive = metrics.effect_strength(found.families["_resample"]["l2"]).standard_error
     assert (error > 1.3 * np.asarray(naive)[alive]).all()
     assert np.isnan(latents.specificity_to_factors).all() and np.isfinite(latents.specificity_outputs[alive]).all()
+
+
+def test_strength_under_each_family_and_distance_is_that_of_the_metric():
+    """The evaluation sweeps all families at once; the metric takes one at a time."""
+    model = planted.plant("rotated")
+    settings = evaluation.Settings(codes=20, images=40)
+    codes = evaluation.collect_codes(model.model, model.params, model.dataset, jax.random.key(0), 20)
+    z = jax.random.normal(jax.random.key(1), (40, planted.LATENTS)) * 0.3
+    pair, key = (model.params, z), jax.random.key(2)
+    perturbed = evaluation.perturb(model.model, pair, pair, codes, settings, key)
+    found, active = evaluation.strengths(perturbed), np.asarray(perturbed.active)
+    assert 0 < active.sum() < len(active)
+    decode = lambda z: jax.nn.sigmoid(model.model.decode(model.params, z))  # noqa: E731
+    families = {"": evaluation.SWEEP, **evaluation.FAMILIES}
+    assert len(found) == 2 * len(families) * len(evaluation.DISTANCES)
+    for (suffix, family), distance in itertools.product(families.items(), evaluation.DISTANCES):
+        each = metrics.causal_effect_strength(decode, z, family, key, distance, scale=perturbed.scale)
+        name = f"ces{suffix}_{distance}"
+        np.testing.assert_allclose(found[name], np.mean(np.asarray(each)[active]), rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(found[name + "_all"], np.mean(each), rtol=1e-4, err_msg=name)
 
 
 def test_what_equals_the_threshold_but_for_a_last_bit_is_not_active():

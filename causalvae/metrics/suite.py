@@ -149,12 +149,20 @@ def _mig(checked: inputs.Inputs, sizes: Sizes) -> dict[str, Measured]:
 
 
 def _dci(checked: inputs.Inputs, sizes: Sizes) -> dict[str, Measured]:
-    found = dci(checked.codes, checked.factors, sizes.dci_estimator, **sizes.split())
+    return _dci_by(sizes.dci_estimator, "dci", checked, sizes)
+
+
+def _dci_lasso(checked: inputs.Inputs, sizes: Sizes) -> dict[str, Measured]:
+    return _dci_by("lasso", "dci_lasso", checked, sizes)
+
+
+def _dci_by(estimator: str, prefix: str, checked: inputs.Inputs, sizes: Sizes) -> dict[str, Measured]:
+    found = dci(checked.codes, checked.factors, estimator, **sizes.split())
     how = f"boosted trees ({found.estimator})" if found.estimator in ("sklearn", "xla") else found.estimator
     samples, settings = {"train": found.num_train, "test": found.num_test}, {"estimator": found.estimator}
     note = "undefined for a single latent" if checked.codes.shape[1] == 1 else "undefined for a single factor"
     return {
-        f"dci_{name}": Measured(
+        f"{prefix}_{name}": Measured(
             getattr(found, name), how, samples, settings, _note(getattr(found, name), note)
         )
         for name in ("disentanglement", "completeness", "informativeness")
@@ -251,6 +259,9 @@ def _known(*names: str) -> Callable:
 METRICS: dict[str, Metric] = {
     "mig": Metric(_mig, _of_identity(_mig)),
     "dci": Metric(_dci, _known("dci_disentanglement", "dci_completeness", "dci_informativeness")),
+    "dci_lasso": Metric(
+        _dci_lasso, _known("dci_lasso_disentanglement", "dci_lasso_completeness", "dci_lasso_informativeness")
+    ),
     "sap_discrete": Metric(_sap, _of_identity(_sap), null=False),  # many linear machines: seconds each time
     "sap_continuous": Metric(_sap_continuous, _of_identity(_sap_continuous)),
     "modularity": Metric(_modularity, _of_identity(_modularity)),
