@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from causalvae import models, objectives, vector_quantisation
+from causalvae import networks, objectives, vector_quantization
 from causalvae.sites import Tap, no_tap
 
 PyTree = Any
@@ -52,7 +52,7 @@ class Codebook(NamedTuple):
     """What a model of discrete codes offers besides. Codes: int32 [B, h, w], or [B, d] if one per latent."""
 
     num_codes: int
-    quantise: Callable  # (params, z) -> codes
+    quantize: Callable  # (params, z) -> codes
     embed: Callable  # (params, codes) -> embeddings, shaped as z
     decode: Callable  # (params, codes, tap=no_tap) -> logits
     usage: Callable  # (params, z) -> share of each code [1, num_codes]; [d, num_codes] if one per latent
@@ -73,7 +73,7 @@ class Architecture(NamedTuple):
     activity: Callable  # (params, x) -> [d] how much each latent carries: mean KL in nats, or what stands in
     loss: Callable  # (params, images, key, hyper, step) -> (scalar to descend, LossInfo)
     batches: int = 1  # how many batches of images one step of the loss takes, end to end
-    optimizers: Mapping[str, str] = {}  # top-level parameter -> optimiser label; others are "adam"
+    optimizers: Mapping[str, str] = {}  # top-level parameter -> optimizer label; others are "adam"
     codebook: Codebook | None = None  # where codes are discrete
     auxiliary: tuple[str, ...] = ()  # top-level parameters that only the loss reads
 
@@ -115,7 +115,7 @@ class GaussianFunctions(NamedTuple):
 def gaussian_functions(image_shape: tuple[int, int, int], latents: int, network: str) -> GaussianFunctions:
     """The functions that all Gaussian architectures with one network share (the same objects, so jit's caches
     are shared too)."""
-    encoder, decoder = models.networks(image_shape, latents, network)
+    encoder, decoder = networks.create(image_shape, latents, network)
 
     def init(key):
         return {
@@ -153,7 +153,7 @@ def sample_posterior(posterior: Posterior, key: jax.Array | None) -> jax.Array:
 
 
 class Terms(NamedTuple):
-    """What a regulariser may look at."""
+    """What a regularizer may look at."""
 
     z: jax.Array  # [B, d]
     posterior: Posterior
@@ -165,7 +165,7 @@ class Terms(NamedTuple):
 
 
 class Penalty(NamedTuple):
-    """What a regulariser returns."""
+    """What a regularizer returns."""
 
     value: jax.Array  # [] added to the reconstruction
     metrics: dict[str, jax.Array] = {}
@@ -173,8 +173,8 @@ class Penalty(NamedTuple):
 
 
 @functools.cache
-def gaussian_loss(forward: Callable, regulariser: Callable, batches: int = 1) -> Callable:
-    """E_x[-log p(x|z)] + regulariser(terms, hyper). The posterior's noise depends on nothing but the key
+def gaussian_loss(forward: Callable, regularizer: Callable, batches: int = 1) -> Callable:
+    """E_x[-log p(x|z)] + regularizer(terms, hyper). The posterior's noise depends on nothing but the key
     and the first batch's shape, so that architectures can be compared step for step. Architectures whose
     arguments are the same (VAE and beta-VAE) have the same function, so they can train as one ensemble."""
 
@@ -186,7 +186,7 @@ def gaussian_loss(forward: Callable, regulariser: Callable, batches: int = 1) ->
         kl_per_latent = jnp.mean(kl, axis=0)
         rest_key = jax.random.fold_in(key, 1)
         terms = Terms(outputs.z, outputs.posterior, kl, step, params, other_images, rest_key)
-        penalty = regulariser(terms, hyper)
+        penalty = regularizer(terms, hyper)
         metrics = reconstruction_metrics(outputs.logits, images)
         value = metrics["reconstruction"] + penalty.value
         metrics |= {"loss": value, "kl": jnp.sum(kl_per_latent), "kl_per_latent": kl_per_latent}
@@ -196,12 +196,12 @@ def gaussian_loss(forward: Callable, regulariser: Callable, batches: int = 1) ->
     return loss
 
 
-def beta_regulariser(terms: Terms, hyper) -> Penalty:
+def beta_regularizer(terms: Terms, hyper) -> Penalty:
     """beta * KL(q(z|x) || p(z)). Higgins et al. 2017, eq. 4. beta = 1 is the VAE of Kingma & Welling 2014."""
     return Penalty(hyper["beta"] * mean_kl(terms))
 
 
-def beta_tc_regulariser(terms: Terms, hyper, estimator: str) -> Penalty:
+def beta_tc_regularizer(terms: Terms, hyper, estimator: str) -> Penalty:
     """KL + (beta - 1) TC. Chen et al. 2018 with alpha = gamma = 1, in disentanglement_lib's arrangement:
     the whole KL once, and its total-correlation part beta - 1 times more."""
     total_correlation = jnp.mean(
@@ -211,7 +211,7 @@ def beta_tc_regulariser(terms: Terms, hyper, estimator: str) -> Penalty:
     return Penalty(value, {"minibatch_total_correlation": total_correlation})
 
 
-def dip_regulariser(terms: Terms, hyper, aggregate: bool) -> Penalty:
+def dip_regularizer(terms: Terms, hyper, aggregate: bool) -> Penalty:
     """KL + the covariance penalty of Kumar et al. 2018: of Cov(z), eq. 7, or of Cov(mean), eq. 6."""
     if aggregate:
         matrix = objectives.aggregate_covariance(*terms.posterior)
@@ -221,13 +221,13 @@ def dip_regulariser(terms: Terms, hyper, aggregate: bool) -> Penalty:
     return Penalty(mean_kl(terms) + penalty, {"covariance_penalty": penalty})
 
 
-def annealed_regulariser(terms: Terms, hyper) -> Penalty:
+def annealed_regularizer(terms: Terms, hyper) -> Penalty:
     """gamma |KL - C|, the capacity C rising with the step. Burgess et al. 2018, eq. 8."""
     capacity = objectives.capacity(terms.step, hyper["final_capacity"], hyper["capacity_steps"])
     return Penalty(hyper["gamma"] * jnp.abs(mean_kl(terms) - capacity), {"capacity": capacity})
 
 
-def factor_regulariser(terms: Terms, hyper, encode: Callable, discriminate: Callable) -> Penalty:
+def factor_regularizer(terms: Terms, hyper, encode: Callable, discriminate: Callable) -> Penalty:
     """KL + gamma TC, the latter from a discriminator that learns beside it. Kim & Mnih 2018, eq. 2, alg. 2.
 
     Permuted codes come from the second batch, or from the first where there is no other. The autoencoder sees
@@ -260,22 +260,22 @@ def mean_kl(terms: Terms) -> jax.Array:
 
 
 def gaussian(
-    name: str, regulariser: Callable, hyper: Mapping[str, float], image_shape, latents, network
+    name: str, regularizer: Callable, hyper: Mapping[str, float], image_shape, latents, network
 ) -> Architecture:
-    """An architecture of the Gaussian family: the shared functions and a loss with its own regulariser."""
+    """An architecture of the Gaussian family: the shared functions and a loss with its own regularizer."""
     functions = gaussian_functions(tuple(image_shape), latents, network)
-    loss = gaussian_loss(functions.forward, regulariser)
+    loss = gaussian_loss(functions.forward, regularizer)
     return Architecture(name, tuple(image_shape), latents, hyper, *functions, loss)
 
 
 def vae(image_shape, latents=10, network="standard") -> Architecture:
     """Kingma & Welling 2014."""
-    return gaussian("vae", beta_regulariser, {"beta": 1.0}, image_shape, latents, network)
+    return gaussian("vae", beta_regularizer, {"beta": 1.0}, image_shape, latents, network)
 
 
 def beta_vae(image_shape, latents=10, network="standard", beta=4.0) -> Architecture:
     """Higgins et al. 2017; beta weighs the whole KL. Published sweep: 1 to 16."""
-    return gaussian("beta", beta_regulariser, {"beta": beta}, image_shape, latents, network)
+    return gaussian("beta", beta_regularizer, {"beta": beta}, image_shape, latents, network)
 
 
 def factor_vae(
@@ -292,20 +292,18 @@ def factor_vae(
     same batch, as disentanglement_lib does. discriminator_features: of its hidden layers.
     """
     functions = gaussian_functions(tuple(image_shape), latents, network)
-    discriminator = models.Discriminator(discriminator_features)
+    discriminator = networks.Discriminator(discriminator_features)
 
     def init(key):
         params = discriminator.init(jax.random.fold_in(key, 2), jnp.zeros((1, latents)))["params"]
         return {**functions.init(key), "discriminator": params}
 
-    regulariser = functools.partial(
-        factor_regulariser, encode=functions.encode, discriminate=discriminator.apply
-    )
+    regularizer = functools.partial(factor_regularizer, encode=functions.encode, discriminate=discriminator.apply)
     batches = 2 if second_batch else 1
-    model = gaussian("factor", regulariser, {"gamma": gamma}, image_shape, latents, network)
+    model = gaussian("factor", regularizer, {"gamma": gamma}, image_shape, latents, network)
     return model._replace(
         init=init,
-        loss=gaussian_loss(functions.forward, regulariser, batches),
+        loss=gaussian_loss(functions.forward, regularizer, batches),
         batches=batches,
         optimizers={"discriminator": "discriminator"},
         auxiliary=("discriminator",),
@@ -321,9 +319,9 @@ def beta_tc_vae(
     the data set, which both estimators need; None leaves it to `training.train`, which knows, and is NaN until then.
     """
     objectives.log_importance_weights(2, 1.0, estimator)  # an unknown estimator raises here
-    regulariser = functools.partial(beta_tc_regulariser, estimator=estimator)
+    regularizer = functools.partial(beta_tc_regularizer, estimator=estimator)
     hyper = {"beta": beta, "dataset_size": float("nan" if dataset_size is None else dataset_size)}
-    return gaussian("betatc", regulariser, hyper, image_shape, latents, network)
+    return gaussian("betatc", regularizer, hyper, image_shape, latents, network)
 
 
 def dip_vae_1(
@@ -331,8 +329,8 @@ def dip_vae_1(
 ) -> Architecture:
     """DIP-VAE-I, Kumar et al. 2018, with lambda_d = 10 lambda_od as they and disentanglement_lib have it."""
     hyper = {"lambda_offdiagonal": lambda_offdiagonal, "lambda_diagonal": lambda_diagonal}
-    regulariser = functools.partial(dip_regulariser, aggregate=False)
-    return gaussian("dip1", regulariser, hyper, image_shape, latents, network)
+    regularizer = functools.partial(dip_regularizer, aggregate=False)
+    return gaussian("dip1", regularizer, hyper, image_shape, latents, network)
 
 
 def dip_vae_2(
@@ -340,8 +338,8 @@ def dip_vae_2(
 ) -> Architecture:
     """DIP-VAE-II, Kumar et al. 2018, with lambda_d = lambda_od. Published sweep: 1 to 50."""
     hyper = {"lambda_offdiagonal": lambda_offdiagonal, "lambda_diagonal": lambda_diagonal}
-    regulariser = functools.partial(dip_regulariser, aggregate=True)
-    return gaussian("dip2", regulariser, hyper, image_shape, latents, network)
+    regularizer = functools.partial(dip_regularizer, aggregate=True)
+    return gaussian("dip2", regularizer, hyper, image_shape, latents, network)
 
 
 def annealed_vae(
@@ -349,10 +347,10 @@ def annealed_vae(
 ) -> Architecture:
     """Burgess et al. 2018. Published sweep of the final capacity: 5 to 100 nats, at gamma 1000."""
     hyper = {"gamma": gamma, "final_capacity": final_capacity, "capacity_steps": float(capacity_steps)}
-    return gaussian("annealed", annealed_regulariser, hyper, image_shape, latents, network)
+    return gaussian("annealed", annealed_regularizer, hyper, image_shape, latents, network)
 
 
-# --- vector quantisation ---------------------------------------------------------------------------------
+# --- vector quantization ---------------------------------------------------------------------------------
 
 
 class VQFunctions(NamedTuple):
@@ -371,13 +369,13 @@ class VQFunctions(NamedTuple):
 def vq_functions(
     image_shape: tuple[int, int, int], latents: int, network: str, spatial: bool, num_codes: int
 ) -> VQFunctions:
-    """Sites after the encoder: latent/z (continuous, before quantisation), latent/codes (int32; an edit sets
-    codes), latent/quantised (embeddings), then the decoder's. z is [B, h, w, d], or [B, d] if one code per
-    latent. `decode` quantises, so that a change of z acts through the codes or not at all.
+    """Sites after the encoder: latent/z (continuous, before quantization), latent/codes (int32; an edit sets
+    codes), latent/quantized (embeddings), then the decoder's. z is [B, h, w, d], or [B, d] if one code per
+    latent. `decode` quantizes, so that a change of z acts through the codes or not at all.
 
     Parameters: "codebook" [G, num_codes, D] and "usage" [G, num_codes], a moving average of batches' counts.
     """
-    encoder, decoder = models.networks(image_shape, latents, network, "map" if spatial else "vector")
+    encoder, decoder = networks.create(image_shape, latents, network, "map" if spatial else "vector")
     groups, size = (1, latents) if spatial else (latents, 1)
 
     def init(key):
@@ -391,12 +389,12 @@ def vq_functions(
             "usage": jnp.zeros(shape[:2]),
         }
 
-    def quantise(params, z):
-        codes = vector_quantisation.nearest_codes(z.reshape(-1, groups, size), params["codebook"])
+    def quantize(params, z):
+        codes = vector_quantization.nearest_codes(z.reshape(-1, groups, size), params["codebook"])
         return codes.reshape(z.shape[:-1] if spatial else z.shape)
 
     def embed(params, codes):
-        embeddings = vector_quantisation.embed(codes.reshape(-1, groups), params["codebook"])
+        embeddings = vector_quantization.embed(codes.reshape(-1, groups), params["codebook"])
         return embeddings.reshape(*codes.shape, latents) if spatial else embeddings.reshape(codes.shape)
 
     def encode(params, x, tap: Tap = no_tap):
@@ -404,14 +402,14 @@ def vq_functions(
         return Posterior(z, jnp.full_like(z, -jnp.inf))
 
     def decode(params, z, tap: Tap = no_tap):
-        codes = tap("latent/codes", quantise(params, z))
-        # The gradient passes to z before the tap, so that of an edit at latent/quantised reaches the edit.
-        quantised = tap("latent/quantised", vector_quantisation.straight_through(z, embed(params, codes)))
-        return decoder.apply({"params": params["decoder"]}, quantised, tap)
+        codes = tap("latent/codes", quantize(params, z))
+        # The gradient passes to z before the tap, so that of an edit at latent/quantized reaches the edit.
+        quantized = tap("latent/quantized", vector_quantization.straight_through(z, embed(params, codes)))
+        return decoder.apply({"params": params["decoder"]}, quantized, tap)
 
     def decode_codes(params, codes, tap: Tap = no_tap):
-        quantised = tap("latent/quantised", embed(params, tap("latent/codes", codes)))
-        return decoder.apply({"params": params["decoder"]}, quantised, tap)
+        quantized = tap("latent/quantized", embed(params, tap("latent/codes", codes)))
+        return decoder.apply({"params": params["decoder"]}, quantized, tap)
 
     def forward(params, x, key=None, tap: Tap = no_tap):
         posterior = encode(params, x, tap)
@@ -420,31 +418,31 @@ def vq_functions(
         return Outputs(jax.nn.sigmoid(logits), logits, z, posterior)
 
     def represent(params, x):
-        return pool(embed(params, quantise(params, encode(params, x).mean)))
+        return pool(embed(params, quantize(params, encode(params, x).mean)))
 
     def activity(params, x):
-        codes = quantise(params, encode(params, x).mean)
+        codes = quantize(params, encode(params, x).mean)
         return code_activity(codes, embed(params, codes), num_codes)
 
     def usage(params, z):
-        counts = vector_quantisation.count_codes(quantise(params, z).reshape(-1, groups), num_codes)
+        counts = vector_quantization.count_codes(quantize(params, z).reshape(-1, groups), num_codes)
         return counts / jnp.sum(counts, axis=-1, keepdims=True)
 
-    codebook = Codebook(num_codes, quantise, embed, decode_codes, usage)
+    codebook = Codebook(num_codes, quantize, embed, decode_codes, usage)
     return VQFunctions(init, forward, encode, decode, represent, activity, codebook)
 
 
-def pool(quantised: jax.Array) -> jax.Array:
+def pool(quantized: jax.Array) -> jax.Array:
     """The representation [B, d]: a map of embeddings [B, h, w, d] averaged over its positions, or itself."""
-    return jnp.mean(quantised, axis=(1, 2)) if quantised.ndim == 4 else quantised
+    return jnp.mean(quantized, axis=(1, 2)) if quantized.ndim == 4 else quantized
 
 
-def code_activity(codes: jax.Array, quantised: jax.Array, num_codes: int) -> jax.Array:
+def code_activity(codes: jax.Array, quantized: jax.Array, num_codes: int) -> jax.Array:
     """What stands in for a latent's KL [d]: with one code per latent the entropy of its usage in nats; for a
     map, whose embedding entries have no KL each, the pooled entry's variance relative to their mean."""
-    if quantised.ndim == 2:
-        return vector_quantisation.usage_entropy(vector_quantisation.count_codes(codes, num_codes))
-    variance = jnp.var(pool(quantised), axis=0)
+    if quantized.ndim == 2:
+        return vector_quantization.usage_entropy(vector_quantization.count_codes(codes, num_codes))
+    variance = jnp.var(pool(quantized), axis=0)
     total = jnp.mean(variance)
     return jnp.where(total > 0, variance / jnp.where(total > 0, total, 1), 0)
 
@@ -460,23 +458,23 @@ class Learning(NamedTuple):
 
 def learn_by_average(params, vectors, codes, hyper, key) -> Learning:
     """Moving averages of the vectors of each code; dead codes are put on vectors drawn from the batch."""
-    codebook, usage = vector_quantisation.moving_average(
+    codebook, usage = vector_quantization.moving_average(
         params["codebook"], params["usage"], vectors, codes, hyper["decay"]
     )
     threshold = hyper["revival_threshold"]
-    revived, revived_usage = vector_quantisation.revive(codebook, usage, vectors, threshold, key)
-    dead = vector_quantisation.dead_codes(usage, threshold)
+    revived, revived_usage = vector_quantization.revive(codebook, usage, vectors, threshold, key)
+    dead = vector_quantization.dead_codes(usage, threshold)
     return Learning({"codebook": revived, "usage": revived_usage}, dead)
 
 
 def learn_by_gradient(params, vectors, codes, hyper, key) -> Learning:
     """||sg(z) - e||^2, van den Oord et al. 2017, eq. 3; dead codes are pulled to the nearest vectors."""
     codebook, threshold = params["codebook"], hyper["revival_threshold"]
-    counts = vector_quantisation.count_codes(codes, codebook.shape[1])
+    counts = vector_quantization.count_codes(codes, codebook.shape[1])
     usage = hyper["decay"] * params["usage"] + (1 - hyper["decay"]) * counts
-    dead = vector_quantisation.dead_codes(usage, threshold)
-    loss = jnp.sum((vectors - vector_quantisation.embed(codes, codebook)) ** 2)
-    pull = vector_quantisation.pull_of_dead_codes(codebook, usage, vectors, threshold)
+    dead = vector_quantization.dead_codes(usage, threshold)
+    loss = jnp.sum((vectors - vector_quantization.embed(codes, codebook)) ** 2)
+    pull = vector_quantization.pull_of_dead_codes(codebook, usage, vectors, threshold)
     return Learning({"usage": usage}, dead, loss, pull)
 
 
@@ -493,14 +491,14 @@ def vq_loss(functions: VQFunctions, learn: Callable) -> Callable:
 
     def loss(params, images, key, hyper, step):
         outputs = functions.forward(params, images, None, no_tap)
-        codes = functions.codebook.quantise(params, outputs.z)
-        quantised = functions.codebook.embed(params, codes)
-        commitment = jnp.sum((outputs.z - jax.lax.stop_gradient(quantised)) ** 2) / images.shape[0]
+        codes = functions.codebook.quantize(params, outputs.z)
+        quantized = functions.codebook.embed(params, codes)
+        commitment = jnp.sum((outputs.z - jax.lax.stop_gradient(quantized)) ** 2) / images.shape[0]
 
         groups, num_codes, size = params["codebook"].shape
         vectors = jax.lax.stop_gradient(outputs.z).reshape(-1, groups, size)
         learned = learn(params, vectors, codes.reshape(-1, groups), hyper, key)
-        metrics = reconstruction_metrics(outputs.logits, images) | code_metrics(codes, quantised, params)
+        metrics = reconstruction_metrics(outputs.logits, images) | code_metrics(codes, quantized, params)
         value = metrics["reconstruction"] + hyper["commitment"] * commitment + learned.loss / images.shape[0]
         dead = jnp.sum(learned.dead_codes).astype(jnp.float32)
         metrics |= {"loss": value, "commitment": commitment, "dead_codes": dead}
@@ -509,19 +507,19 @@ def vq_loss(functions: VQFunctions, learn: Callable) -> Callable:
     return loss
 
 
-def code_metrics(codes: jax.Array, quantised: jax.Array, params: PyTree) -> dict[str, jax.Array]:
+def code_metrics(codes: jax.Array, quantized: jax.Array, params: PyTree) -> dict[str, jax.Array]:
     """The rate of a batch's codes in nats, and how much of each codebook they use."""
     groups, num_codes, _ = params["codebook"].shape
-    counts = vector_quantisation.count_codes(codes.reshape(-1, groups), num_codes)
-    entropy = vector_quantisation.usage_entropy(counts)
-    activity = code_activity(codes, quantised, num_codes)
+    counts = vector_quantization.count_codes(codes.reshape(-1, groups), num_codes)
+    entropy = vector_quantization.usage_entropy(counts)
+    activity = code_activity(codes, quantized, num_codes)
     metrics = {
         "kl": jnp.sum(entropy) * (codes.size / groups / codes.shape[0]),
         "active_latents": jnp.sum(activity > ACTIVE_THRESHOLD).astype(jnp.float32),
         "perplexity": jnp.mean(jnp.exp(entropy)),
         "codes_used": jnp.mean(counts > 0),
     }
-    return metrics | ({"kl_per_latent": entropy} if quantised.ndim == 2 else {})
+    return metrics | ({"kl_per_latent": entropy} if quantized.ndim == 2 else {})
 
 
 def vq_vae(
@@ -539,7 +537,7 @@ def vq_vae(
 
     codes: "spatial", one for each position of the encoder's last feature map, 512 x `latents` (the size of an
     embedding, 64 as published) shared by all positions; or "latent", one for each of `latents` numbers, each
-    with a codebook of 16 numbers of its own (as Hsu et al. 2023 quantise). num_codes: another size.
+    with a codebook of 16 numbers of its own (as Hsu et al. 2023 quantize). num_codes: another size.
     codebook: "ema", moving averages with `decay`, or "gradient". commitment: 0.25 as published.
     revival_threshold: share of the mean usage below which a code is dead and revived; 0 revives none.
     """

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from causalvae import metrics
 from causalvae.interventions.engine import Run
-from causalvae.interventions.input import Pairs
+from causalvae.interventions.factors import Pairs
 from causalvae.interventions.mediation import indirect_effects, projected_change, unscaled_projection
 from causalvae.interventions.paths import path_effects
 from causalvae.metrics import ties
@@ -169,9 +169,7 @@ class Wiring(NamedTuple):
 
     factor: str
     circuits: dict[str, Circuit]  # in forward order
-    edges: dict[
-        tuple[str, str], np.ndarray
-    ]  # (site, next site) -> [units, units] fractions of the total effect
+    edges: dict[tuple[str, str], np.ndarray]  # (site, next site) -> [units, units] fractions of the total effect
 
 
 def trace(
@@ -185,7 +183,7 @@ def trace(
     chunk: int | None = None,
     **options: Any,
 ) -> Wiring:
-    """A factor's circuit at every site of `sites`, and its edges by path patching between neighbours.
+    """A factor's circuit at every site of `sites`, and its edges by path patching between neighbors.
 
     An edge is the mean effect on the outcome of a sender through one receiver only, over the mean total
     effect, of the pairs that measure the circuits and did not choose them.
@@ -217,14 +215,10 @@ def check_same_dataset(pairs: Mapping[str, Pairs]) -> None:
     """ValueError unless all pairs come from one data set."""
     sources = sorted({p.dataset for p in pairs.values() if isinstance(p, Pairs)})
     if len(sources) > 1:
-        raise ValueError(
-            f"pairs come from different data sets ({', '.join(sources)}): compare factors of one set"
-        )
+        raise ValueError(f"pairs come from different data sets ({', '.join(sources)}): compare factors of one set")
     observational = sorted(name for name, p in pairs.items() if isinstance(p, Pairs) and p.observational)
     if observational and len(observational) < len(pairs):
-        raise ValueError(
-            f"pairs of {', '.join(observational)} are matched, not counterfactual: do not mix the two"
-        )
+        raise ValueError(f"pairs of {', '.join(observational)} are matched, not counterfactual: do not mix the two")
 
 
 def find_circuits(
@@ -342,9 +336,7 @@ def as_graph(wiring: Wiring, smallest: float = 0.01) -> dict[str, Any]:
     for layer, (site, circuit) in enumerate(wiring.circuits.items()):
         for unit in circuit.units.tolist():
             effect = float(circuit.effects[unit])
-            nodes.append(
-                {"id": f"{site}:{unit}", "site": site, "unit": unit, "layer": layer, "effect": effect}
-            )
+            nodes.append({"id": f"{site}:{unit}", "site": site, "unit": unit, "layer": layer, "effect": effect})
     for (site, following), effects in wiring.edges.items():
         ends = wiring.circuits[site].units, wiring.circuits[following].units
         for i, j in np.argwhere(np.abs(effects) >= smallest - TIE):
@@ -384,7 +376,7 @@ def draw(graph: Mapping[str, Any], subtitle: str = "") -> Figure:
         axes.plot(
             [x0, x1],
             [y0, y1],
-            color=_colour(edge["effect"]),
+            color=_color(edge["effect"]),
             lw=8 * min(abs(edge["effect"]), 1),
             alpha=0.6,
             zorder=1,
@@ -392,10 +384,8 @@ def draw(graph: Mapping[str, Any], subtitle: str = "") -> Figure:
     for node in graph["nodes"]:
         x, y = place[node["id"]]
         size = 60 + 540 * min(abs(node["effect"]), 1)
-        axes.scatter([x], [y], s=size, color=_colour(node["effect"]), edgecolors="white", zorder=2)
-        axes.annotate(
-            str(node["unit"]), (x, y), ha="center", va="center", fontsize=7, color="white", zorder=3
-        )
+        axes.scatter([x], [y], s=size, color=_color(node["effect"]), edgecolors="white", zorder=2)
+        axes.annotate(str(node["unit"]), (x, y), ha="center", va="center", fontsize=7, color="white", zorder=3)
     axes.set_xticks(range(len(layers)), list(layers), rotation=20, ha="right", fontsize=8)
     axes.set_yticks([])
     axes.margins(0.15)
@@ -406,5 +396,5 @@ def draw(graph: Mapping[str, Any], subtitle: str = "") -> Figure:
     return figure
 
 
-def _colour(effect: float) -> str:
+def _color(effect: float) -> str:
     return "#2a6fbb" if effect >= 0 else "#c0392b"

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from causalvae.data.base import Dataset
 from causalvae.interventions import engine
-from causalvae.interventions.input import encoder, factor_latent_effects
+from causalvae.interventions.factors import encoder, factor_latent_effects
 from causalvae.metrics.ties import TIE
 
 PyTree = Any
@@ -27,9 +27,7 @@ class LatentGraph(NamedTuple):
     """A graph over factors, as a model's latents tell it."""
 
     adjacency: np.ndarray  # [K, K] bool; [j, i]: j is a direct cause of i
-    effects: (
-        np.ndarray
-    )  # [K, K] mean absolute answer of i's latent to j through i's own mechanism, in units of scale
+    effects: np.ndarray  # [K, K] mean absolute answer of i's latent to j through i's own mechanism, in units of scale
     latents: np.ndarray  # [K] int: the latent matched to each factor
     match: np.ndarray  # [K, d] effect of each factor's own pixels on every latent
 
@@ -97,15 +95,13 @@ def _answers(dataset: Dataset, factors: jax.Array, key: jax.Array) -> tuple[jax.
 
 @jax.jit
 def _codes(encode: Callable, dataset: Dataset, factors: jax.Array, key: jax.Array) -> jax.Array:
-    return encode(dataset.observe(factors, key))
+    return encode(dataset.render(factors, key))
 
 
 def structural_hamming_distance(found: np.ndarray, true: np.ndarray) -> int:
     """How many pairs of nodes differ in their edge: missing, extra, or the other way round (counted once)."""
     found, true = np.asarray(found, bool), np.asarray(true, bool)
     if found.shape != true.shape or found.ndim != 2 or found.shape[0] != found.shape[1]:
-        raise ValueError(
-            f"adjacency matrices must both be [K, K], not {list(found.shape)} and {list(true.shape)}"
-        )
+        raise ValueError(f"adjacency matrices must both be [K, K], not {list(found.shape)} and {list(true.shape)}")
     different = found != true
     return int(np.triu(different | different.T, 1).sum())

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae import circuits, interventions, metrics, objectives, vector_quantisation
+from causalvae import circuits, interventions, metrics, objectives, vector_quantization
 from causalvae.architectures import Architecture, inference_params
 from causalvae.data.base import Dataset
 from causalvae.metrics import Score
@@ -82,7 +82,7 @@ class Latents(NamedTuple):
     ces_resample_l2: jax.Array  # Resample
     ces_resample_l2_error: jax.Array  # standard error over images, as what is changed and as where values come from
     ces_resample_rms: jax.Array
-    specificity_outputs: jax.Array  # of the latent's effects on output values; normalised, [0, 1]
+    specificity_outputs: jax.Array  # of the latent's effects on output values; normalized, [0, 1]
     specificity_to_factors: jax.Array  # of the factors' effects on the latent
     specificity_latents: jax.Array  # of the latent's effects on all latents
     specificity_outputs_reported: jax.Array  # the paper's form, 1 / (H + eps)
@@ -99,7 +99,7 @@ class CodeEffects(NamedTuple):
     ces_rms_error: jax.Array
     ces_l2_mean_error: jax.Array  # [], of the mean over positions
     ces_rms_mean_error: jax.Array
-    specificity_outputs: jax.Array  # normalised, [0, 1]
+    specificity_outputs: jax.Array  # normalized, [0, 1]
 
 
 class Patching(NamedTuple):
@@ -107,7 +107,7 @@ class Patching(NamedTuple):
 
     sites: tuple[str, ...]
     largest: np.ndarray  # [sites, K] the largest recovery that any one unit reaches
-    concentration: np.ndarray  # [sites, K] 1 - normalised entropy of positive recoveries over units
+    concentration: np.ndarray  # [sites, K] 1 - normalized entropy of positive recoveries over units
     left_out: np.ndarray  # [K] pairs that are decoded alike, of which nothing can be recovered
 
 
@@ -154,7 +154,7 @@ def evaluate(
         factor_effects(model, params, untrained, dataset, settings, perturbed.scale, key(4)) if generative else None
     )
     pairs = factor_pairs(dataset, key(5), settings.pairs) if generative else None
-    latents = summarise_latents(perturbed, effects)
+    latents = summarize_latents(perturbed, effects)
     swapped = None if model.codebook is None else swap_codes(model, params, images, key(9))
     wiring = latent_circuits(model, params, pairs, dataset) if generative else None
     return Evaluation(
@@ -312,7 +312,7 @@ def aggregate_scale(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.var(mean, axis=rows) + jnp.mean(jnp.exp(log_variance), axis=rows))
 
 
-def summarise_latents(perturbed: Perturbed, effects: FactorEffects | None) -> Latents:
+def summarize_latents(perturbed: Perturbed, effects: FactorEffects | None) -> Latents:
     """Per latent: strength under both families, and specificity of its effects on outputs and latents, and of the
     factors' effects on it."""
     sweep, resample = perturbed.sweep, perturbed.families["_resample"]
@@ -381,7 +381,7 @@ def rate_score(model: Architecture, params: PyTree, latents: Latents, codes: Cod
     positions = codes.mean[0, ..., 0].size if codes.mean.ndim > 2 else 1  # of a map of codes that share a codebook
     return Score(
         "kl",
-        float(positions * jnp.sum(vector_quantisation.usage_entropy(usage))),
+        float(positions * jnp.sum(vector_quantization.usage_entropy(usage))),
         estimator="nats per image, entropy of the codes' usage, summed over positions",
         samples=samples,
         settings={"uniform_prior": positions * len(usage) * float(np.log(model.codebook.num_codes))},
@@ -428,7 +428,7 @@ def latent_scores(model: Architecture, latents: Latents, codes: Codes, settings:
 def swap_codes(model: Architecture, params: PyTree, images: jax.Array, key: jax.Array) -> CodeEffects:
     """Causal effect strength and specificity in code space, where a position's code is swapped for another in use
     (strength is not zero where the continuous form is)."""
-    codes = interventions.quantise(model, params, images)
+    codes = interventions.quantize(model, params, images)
     responses = ("l2", "rms", "outputs")
     swap = interventions.CodeSwap(7)
     swapped = interventions.perturb_latents((model, params), codes, swap, key, responses)
@@ -443,7 +443,7 @@ def _code_effects(swapped: dict[str, jax.Array], sources: jax.Array) -> CodeEffe
         *metrics.effect_strength(swapped["rms"], sources),
         metrics.overall_strength(swapped["l2"], sources).standard_error,
         metrics.overall_strength(swapped["rms"], sources).standard_error,
-        metrics.intervention_specificity(outputs).normalised,
+        metrics.intervention_specificity(outputs).normalized,
     )
 
 
@@ -454,7 +454,7 @@ def code_scores(
     if effects is None:
         return []
     usage = code_usage(model, params, encoded)
-    perplexity = float(jnp.mean(jnp.exp(vector_quantisation.usage_entropy(usage))))
+    perplexity = float(jnp.mean(jnp.exp(vector_quantization.usage_entropy(usage))))
     samples, ceiling = {"images": len(encoded.codes)}, float(model.codebook.num_codes)
     scores = [
         Score("code_perplexity", perplexity, None, "exp entropy of usage", samples, ceiling=ceiling),
@@ -605,8 +605,8 @@ def patch_all(model, params, pairs: list[interventions.Pairs], dataset: Dataset,
 
 
 def _concentration(weights: np.ndarray) -> float:
-    """1 - normalised entropy over units of weights [units]: 1 where one unit carries all."""
-    return 1.0 if len(weights) == 1 else float(metrics.intervention_specificity(weights[None]).normalised[0])
+    """1 - normalized entropy over units of weights [units]: 1 where one unit carries all."""
+    return 1.0 if len(weights) == 1 else float(metrics.intervention_specificity(weights[None]).normalized[0])
 
 
 def mediate_latents(model, params, pairs: list[interventions.Pairs], key) -> Mediated:
@@ -615,7 +615,7 @@ def mediate_latents(model, params, pairs: list[interventions.Pairs], key) -> Med
     rows, left_out = [], []
     for k, part in enumerate(pairs):
         found = interventions.mediate(model, params, part, "latent/z", interventions.unscaled_projection)
-        summary = interventions.summarise(found, jax.random.fold_in(key, k), relative=True)
+        summary = interventions.summarize(found, jax.random.fold_in(key, k), relative=True)
         rows.append([getattr(summary, name) for name in names])
         left_out.append(int(summary.left_out))
 

@@ -23,7 +23,7 @@ from causalvae import evaluation, interventions, metrics
 from causalvae.architectures import Architecture, inference_params
 from causalvae.data.base import Dataset
 from causalvae.interventions import engine
-from causalvae.interventions.latent import image_distance
+from causalvae.interventions.latents import image_distance
 from causalvae.progress import finite
 from causalvae.sites import patch, tapped
 from causalvae.tiles import Tiles
@@ -45,7 +45,7 @@ class Strengths(NamedTuple):
 
     ces: np.ndarray  # causal effect strength, l2: Sweep(-3, 3, 7), or CodeSwap(7) of codes
     ces_error: np.ndarray  # its standard error over images
-    specificity: np.ndarray  # over output values, normalised
+    specificity: np.ndarray  # over output values, normalized
     activity: np.ndarray  # KL in nats
     scale: np.ndarray  # s_i, the aggregate posterior's standard deviation; 1 of codes
 
@@ -193,7 +193,7 @@ class Runner:
     def latents(self, z: np.ndarray) -> np.ndarray:
         """What the explorer calls latents, [N, L]: z, the mean over positions where it has any, or its codes."""
         if self.codes:
-            return np.asarray(_quantise(self.model.codebook.quantise, self.params, z)).reshape(len(z), -1)
+            return np.asarray(_quantize(self.model.codebook.quantize, self.params, z)).reshape(len(z), -1)
         return z.reshape(len(z), -1, z.shape[-1]).mean(axis=1)
 
 
@@ -210,8 +210,8 @@ def _replaced_runs(forward, kinds, params, x, replacement, numbers):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _quantise(quantise, params, z):
-    return quantise(params, z)
+def _quantize(quantize, params, z):
+    return quantize(params, z)
 
 
 def latent_names(runner: Runner) -> tuple[str, ...]:
@@ -253,7 +253,7 @@ def measure_strengths(
     found = interventions.perturb_latents((model, params), outputs.z, evaluation.SWEEP, key, responses, scale=scale)
     strength = metrics.effect_strength(found["l2"])
     outputs = found["outputs"].reshape(len(strength.mean), -1)
-    specificity = metrics.intervention_specificity(outputs).normalised
+    specificity = metrics.intervention_specificity(outputs).normalized
     return Strengths(*(np.asarray(a, np.float64) for a in (*strength, specificity, activity, scale)))
 
 

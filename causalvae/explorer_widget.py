@@ -14,7 +14,7 @@ from PIL import Image
 from causalvae import explorer, interventions, plots
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
-from causalvae.interventions.latent import image_distance
+from causalvae.interventions.latents import image_distance
 from causalvae.sites import patch, run, site_shapes
 
 try:
@@ -104,10 +104,10 @@ class Mover:
         self.reset = widgets.Button(description="Back to its own")
         self.seen, self.sliders = Seen(), [self.slider(i) for i in self.latents]
         self.box = widgets.HBox([self.seen.box, widgets.VBox([widgets.HBox([self.choice, self.reset]), *self.sliders])])
-        self.choice.observe(self.restart, "value")
+        self.choice.render(self.restart, "value")
         self.reset.on_click(self.restart)
         for slider in self.sliders:
-            slider.observe(self.draw, "value")
+            slider.render(self.draw, "value")
         self.restart()
 
     def slider(self, latent: int) -> widgets.Widget:
@@ -203,9 +203,9 @@ class Patcher:
         choices = [self.pair, self.unit] if len(sites) == 1 else [self.pair, self.site, self.unit]
         self.box = widgets.HBox([self.seen.box, widgets.VBox(choices)])
         self.measured = False  # a layer's program takes seconds to compile: when the tab is first touched
-        self.pair.observe(self.measure, "value")
-        self.site.observe(self.measure, "value")
-        self.unit.observe(self.draw, "value")
+        self.pair.render(self.measure, "value")
+        self.site.render(self.measure, "value")
+        self.unit.render(self.draw, "value")
         if len(sites) == 1:
             self.measure()
         else:

@@ -45,7 +45,7 @@ def downsample(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.
         return _product(blocks, kernel.reshape(4 * fine, coarse), axis=0)
     if form == "windows":
         return _product(_to_windows(_to_blocks(x)), _window_matrix(kernel), axis=1)
-    return _from_neighbours(_product(_to_blocks(x), _block_matrix(kernel), axis=0))
+    return _from_neighbors(_product(_to_blocks(x), _block_matrix(kernel), axis=0))
 
 
 def upsample(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.Array:
@@ -65,7 +65,7 @@ def upsample(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.Ar
     adjoint = kernel[::-1, ::-1].swapaxes(2, 3)  # [4, 4, F, C]: of the downsampling whose transpose this is
     if form == "windows":
         return _from_blocks(_from_windows(_product(x, _window_matrix(adjoint), axis=0)))
-    return _from_blocks(_product(_to_neighbours(x), _block_matrix(adjoint), axis=1))
+    return _from_blocks(_product(_to_neighbors(x), _block_matrix(adjoint), axis=1))
 
 
 # --- which form ------------------------------------------------------------------------------------------
@@ -190,15 +190,15 @@ def _from_windows(windows: jax.Array) -> jax.Array:
     return sum(jnp.pad(part, ((0, 0), (a, 1 - a), (b, 1 - b), (0, 0))) for (a, b), part in parts)
 
 
-def _to_neighbours(x: jax.Array) -> jax.Array:
+def _to_neighbors(x: jax.Array) -> jax.Array:
     """[B, h, w, C] -> [B, h+1, w+1, 4C]: for every block the four pixels whose windows hold it, or zeros."""
     return _join([jnp.pad(x, ((0, 0), (a, 1 - a), (b, 1 - b), (0, 0))) for a, b in CORNERS])
 
 
-def _from_neighbours(neighbours: jax.Array) -> jax.Array:
+def _from_neighbors(neighbors: jax.Array) -> jax.Array:
     """[B, h+1, w+1, 4C] -> [B, h, w, C]: what the four blocks of every window say of its pixel, added."""
-    height, width = neighbours.shape[1] - 1, neighbours.shape[2] - 1
-    parts = zip(CORNERS, _split(neighbours), strict=True)
+    height, width = neighbors.shape[1] - 1, neighbors.shape[2] - 1
+    parts = zip(CORNERS, _split(neighbors), strict=True)
     return sum(part[:, a : a + height, b : b + width] for (a, b), part in parts)
 
 

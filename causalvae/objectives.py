@@ -126,9 +126,9 @@ def discriminator_accuracy(joint_logits: jax.Array, product_logits: jax.Array) -
 
 
 def covariance(values: jax.Array) -> jax.Array:
-    """Covariance [d, d] over the batch of values [B, d], normalised by B as in disentanglement_lib."""
-    centred = values - jnp.mean(values, axis=0, keepdims=True)
-    return centred.T @ centred / values.shape[0]
+    """Covariance [d, d] over the batch of values [B, d], normalized by B as in disentanglement_lib."""
+    centerd = values - jnp.mean(values, axis=0, keepdims=True)
+    return centerd.T @ centerd / values.shape[0]
 
 
 def aggregate_covariance(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
@@ -169,9 +169,7 @@ def gaussian_total_correlation(matrix: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames="chunk")
-def total_correlation(
-    z: jax.Array, mean: jax.Array, log_variance: jax.Array, chunk: int = 64
-) -> TotalCorrelation:
+def total_correlation(z: jax.Array, mean: jax.Array, log_variance: jax.Array, chunk: int = 64) -> TotalCorrelation:
     """Total correlation of the aggregate posterior of N data points, mean and log_variance [N, d]. This
     library.
 
@@ -189,7 +187,7 @@ def total_correlation(
         others = jnp.where((jnp.arange(num_points) == m)[:, None], -jnp.inf, others)
         joint = jax.nn.logsumexp(jnp.sum(others, axis=1))
         marginals = jax.nn.logsumexp(others, axis=0)
-        dimensions = z.shape[1] - 1  # how many more normalisers the marginals have than the joint
+        dimensions = z.shape[1] - 1  # how many more normalizers the marginals have than the joint
         lower = joint - jnp.sum(marginals) + dimensions * jnp.log(num_points - 1.0)
         joint, marginals = jnp.logaddexp(joint, jnp.sum(own)), jnp.logaddexp(marginals, own)
         return lower, joint - jnp.sum(marginals) + dimensions * jnp.log(float(num_points))

@@ -50,14 +50,14 @@ def linear_world(response: float = 0.0, noise: float = 0.0, modulation: float = 
         factor_names=FACTORS,
         factor_sizes=(2,) * len(FACTORS),
         image_shape=(BLOCK, BLOCK * BLOCKS, 1),
-        render=render,
+        render_one=render_one,
         arrays={name: jnp.float32(value) for name, value in coefficients.items()},
         deterministic=noise == 0,
         provenance=(("drawn_by", "causalvae.planted"),),
     )
 
 
-def render(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
+def render_one(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
     """Image [4, 16, 1] of factors [3]."""
     v = VALUE * (2.0 * factors - 1)
     u = jax.random.uniform(key, minval=-1.0) * arrays["noise"]
@@ -162,9 +162,7 @@ class Truth(NamedTuple):
     latents: np.ndarray  # [d, K]: z = latents v
     image: np.ndarray  # [BLOCKS, d]: the blocks of D(z), in units of factor values
     responses: np.ndarray  # [d, HIDDEN]: change of decoder/hidden per unit of each latent
-    fractions: dict[
-        str, np.ndarray
-    ]  # site -> [units, K]: each unit's share of a factor's effect on the image
+    fractions: dict[str, np.ndarray]  # site -> [units, K]: each unit's share of a factor's effect on the image
     mediator: int | None = None  # the unit of encoder/hidden
     effects: Effects | None = None
 
@@ -254,9 +252,7 @@ def mediated(
     planted = _linear("mediated", generator, latents, latents.T)
     value, mediator = generator.permutation(HIDDEN)[:2]
     params = init(jax.random.key(0))
-    hidden, mean, products = (
-        np.zeros(p.shape) for p in (params["encoder"][k] for k in ("hidden", "mean", "product"))
-    )
+    hidden, mean, products = (np.zeros(p.shape) for p in (params["encoder"][k] for k in ("hidden", "mean", "product")))
     hidden[0, value] = hidden[BLOCKS - 1, mediator] = 1.0
     mean[value, 0], mean[mediator, 0], products[value, mediator, 0] = direct, through, product
     encoder = {

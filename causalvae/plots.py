@@ -100,8 +100,8 @@ def traversals(grid: np.ndarray, labels: Sequence[str], values: Sequence[float],
         )
     height, step = grid.shape[2], grid.shape[3] + 2
     for j, value in enumerate(values):
-        centre = j * step + grid.shape[3] / 2
-        axes[-1].text(centre, height + 3, f"{value:+.1f}", ha="center", va="top", fontsize=8, color=MUTED)
+        center = j * step + grid.shape[3] / 2
+        axes[-1].text(center, height + 3, f"{value:+.1f}", ha="center", va="top", fontsize=8, color=MUTED)
     return figure
 
 
@@ -114,7 +114,7 @@ def matrix(
     unit: str,
     limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """A heat map [rows, columns] with its numbers in the cells and a colour bar labelled with the unit."""
+    """A heat map [rows, columns] with its numbers in the cells and a color bar labeled with the unit."""
     values = np.asarray(values, np.float64)
     roomy = len(columns) <= 20  # beyond that numbers and names of every column would run together
     figure = titled(max(6.5, 2.6 + (0.62 if roomy else 0.16) * len(columns)), 1.7 + 0.36 * len(rows), title, subtitle)

@@ -51,18 +51,14 @@ def cells(values: np.ndarray, clusters: np.ndarray, strata: np.ndarray, seeds: n
         defined = values[rows][np.isfinite(values[rows])]
         mean = float(np.mean(defined)) if defined.size else math.nan
         deviation = float(np.std(defined, ddof=1)) if defined.size > 1 else math.nan
-        found.append(
-            Cell(cluster, stratum, tuple(seeds[rows].tolist()), tuple(values[rows].tolist()), mean, deviation)
-        )
+        found.append(Cell(cluster, stratum, tuple(seeds[rows].tolist()), tuple(values[rows].tolist()), mean, deviation))
     return found
 
 
 # --- correlation, plain and partial ----------------------------------------------------------------------
 
 
-def correlation(
-    x: np.ndarray, y: np.ndarray, given: Sequence[np.ndarray] = (), method: str = "pearson"
-) -> np.ndarray:
+def correlation(x: np.ndarray, y: np.ndarray, given: Sequence[np.ndarray] = (), method: str = "pearson") -> np.ndarray:
     """Correlation [...] of x and y [..., n], partial where `given` lists covariates [..., n].
 
     method: "pearson", or "spearman": the same of the mid-ranks (covariates too). NaN where x or y does not vary,
@@ -120,9 +116,7 @@ def cluster_permutations(
                 continue
             arrangements *= math.factorial(size) ** len(members)
             table = np.stack([rows[name, level] for name in members])  # [members, size]
-            shuffled = np.take_along_axis(
-                table[order], np.argsort(rng.random((num, *table.shape)), axis=2), axis=2
-            )
+            shuffled = np.take_along_axis(table[order], np.argsort(rng.random((num, *table.shape)), axis=2), axis=2)
             permuted[:, table.ravel()] = shuffled.reshape(num, -1)
     return permuted, arrangements
 
@@ -236,7 +230,7 @@ def within_strata_correlations(
     counted = np.isfinite(observed)
     pooled = [pool(np.asarray(values), np.where(counted, runs, 0)) for values in (observed, left_out, null)]
     # Runs agree within a cell, and an architecture's runs may agree across data sets: the stricter count.
-    across = effective_runs(_standardise(x, strata), _standardise(y, strata), clusters)
+    across = effective_runs(_standardize(x, strata), _standardize(y, strata), clusters)
     worth = min(across, sum(e for e, c in zip(effective, counted) if c)) if counted.any() else math.nan
     pooled_runs = clusters[np.isin(strata, np.asarray(order)[counted])]
     return [*found, _summary(POOLED, method, pooled_runs, float(pooled[0]), *pooled[1:], worth, level)]
@@ -266,14 +260,14 @@ def _permuted(x, y, method, rows, permuted) -> np.ndarray:
 
 
 def unit(values: np.ndarray) -> np.ndarray:
-    """Values [..., n] centred and of length one, so that `unit(x) @ unit(y)` is Pearson's; NaN where constant."""
-    centred = values - values.mean(axis=-1, keepdims=True)
-    length, size = (np.linalg.norm(v, axis=-1, keepdims=True) for v in (centred, values))
+    """Values [..., n] centerd and of length one, so that `unit(x) @ unit(y)` is Pearson's; NaN where constant."""
+    centerd = values - values.mean(axis=-1, keepdims=True)
+    length, size = (np.linalg.norm(v, axis=-1, keepdims=True) for v in (centerd, values))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(length > 1e-9 * size, centred / length, math.nan)
+        return np.where(length > 1e-9 * size, centerd / length, math.nan)
 
 
-def _standardise(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
+def _standardize(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
     """Values with mean 0 and deviation 1 within each stratum (0 where constant)."""
     result = np.zeros(len(values))
     for stratum in np.unique(strata):
@@ -408,9 +402,7 @@ def pooled_variance(groups: Sequence[np.ndarray]) -> tuple[float, int]:
     return (float(squares / freedom), freedom) if freedom else (math.nan, 0)
 
 
-def pairwise_p_values(
-    groups: Sequence[np.ndarray], spread: Sequence[tuple[float, int]] | None = None
-) -> np.ndarray:
+def pairwise_p_values(groups: Sequence[np.ndarray], spread: Sequence[tuple[float, int]] | None = None) -> np.ndarray:
     """[groups, groups]: entry (a, b) is the one-sided p-value of "a's mean exceeds b's".
 
     t-test with the deviation over seeds pooled over all groups (three seeds alone estimate none). spread: each

@@ -190,7 +190,7 @@ def relative(settings: Settings) -> Table:
     return Table("training step", "vae", rows_of(paired(runs, s.rounds), "vae", s.steps))
 
 
-def observe(settings: Settings) -> Table:
+def render(settings: Settings) -> Table:
     """Drawing a batch from each data set, as a share of a plain VAE's training step on that set."""
     s, rows = settings, []
     with tempfile.TemporaryDirectory() as folder:
@@ -288,7 +288,7 @@ SECTIONS: dict[str, Callable[[Settings], Table]] = {
     "ensemble": ensemble,
     "scan": scan,
     "architectures": relative,
-    "observe": observe,
+    "render": render,
     "patch": patch,
     "dci": dci,
 }

@@ -37,10 +37,10 @@ class Permute(nn.Module):
 class StandardVAE(nn.Module):
     """The standard network, with the same units in the same order as ours. Images NCHW."""
 
-    def __init__(self, colours: int = 3, latents: int = 10):
+    def __init__(self, colors: int = 3, latents: int = 10):
         super().__init__()
-        down = [nn.Conv2d(i, o, 4, 2, 1) for i, o in ((colours, 32), (32, 32), (32, 64), (64, 64))]
-        up = [nn.ConvTranspose2d(i, o, 4, 2, 1) for i, o in ((64, 64), (64, 32), (32, 32), (32, colours))]
+        down = [nn.Conv2d(i, o, 4, 2, 1) for i, o in ((colors, 32), (32, 32), (32, 64), (64, 64))]
+        up = [nn.ConvTranspose2d(i, o, 4, 2, 1) for i, o in ((64, 64), (64, 32), (32, 32), (32, colors))]
         self.weighted = dict(zip(ENCODER_SITES, [*down, nn.Linear(1024, 256)], strict=True))
         self.weighted |= {site: nn.Linear(256, latents) for site in LATENT_SITES[:2]}
         dense = [nn.Linear(latents, 256), nn.Linear(256, 1024)]

@@ -1,9 +1,9 @@
-"""One sheet per data set: genuine frames, where a sample of them lies on disk, above procedural ones.
+"""One sheet per data set: real frames, where a sample of them lies on disk, above procedural ones.
 
     python -m experiments.contact_sheets --samples=../shared/data --out=docs/figures
 
 dSprites and 3DShapes are shown with the same factors above and below; of MPI3D's tiles the factors are not
-known, so both rows are random. Sets without genuine samples show procedural frames only.
+known, so both rows are random. Sets without real samples show procedural frames only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 from causalvae import data
 from experiments import cli
 
-SAMPLES = flags.DEFINE_string("samples", "../shared/data", "Folder of small samples of genuine frames.")
+SAMPLES = flags.DEFINE_string("samples", "../shared/data", "Folder of small samples of real frames.")
 DATASETS = flags.DEFINE_multi_enum("dataset", list(data.DATASETS), list(data.DATASETS), "Which; repeatable.")
 OUT = flags.DEFINE_string("out", "docs/figures", "Where the sheets go, as contact_sheet_<dataset>.png.")
 
@@ -32,7 +32,7 @@ GENUINE = {
 }
 
 
-observe = jax.jit(lambda dataset, factors: dataset.observe(factors, jax.random.key(0)))
+render = jax.jit(lambda dataset, factors: dataset.render(factors, jax.random.key(0)))
 
 
 def main(_: list[str]) -> None:
@@ -46,21 +46,21 @@ def main(_: list[str]) -> None:
 
 
 def rows(name: str, samples: pathlib.Path) -> list[np.ndarray]:
-    """Rows of images [12, H, W, C] in [0, 1]: genuine and procedural ones, or two rows of procedural ones."""
+    """Rows of images [12, H, W, C] in [0, 1]: real and procedural ones, or two rows of procedural ones."""
     dataset = data.load(name, source="procedural")
     drawn = dataset.sample_factors(jax.random.key(0), COLUMNS)
     file, images, index = GENUINE.get(name, (None, None, None))
     if file is None or not (samples / file).is_file():
         more = dataset.sample_factors(jax.random.key(1), COLUMNS)
-        return [np.asarray(observe(dataset, drawn)), np.asarray(observe(dataset, more))]
+        return [np.asarray(render(dataset, drawn)), np.asarray(render(dataset, more))]
     with np.load(samples / file) as stored:
         known = np.flatnonzero(stored[index] >= 0) if index else np.arange(len(stored[images]))
         chosen = np.random.default_rng(0).choice(known, COLUMNS, replace=False)
-        genuine = stored[images][chosen].reshape(COLUMNS, *dataset.image_shape)
+        real = stored[images][chosen].reshape(COLUMNS, *dataset.image_shape)
         if index is None:
-            return [genuine / 255, np.asarray(observe(dataset, drawn))]
+            return [real / 255, np.asarray(render(dataset, drawn))]
         factors = np.stack(np.unravel_index(stored[index][chosen], dataset.factor_sizes), axis=1)
-    return [genuine / genuine.max(), np.asarray(observe(dataset, jnp.asarray(factors, jnp.int32)))]
+    return [real / real.max(), np.asarray(render(dataset, jnp.asarray(factors, jnp.int32)))]
 
 
 def sheet(rows: list[np.ndarray], gap: int = 2) -> np.ndarray:

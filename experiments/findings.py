@@ -56,9 +56,7 @@ def study(table: Table, seed: int = 0) -> dict[str, Any]:
     """
     sources = sorted(set(table["source"].tolist()))
     if len(sources) != 1:
-        raise ValueError(
-            f"a table must have runs of one data source; this one has {', '.join(sources) or 'no runs'}"
-        )
+        raise ValueError(f"a table must have runs of one data source; this one has {', '.join(sources) or 'no runs'}")
     capacity = capacity_by_factors(table)
     table = of_usual_size(table)
     pairs = correlation_family(table, EFFECT, DISENTANGLEMENT, seed)
@@ -129,9 +127,7 @@ def design(table: Table, pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "power": POWER,
         "family": sum(1 for row in pairs if math.isfinite(row["p_value"])),
         "detectable_difference": statistics.detectable_difference(int(seeds), max(2, labels)),
-        "detectable_difference_adjusted": statistics.detectable_difference(
-            int(seeds), max(2, labels), comparisons
-        ),
+        "detectable_difference_adjusted": statistics.detectable_difference(int(seeds), max(2, labels), comparisons),
     }
 
 
@@ -154,9 +150,7 @@ def correlation_family(table: Table, effect: str, other: str, seed: int = 0) -> 
     tests = int(np.isfinite(adjusted).sum())
     for row, p_value in zip(rows, adjusted, strict=True):
         row["p_adjusted"] = float(p_value)
-        row["detectable"] = statistics.detectable_correlation(
-            row["effective_runs"], max(1, tests), ALPHA, POWER
-        )
+        row["detectable"] = statistics.detectable_correlation(row["effective_runs"], max(1, tests), ALPHA, POWER)
     return rows
 
 
@@ -205,9 +199,7 @@ def correlation_verdict(rows: Sequence[Mapping[str, Any]]) -> Verdict:
     if all(r["low"] > -NEGLIGIBLE for r in plain):
         return verdict(CONTRADICTED, f"{numbers} A negative correlation worth the name is excluded.")
     checks = {
-        "it is not significant in every way of counting": all(
-            r["value"] < 0 and r["p_value"] <= ALPHA for r in plain
-        ),
+        "it is not significant in every way of counting": all(r["value"] < 0 and r["p_value"] <= ALPHA for r in plain),
         "its interval over architectures reaches 0": all(r["high"] < 0 for r in plain),
         "given the covariates its interval reaches 0": all(r["high"] < 0 for r in partial),
         f"it is positive on {', '.join(dict.fromkeys(opposite))}": not opposite,
@@ -217,9 +209,7 @@ def correlation_verdict(rows: Sequence[Mapping[str, Any]]) -> Verdict:
         return verdict(SUPPORTED, f"{numbers} It holds in every way of counting.")
     least = max((r["detectable"] for r in plain), key=lambda v: -1 if math.isnan(v) else v)
     power = f"±{least:.2f}" if math.isfinite(least) else "none of any size"
-    return verdict(
-        UNDECIDED, f"{numbers} Not supported: {'; '.join(failed)}. Detectable at power {POWER}: {power}."
-    )
+    return verdict(UNDECIDED, f"{numbers} Not supported: {'; '.join(failed)}. Detectable at power {POWER}: {power}.")
 
 
 def _span(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -285,8 +275,8 @@ def _trend(levels, name: str) -> dict[str, float]:
         return {"value": math.nan, "low": math.nan, "high": math.nan}
     x, ratio = (np.array([level[key] for level in levels], float) for key in ("factors_per_latent", name))
     datasets = np.array([level["dataset"] for level in levels])
-    centred = x - np.array([x[datasets == dataset].mean() for dataset in datasets])
-    weights = centred / np.sum(centred**2)
+    centerd = x - np.array([x[datasets == dataset].mean() for dataset in datasets])
+    weights = centerd / np.sum(centerd**2)
     variances, freedoms = [], []
     for architecture in ("beta", "vae"):
         seeds = [np.array(level[f"{name}_{architecture}_seeds"]) for level in levels]
@@ -403,9 +393,7 @@ def winner_verdict(table: Table, winners: Sequence[Mapping[str, Any]]) -> Verdic
     groups = _groups(table, score)
     labels = list(dict.fromkeys(table["label"].tolist()))
     if len(groups) < 2 or len(labels) < 2:
-        return verdict(
-            UNDECIDED, f"Needs two architectures on two data sets with {score}; there are {len(groups)}."
-        )
+        return verdict(UNDECIDED, f"Needs two architectures on two data sets with {score}; there are {len(groups)}.")
     listed = ", ".join(f"{w['winner']} on {w['dataset']}" for w in winners if w["score"] == score)
     beaten, beats = _contests(groups, labels)
     if np.isnan(list(beaten.values())).all():
@@ -537,13 +525,9 @@ def near_zero_verdict(rows: Sequence[Mapping[str, Any]]) -> Verdict:
     pooled = {row["kind"]: row for row in rows if row["dataset"] == statistics.POOLED}
     sweep, swap = pooled["sweep"], pooled["code swap"]
     if not math.isfinite(sweep["value"]):
-        return verdict(
-            UNDECIDED, "The table has no runs of the VQ-VAE beside others with a defined strength."
-        )
+        return verdict(UNDECIDED, "The table has no runs of the VQ-VAE beside others with a defined strength.")
     swaps = (
-        f"{swap['value']:.1%} [{swap['low']:.1%}, {swap['high']:.1%}]"
-        if math.isfinite(swap["value"])
-        else "undefined"
+        f"{swap['value']:.1%} [{swap['low']:.1%}, {swap['high']:.1%}]" if math.isfinite(swap["value"]) else "undefined"
     )
     numbers = (
         f"By sweep {sweep['value']:.1%} [{sweep['low']:.1%}, {sweep['high']:.1%}] of the other architectures'; "
@@ -556,7 +540,5 @@ def near_zero_verdict(rows: Sequence[Mapping[str, Any]]) -> Verdict:
         return verdict(SUPPORTED, numbers)
     if sweep["low"] > NEAR_ZERO and not below:
         return verdict(CONTRADICTED, numbers)
-    mixed = (
-        f" Above {NEAR_ZERO:.0%} on: {', '.join(above) or 'none'}; below on: {', '.join(below) or 'none'}."
-    )
+    mixed = f" Above {NEAR_ZERO:.0%} on: {', '.join(above) or 'none'}; below on: {', '.join(below) or 'none'}."
     return verdict(UNDECIDED, numbers + mixed)

@@ -25,7 +25,7 @@ LIST = flags.DEFINE_bool("list", False, "List architectures, data sets, networks
 
 def main(argv: list[str]) -> None:
     if LIST.value:
-        print(pipeline.catalogue())
+        print(pipeline.catalog())
         return
     if CONFIG.value is None:
         cli.fail("--config is needed, e.g. --config=configs/betatc_3dshapes.py:quick (`--list` shows what exists)")

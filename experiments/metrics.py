@@ -29,13 +29,9 @@ CODES = flags.DEFINE_string("codes", None, "The .npz file with `codes` and `fact
 METRICS = flags.DEFINE_string("metrics", "all", "Names of metrics separated by commas, or all.")
 NUM_TRAIN = flags.DEFINE_integer("num_train", None, "Rows to fit on; default two thirds, at most 10,000.")
 NUM_TEST = flags.DEFINE_integer("num_test", None, "Rows to score on; default the rest, at most 5,000.")
-VOTES = flags.DEFINE_integer(
-    "votes", 10_000, "Votes (points) of the FactorVAE and BetaVAE scores.", lower_bound=1
-)
+VOTES = flags.DEFINE_integer("votes", 10_000, "Votes (points) of the FactorVAE and BetaVAE scores.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the shuffle, the nulls and the estimators.", lower_bound=0)
-SHUFFLE = flags.DEFINE_bool(
-    "shuffle", True, "Shuffle the rows; without it, the first train and the last test."
-)
+SHUFFLE = flags.DEFINE_bool("shuffle", True, "Shuffle the rows; without it, the first train and the last test.")
 ESTIMATOR = flags.DEFINE_string("dci_estimator", "xla", "xla, sklearn, random_forest or lasso.")
 NULLS = flags.DEFINE_bool("nulls", True, "Compute each score's null too: twice the time.")
 DATA_SET = flags.DEFINE_string("data_set", None, "Take ceilings from the stored table of this data set.")
@@ -82,16 +78,12 @@ def main(argv: list[str]) -> None:
 def load(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
     """Codes, factors and factor names of an .npz file; FileNotFoundError or ValueError where it has none."""
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no file {path}: make it with numpy.savez({path.name!r}, codes=…, factors=…)"
-        )
+        raise FileNotFoundError(f"no file {path}: make it with numpy.savez({path.name!r}, codes=…, factors=…)")
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
     except (zipfile.BadZipFile, ValueError, EOFError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is not an .npz file of plain arrays, as numpy.savez writes them"
-        ) from error
+        raise ValueError(f"{path} is not an .npz file of plain arrays, as numpy.savez writes them") from error
     missing = [name for name in ("codes", "factors") if name not in arrays]
     if missing:
         held = ", ".join(sorted(arrays)) or "nothing"

@@ -75,18 +75,14 @@ def main(argv: list[str]) -> None:
     print(f"wrote {out}")
 
 
-def draw(
-    factors: np.ndarray, codes: dict, labels: list[str], values: np.ndarray
-) -> matplotlib.figure.Figure:
+def draw(factors: np.ndarray, codes: dict, labels: list[str], values: np.ndarray) -> matplotlib.figure.Figure:
     """Above, how much each latent tells of each factor; below, every score of every code."""
     figure = plt.figure(figsize=(9.6, 8.2), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1.0, 2.6))
-    above.suptitle(
-        "Information of each latent (column) about each factor (row), share of its entropy", size=11
-    )
+    above.suptitle("Information of each latent (column) about each factor (row), share of its entropy", size=11)
     for axis, (name, z) in zip(above.subplots(1, len(codes)), codes.items(), strict=True):
         information = mig(z, factors)
-        axis.imshow((information.mutual_information / information.entropy).T, vmin=0, vmax=1, cmap="Greys")
+        axis.imshow((information.mutual_information / information.entropy).T, vmin=0, vmax=1, cmap="Grays")
         axis.set(title=name, xticks=range(z.shape[1]), yticks=range(3), xlabel="latent")
         axis.tick_params(length=0, labelsize=8)
     below.suptitle("Score", size=11)
@@ -97,9 +93,7 @@ def draw(
     axis.tick_params(length=0)
     for i, row in enumerate(values):
         for j, value in enumerate(row):
-            axis.text(
-                j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else "black"
-            )
+            axis.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else "black")
     return figure
 
 

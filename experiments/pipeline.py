@@ -27,7 +27,7 @@ from causalvae import (
     evaluation,
     explorer,
     figures,
-    models,
+    networks,
     pretrained,
     sites,
     training,
@@ -167,7 +167,7 @@ def evaluate(config, model, dataset, settings, trained, step: int, workdir: path
         members.append({"seed": seed, **evaluation.record(found)})
     results = {
         "architecture": {
-            "parameters": int(models.parameter_count(training.member(trained, 0))),
+            "parameters": int(networks.parameter_count(training.member(trained, 0))),
             **dict(config.architecture),
         },
         "data": dataset.describe(),
@@ -297,7 +297,7 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
-def catalogue() -> str:
+def catalog() -> str:
     """What exists: architectures, data sets, networks, metrics, and the sites of the standard network."""
     model = architectures.create("vae", (64, 64, 3))
     params = jax.eval_shape(model.init, jax.random.key(0))
@@ -305,7 +305,7 @@ def catalogue() -> str:
     lines = [
         "architectures: " + ", ".join(architectures.ARCHITECTURES),
         "data sets:     " + ", ".join(data.DATASETS),
-        "networks:      " + ", ".join(models.NETWORKS),
+        "networks:      " + ", ".join(networks.NETWORKS),
         "metrics:       " + ", ".join(evaluation.metric_names()),
         "sites (standard network, 64×64×3; shape without the batch):",
         *(f"  {site:<22} {list(shape.shape[1:])}" for site, shape in shapes.items()),

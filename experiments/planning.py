@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from causalvae import architectures, data, models, sites, training
+from causalvae import architectures, data, networks, sites, training
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json
@@ -248,14 +248,14 @@ def forward_operations(forward, init, image_shape: tuple[int, int, int]) -> floa
     params = jax.eval_shape(init, jax.random.key(0))
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     lowered = jax.jit(lambda params, x: forward(params, x, None, no_tap).logits).lower(params, image)
-    return float((lowered.cost_analysis() or {}).get("flops", 0.0)) or 2.0 * models.parameter_count(params)
+    return float((lowered.cost_analysis() or {}).get("flops", 0.0)) or 2.0 * networks.parameter_count(params)
 
 
 def training_bytes(model: Architecture, dataset: Dataset, batch: int, members: int) -> int:
     """Memory of a training step: parameters, Adam's two moments and gradients, and activations twice (forward
     and backward), of the members that run side by side."""
     params = jax.eval_shape(model.init, jax.random.key(0))
-    state = 4 * models.parameter_count(params)
+    state = 4 * networks.parameter_count(params)
     shapes = sites.site_shapes(model, params, jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32))
     activations = sum(shape.size for shape in shapes.values()) * 4 * batch * model.batches * 2
     side_by_side = 1 if jax.default_backend() == "cpu" else members  # see training.map_members

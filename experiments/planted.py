@@ -46,9 +46,7 @@ class Answer(NamedTuple):
 
     @property
     def right(self) -> bool:
-        return self.known.shape == self.found.shape and bool(
-            np.all(np.abs(self.known - self.found) <= self.tolerance)
-        )
+        return self.known.shape == self.found.shape and bool(np.all(np.abs(self.known - self.found) <= self.tolerance))
 
 
 def answers(key: jax.Array) -> list[Answer]:
@@ -63,12 +61,12 @@ def linear_answers(model: planted.Planted, key: jax.Array) -> list[Answer]:
     """All levels and metrics on one linear planted model."""
     truth, pair = model.truth, (model.model, model.params)
     factors = jnp.asarray(planted.all_factors())
-    x = model.dataset.observe(factors, key)
+    x = model.dataset.render(factors, key)
     z = model.model.represent(model.params, x)
     effects = iv.factor_latent_effects(pair, model.dataset, key, PAIRS, jnp.ones(planted.LATENTS))
     sweep = iv.perturb_latents(pair, z, iv.Sweep(), key, ("l2", "sites"))
     alive = truth.latents.any(axis=1)
-    specificity = metrics.intervention_specificity(effects.T[alive]).normalised
+    specificity = metrics.intervention_specificity(effects.T[alive]).normalized
     modularity = metrics.circuit_modularity(sweep["sites"]["decoder/hidden"])
     known = planted.known_effects(truth)
     rows = [
@@ -148,10 +146,7 @@ def mediated_answers(model: planted.Planted, key: jax.Array) -> list[Answer]:
 
 def table(rows: list[Answer]) -> str:
     """The rows as Markdown, with the header that explains them."""
-    lines = [
-        f"| {r.model} | {r.quantity} | {_text(r.known)} | {_text(r.found)} | {r.tolerance:.1g} |"
-        for r in rows
-    ]
+    lines = [f"| {r.model} | {r.quantity} | {_text(r.known)} | {_text(r.found)} | {r.tolerance:.1g} |" for r in rows]
     return HEADER + "\n".join(lines) + "\n"
 
 
@@ -167,9 +162,7 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, help="write the table to this file")
     options = parser.parse_args()
     rows = answers(jax.random.key(0))

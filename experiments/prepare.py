@@ -1,4 +1,4 @@
-"""Prepare a genuine data set: convert the files that lie in a folder, or download them first.
+"""Prepare a real data set: convert the files that lie in a folder, or download them first.
 
     python -m experiments.prepare --dataset=3dshapes --data_dir=data/3dshapes
     python -m experiments.prepare --dataset=mpi3d --variant=real --data_dir=data/mpi3d
@@ -20,27 +20,17 @@ from causalvae import data
 from causalvae.data import originals
 from experiments import cli
 
-DATASET = flags.DEFINE_string(
-    "dataset", None, "Which: dsprites, 3dshapes, mpi3d, smallnorb or celeba.", required=True
-)
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder of the files. Default: $CAUSALVAE_DATA, or ./data/<dataset>."
-)
-CACHE_DIR = flags.DEFINE_string(
-    "cache_dir", None, "Where to put the prepared array. Default: beside the files."
-)
+DATASET = flags.DEFINE_string("dataset", None, "Which: dsprites, 3dshapes, mpi3d, smallnorb or celeba.", required=True)
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the files. Default: $CAUSALVAE_DATA, or ./data/<dataset>.")
+CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where to put the prepared array. Default: beside the files.")
 REBUILD = flags.DEFINE_bool("rebuild", False, "Prepare again what lies prepared, a damaged cache for one.")
 VERIFY = flags.DEFINE_bool("verify", False, "Check the sha256 of what lies prepared, however large.")
 FILE = flags.DEFINE_string("file", None, "Which file, where the folder holds several.")
 VARIANT = flags.DEFINE_enum("variant", None, tuple(originals.MPI3D_FILES), "Of mpi3d. Default: toy.")
 SPLIT = flags.DEFINE_string("split", None, "Of smallnorb: both, train or test. Default: both.")
-CROP = flags.DEFINE_integer(
-    "crop", None, "Of celeba: side of the central square to keep, px. Default: everything."
-)
+CROP = flags.DEFINE_integer("crop", None, "Of celeba: side of the central square to keep, px. Default: everything.")
 SIZE = flags.DEFINE_integer("size", None, "Of celeba and smallnorb: px after resizing. Default: 64.")
-RESAMPLE = flags.DEFINE_string(
-    "resample", None, "Of celeba and smallnorb: Pillow's filter. Default: bicubic, lanczos."
-)
+RESAMPLE = flags.DEFINE_string("resample", None, "Of celeba and smallnorb: Pillow's filter. Default: bicubic, lanczos.")
 
 OPTIONS = (CACHE_DIR, REBUILD, VERIFY, FILE, VARIANT, SPLIT, CROP, SIZE, RESAMPLE)
 
@@ -52,12 +42,10 @@ def main(_: list[str]) -> None:
 
 
 def prepare(name: str, data_dir: str | None, options: dict[str, Any]) -> data.Dataset:
-    """The genuine set `name`, converted if it was not, downloaded if its files are not there."""
-    genuine = [known for known, entry in data.DATASETS.items() if entry.real]
-    if name not in genuine:
-        raise ValueError(
-            f"no genuine data set {name!r}.{cli.nearest(name, genuine)} There are: {', '.join(genuine)}"
-        )
+    """The real set `name`, converted if it was not, downloaded if its files are not there."""
+    real = [known for known, entry in data.DATASETS.items() if entry.real]
+    if name not in real:
+        raise ValueError(f"no real data set {name!r}.{cli.nearest(name, real)} There are: {', '.join(real)}")
     folder = Path(data_dir).expanduser() if data_dir else originals.default_data_dir(name)
     if not originals.prepared(name, folder, **options):
         download(name, folder, options.get("variant", "toy"))
@@ -88,9 +76,7 @@ def download(name: str, folder: Path, variant: str = "toy") -> None:
         builder.download_and_prepare()
     except Exception as error:  # downloads fail in as many ways as there are hosts
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise OSError(
-            f"{origin.tfds} could not be downloaded and prepared: {first_line}\n{by_hand}"
-        ) from error
+        raise OSError(f"{origin.tfds} could not be downloaded and prepared: {first_line}\n{by_hand}") from error
 
 
 def by_hand_files(name: str, origin: originals.Origin) -> str:

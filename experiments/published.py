@@ -8,7 +8,7 @@ that are there into a page.
 
 The folder holds `<loss>_<data set>.npz`, the arrays of a PyTorch state dict under their names there, and
 training_logs.json with the means of the last training epoch (disentangling-vae, Dubois et al. 2019; MIT). The
-models of dSprites are evaluated on the procedural set; of models of genuine photographs only the weights are
+models of dSprites are evaluated on the procedural set; of models of real photographs only the weights are
 read, because there is no procedural set of what they were trained on.
 """
 

@@ -1,11 +1,11 @@
 """What a study leaves on disk: one folder per run, and one table of them all.
 
-    <workdir>/study.lock                 held by the study that runs
-    <workdir>/groups.json, groups/       which runs train together, and their checkpoints and training curves
-    <workdir>/runs/<run>/record.json     settings, provenance, every score, results per latent; written last
-    <workdir>/runs/<run>/images.npz      images, reconstructions and traversals of a few latents
-    <workdir>/runs/<run>/timing.json     seconds; apart from the record, so that records are reproducible
-    <workdir>/table.csv, table.npz       one row per run; times.csv the seconds
+<workdir>/study.lock                 held by the study that runs
+<workdir>/groups.json, groups/       which runs train together, and their checkpoints and training curves
+<workdir>/runs/<run>/record.json     settings, provenance, every score, results per latent; written last
+<workdir>/runs/<run>/images.npz      images, reconstructions and traversals of a few latents
+<workdir>/runs/<run>/timing.json     seconds; apart from the record, so that records are reproducible
+<workdir>/table.csv, table.npz       one row per run; times.csv the seconds
 """
 
 from __future__ import annotations

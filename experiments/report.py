@@ -475,7 +475,7 @@ class Drawer:
 
 
 def compress(png: bytes) -> bytes:
-    """The PNG with a palette of 256 colours: a third of the size, and figures do not show it."""
+    """The PNG with a palette of 256 colors: a third of the size, and figures do not show it."""
     image = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)

@@ -1,6 +1,6 @@
 """The study's figures: a table, its findings and the runs' records in, matplotlib figures out.
 
-Every figure names its data source in the subtitle. Colours belong to architectures, the same everywhere.
+Every figure names its data source in the subtitle. Colors belong to architectures, the same everywhere.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def display(label: str) -> str:
 
 
 def look(label: str) -> tuple[str, str]:
-    """(colour, marker) of an architecture."""
+    """(color, marker) of an architecture."""
     index = list(NAMES).index(label.split(" ")[0]) if label.split(" ")[0] in NAMES else len(NAMES)
     return ACCENTS[index % len(ACCENTS)], MARKERS[index % len(MARKERS)]
 
 
 def legend(figure: Figure, labels: Sequence[str]) -> None:
-    """Architectures with their colours and markers, under the panels."""
+    """Architectures with their colors and markers, under the panels."""
     handles = [
         Line2D([], [], linestyle="", color=look(label)[0], marker=look(label)[1], markersize=6, label=display(label))
         for label in labels
@@ -73,8 +73,8 @@ def scatter(table: Table, rows: Sequence[Mapping[str, Any]], dataset: str, x: st
     labels = list(dict.fromkeys(here["label"].tolist()))
     for label in labels:
         chosen = here["label"] == label
-        colour, marker = look(label)
-        axes.scatter(values[0][chosen], values[1][chosen], color=colour, marker=marker, s=42, alpha=0.85, linewidth=0)
+        color, marker = look(label)
+        axes.scatter(values[0][chosen], values[1][chosen], color=color, marker=marker, s=42, alpha=0.85, linewidth=0)
     axes.set_xlabel("causal effect strength (l2 norm of the image's change, mean over active latents)", fontsize=8)
     axes.set_ylabel("DCI disentanglement", fontsize=8)
     legend(figure, labels)
@@ -111,10 +111,10 @@ def forest(rows: Sequence[Mapping[str, Any]], source: str) -> Figure | None:
             row = next(r for r in here if (r["method"], r["subset"], bool(r["given"])) == kind)
             if not _finite(row):
                 continue
-            colour = ACCENTS[1] if kind[2] else ACCENTS[0]
-            axes.plot([row["low"], row["high"]], [i, i], color=colour, linewidth=1.6, alpha=0.6)
-            filled = colour if row["p_adjusted"] <= findings.ALPHA else "white"
-            axes.plot(row["value"], i, "o", color=colour, markerfacecolor=filled, markersize=5)
+            color = ACCENTS[1] if kind[2] else ACCENTS[0]
+            axes.plot([row["low"], row["high"]], [i, i], color=color, linewidth=1.6, alpha=0.6)
+            filled = color if row["p_adjusted"] <= findings.ALPHA else "white"
+            axes.plot(row["value"], i, "o", color=color, markerfacecolor=filled, markersize=5)
         axes.set_xlim(-1.02, 1.02)
     for axes in list(grid.flat)[len(strata) :]:
         axes.set_visible(False)
@@ -139,8 +139,8 @@ def specification_curve(found: Mapping[str, Any] | None, source: str) -> Figure 
         plots.style(axes)
     place = np.arange(len(rows))
     top.vlines(place, low, high, color=GRID, linewidth=min(3.0, 300 / len(rows)))
-    for sign, colour in ((value < 0, ACCENTS[0]), (value >= 0, ACCENTS[1])):
-        top.plot(place[sign], value[sign], ".", color=colour, markersize=3)
+    for sign, color in ((value < 0, ACCENTS[0]), (value >= 0, ACCENTS[1])):
+        top.plot(place[sign], value[sign], ".", color=color, markersize=3)
     top.axhline(0, color=INK, linewidth=0.7)
     top.axhline(found["median"], color=MUTED, linewidth=0.9, linestyle="--", label="median")
     paper = specification.paper_index(found)
@@ -158,7 +158,7 @@ def specification_curve(found: Mapping[str, Any] | None, source: str) -> Figure 
         counts, edges = np.histogram(place[here], bins=np.linspace(-0.5, len(rows) - 0.5, min(300, len(rows)) + 1))
         density = counts / max(1, counts.max())
         extent = (edges[0], edges[-1], i + 0.36, i - 0.36)
-        bottom.imshow(density[None], extent=extent, aspect="auto", cmap="Greys", vmin=0, interpolation="nearest")
+        bottom.imshow(density[None], extent=extent, aspect="auto", cmap="Grays", vmin=0, interpolation="nearest")
     for i in range(1, len(marks)):
         if marks[i][0] != marks[i - 1][0]:
             bottom.axhline(i - 0.5, color=GRID, linewidth=0.8)
@@ -197,10 +197,10 @@ def capacity(found: Mapping[str, Any], source: str) -> Figure | None:
     for axes, (name, trend) in zip(figure.subplots(1, len(trends), squeeze=False)[0], trends.items()):
         plots.style(axes)
         axes.axhline(1, color=MUTED, linewidth=0.8, linestyle="--")
-        for dataset, colour, marker in zip(datasets, itertools.cycle(ACCENTS), itertools.cycle(MARKERS)):
+        for dataset, color, marker in zip(datasets, itertools.cycle(ACCENTS), itertools.cycle(MARKERS)):
             here = sorted((r for r in levels if r["dataset"] == dataset), key=lambda r: r["factors_per_latent"])
             x, y = ([level[key] for level in here] for key in ("factors_per_latent", name))
-            axes.plot(x, y, color=colour, marker=marker, markersize=5, linewidth=1.1, label=dataset)
+            axes.plot(x, y, color=color, marker=marker, markersize=5, linewidth=1.1, label=dataset)
         heading = name.replace("_", " ")
         if _finite(trend):
             interval = f"{trend['value']:.2f} [{trend['low']:.2f}, {trend['high']:.2f}]".replace("-", "−")
@@ -335,11 +335,11 @@ def modularity_by_site(records: Sequence[Record], dataset: str) -> Figure | None
     axes = figure.subplots()
     plots.style(axes)
     for label, settings in found.items():
-        colour, marker = look(label)
+        color, marker = look(label)
         values = [settings["sites"].get(site) for site in sites]
-        axes.plot(range(len(sites)), np.array(values, float), color=colour, marker=marker, linewidth=1.3)
+        axes.plot(range(len(sites)), np.array(values, float), color=color, marker=marker, linewidth=1.3)
         if settings.get("null_untrained") is not None:
-            axes.axhline(settings["null_untrained"], color=colour, linewidth=0.6, alpha=0.5)
+            axes.axhline(settings["null_untrained"], color=color, linewidth=0.6, alpha=0.5)
     axes.set_xticks(range(len(sites)), sites)
     axes.set_ylabel("modularity", fontsize=8)
     axes.set_ylim(0, 1.02)

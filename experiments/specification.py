@@ -157,11 +157,11 @@ def _correlations(x: np.ndarray, y: np.ndarray, given: np.ndarray, method: str) 
 
 def residuals(values: np.ndarray, given: np.ndarray) -> np.ndarray:
     """What least squares on `given` [C, n] and a constant leaves of values [..., n]; NaN where it explains all."""
-    centred, covariates = (v - v.mean(axis=-1, keepdims=True) for v in (values, given))
+    centerd, covariates = (v - v.mean(axis=-1, keepdims=True) for v in (values, given))
     basis = np.linalg.svd(covariates / np.maximum(np.linalg.norm(covariates, axis=-1, keepdims=True), 1e-300))
     directions = basis.Vh[: np.sum(basis.S > 1e-9)]
-    left = centred - centred @ directions.T @ directions
-    explained = np.linalg.norm(left, axis=-1) <= 1e-6 * np.linalg.norm(centred, axis=-1)
+    left = centerd - centerd @ directions.T @ directions
+    explained = np.linalg.norm(left, axis=-1) <= 1e-6 * np.linalg.norm(centerd, axis=-1)
     return np.where(explained[..., None], math.nan, left)
 
 

@@ -34,7 +34,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from causalvae import checkpoints, evaluation, models, sharding, training
+from causalvae import checkpoints, evaluation, networks, sharding, training
 from causalvae.data.base import Dataset
 from causalvae.progress import Progress, duration, finite, read_json_lines, write_text
 from experiments import cli, explorer, explorer_page, pipeline, planning, records, report, slices
@@ -270,7 +270,7 @@ class Study:
     def store(self, run, dataset, result, images, training_s: float, evaluation_s: float = 0.0) -> None:
         """Write the run's record and count it as done."""
         model = pipeline.create_model(run.config, dataset)
-        parameters = models.parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
+        parameters = networks.parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
         record = {
             "run": run.id,
             "label": run.label,

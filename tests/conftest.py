@@ -8,7 +8,7 @@ import pathlib
 import shutil
 import tempfile
 
-# Tests compile many small programs and run each a few times: what optimises them costs more than it saves. What the
+# Tests compile many small programs and run each a few times: what optimizes them costs more than it saves. What the
 # environment says comes after, and wins: XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 tests as an older processor would.
 CHEAP_COMPILATION = ["--xla_backend_optimization_level=1", "--xla_llvm_disable_expensive_passes=true"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones have these emitters no more, and abort
@@ -70,9 +70,9 @@ def forget_compiled_programs():
 
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
-    """The folder of small genuine data beside the repository; tests that need it skip where it is absent."""
+    """The folder of small real data beside the repository; tests that need it skip where it is absent."""
     if not SHARED_DATA.is_dir():
-        pytest.skip(f"genuine sample data not found at {SHARED_DATA}")
+        pytest.skip(f"real sample data not found at {SHARED_DATA}")
     return SHARED_DATA
 
 

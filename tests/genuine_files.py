@@ -1,4 +1,4 @@
-"""Writers of small files in the exact format of the genuine ones: keys, types, headers, compression, names.
+"""Writers of small files in the exact format of the real ones: keys, types, headers, compression, names.
 
 Each returns what a reader must give back. Images are noise, so that no two can be mistaken for each other.
 """
@@ -29,7 +29,7 @@ def grid(sizes):
 
 
 def dsprites_arrays(sizes=(3, 2, 4, 3, 2), seed=0):
-    """imgs 0/1 [N, 64, 64] uint8, latents_classes [N, 6] with the constant colour first, latents_values."""
+    """imgs 0/1 [N, 64, 64] uint8, latents_classes [N, 6] with the constant color first, latents_values."""
     classes = np.insert(grid(sizes), 0, 0, axis=1)
     images = np.random.default_rng(seed).integers(0, 2, (len(classes), 64, 64), np.uint8)
     values = classes / np.array([1, 1, 5, 39, 31, 31]) + np.array([1.0, 1, 0.5, 0, 0, 0])
@@ -45,7 +45,7 @@ def write_dsprites_npz(folder, sizes=(3, 2, 4, 3, 2), order=None, name=DSPRITES_
         imgs=images[order],
         latents_classes=classes[order],
         latents_values=values[order],
-        metadata=metadata,  # pickled, as in the genuine file
+        metadata=metadata,  # pickled, as in the real file
     )
     return images.reshape(*sizes, 64, 64)
 
@@ -97,10 +97,8 @@ def write_smallnorb(folder, sizes=(3, 2, 3, 2), seed=3, suffix=".mat.gz"):
         full = (*sizes, len(instances))
         images = rng.integers(0, 256, (*full, 2, 96, 96), np.uint8)
         labels = grid(full)
-        order = rng.permutation(len(labels))  # the genuine files are shuffled too
-        info = np.column_stack(
-            [np.array(instances)[labels[:, 4]], labels[:, 1], 2 * labels[:, 2], labels[:, 3]]
-        )
+        order = rng.permutation(len(labels))  # the real files are shuffled too
+        info = np.column_stack([np.array(instances)[labels[:, 4]], labels[:, 1], 2 * labels[:, 2], labels[:, 3]])
         arrays = {
             "dat": images.reshape(-1, 2, 96, 96)[order],
             "cat": labels[order, 0].astype(np.int32),
@@ -141,9 +139,7 @@ def write_celeba(folder, num=12, as_zip=True, csv=False):
         for name in names:
             (folder / "img_align_celeba" / name).write_bytes(files[name])
     points = [
-        f"{point}_{axis}"
-        for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
-        for axis in "xy"
+        f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
     ]
     for stem, header, values in (
         ("list_attr_celeba", ATTRIBUTES, attributes),
@@ -155,10 +151,7 @@ def write_celeba(folder, num=12, as_zip=True, csv=False):
             lines += [",".join([name, *map(str, row)]) for name, row in zip(names, values, strict=True)]
         else:
             lines = [] if header is None else [str(num), " ".join(header)]
-            lines += [
-                f"{name}  " + " ".join(f"{v:2d}" for v in row)
-                for name, row in zip(names, values, strict=True)
-            ]
+            lines += [f"{name}  " + " ".join(f"{v:2d}" for v in row) for name, row in zip(names, values, strict=True)]
         (folder / f"{stem}.{'csv' if csv else 'txt'}").write_text("\n".join(lines) + "\n")
     return files, attributes, landmarks, partition
 

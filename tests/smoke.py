@@ -12,8 +12,8 @@ from configs.common import ARCHITECTURES, DATASETS
 from experiments import pipeline
 
 CONTINUOUS = tuple(name for name in ARCHITECTURES if name != "vq")
-GREY = ("dsprites", "smallnorb")
-COLOUR = tuple(name for name in DATASETS if name not in GREY)
+GRAY = ("dsprites", "smallnorb")
+COLOR = tuple(name for name in DATASETS if name not in GRAY)
 
 
 def run(stem, workdir):

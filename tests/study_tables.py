@@ -85,7 +85,7 @@ def change(table: dict, name: str, architecture: str, values) -> dict:
 
 
 def write_study(workdir, table, real: tuple[str, ...] = (), failed: tuple[str, ...] = ()) -> None:
-    """Records and images of every row, and the table. `real`: data sets that are genuine, with attributes only.
+    """Records and images of every row, and the table. `real`: data sets that are real, with attributes only.
     `failed`: runs that are recorded as failed."""
     stored = []
     for i in range(len(table["run"])):

@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax import lax
 
-from causalvae import architectures, models, objectives
+from causalvae import architectures, networks, objectives
 from causalvae.architectures import create
 from causalvae.sites import Edit, no_tap, patch, run, set_unit, site_shapes
 
@@ -41,10 +41,10 @@ def images_for(model, seed=0):
     generator = np.random.default_rng(seed)
     batches = []
     for _ in range(model.batches):
-        centre = generator.uniform(4, 12, size=(2, BATCH, 1, 1))
+        center = generator.uniform(4, 12, size=(2, BATCH, 1, 1))
         width = generator.uniform(2, 9, size=(BATCH, 1, 1))
         rows, columns = np.mgrid[:16, :16]
-        batches.append(np.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / width)[..., None])
+        batches.append(np.exp(-((rows - center[0]) ** 2 + (columns - center[1]) ** 2) / width)[..., None])
     return jnp.asarray(np.concatenate(batches), jnp.float32)
 
 
@@ -125,9 +125,7 @@ def test_loss_is_the_numpy_sum_of_its_terms(variant):
     )
     x = images[:BATCH]
     outputs = forward(model.forward, params, x, jax.random.fold_in(key, 0))
-    mean, log_variance, logits, x64 = (
-        np.asarray(a, np.float64) for a in (*outputs.posterior, outputs.logits, x)
-    )
+    mean, log_variance, logits, x64 = (np.asarray(a, np.float64) for a in (*outputs.posterior, outputs.logits, x))
     reconstruction = (np.logaddexp(0, logits) - x64 * logits).sum(axis=(1, 2, 3)).mean()
     kl = 0.5 * (mean**2 + np.exp(log_variance) - log_variance - 1).sum(axis=1).mean()
     covariance = np.cov(mean, rowvar=False, bias=True)
@@ -230,7 +228,7 @@ def factor_gradients(gamma, params):
 
 
 def test_discriminator_and_autoencoder_do_not_see_each_others_loss():
-    model, discriminator = model_of("factor"), models.Discriminator((32, 32))
+    model, discriminator = model_of("factor"), networks.Discriminator((32, 32))
     params, *_ = train("factor", 20)
     images, key = images_for(model), jax.random.key(2)
     at_0, at_1, at_3 = (factor_gradients(gamma, params) for gamma in (0.0, 1.0, 3.0))
@@ -269,7 +267,7 @@ def test_discriminator_and_autoencoder_do_not_see_each_others_loss():
 
 def test_discriminator_learns_to_tell_dependent_latents():
     """Codes on a line: a true total correlation that it must find; its estimate rises above 0.5 nats."""
-    discriminator = models.Discriminator((64, 64))
+    discriminator = networks.Discriminator((64, 64))
     params = call(discriminator.init, jax.random.key(0), jnp.zeros((1, 2)))
     optimizer = optax.adam(3e-3)
 
@@ -374,14 +372,14 @@ def test_codes_are_sites(variant):
     position = (1, 1) if spatial else (LATENTS,)
     shapes = site_shapes(model, params, x)
     latent_sites = [site for site in shapes if site.startswith("latent/")]
-    assert latent_sites == ["latent/z", "latent/codes", "latent/quantised"]
+    assert latent_sites == ["latent/z", "latent/codes", "latent/quantized"]
     assert shapes["latent/codes"].shape == (BATCH, *position) and shapes["latent/codes"].dtype == jnp.int32
 
     base, activations = run(model, params, x, capture=("latent/*",))
     codebook = model.codebook
     codes, z = activations["latent/codes"], activations["latent/z"]
-    assert np.array_equal(codes, call(codebook.quantise, params, z))
-    close(activations["latent/quantised"], call(codebook.embed, params, codes))
+    assert np.array_equal(codes, call(codebook.quantize, params, z))
+    close(activations["latent/quantized"], call(codebook.embed, params, codes))
     close(call(codebook.decode, params, codes), base.logits, rtol=1e-4, atol=1e-4)
     close(call(model.decode, params, z), base.logits, rtol=1e-4, atol=1e-4)
 
@@ -390,7 +388,7 @@ def test_codes_are_sites(variant):
     edited, _ = run(model, params, x, edits={"latent/codes": patch(other)})
     close(edited.logits, call(codebook.decode, params, other), rtol=1e-4, atol=1e-4)
     vectors = call(codebook.embed, params, other)
-    same, _ = run(model, params, x, edits={"latent/quantised": patch(vectors)})
+    same, _ = run(model, params, x, edits={"latent/quantized": patch(vectors)})
     close(same.logits, edited.logits, rtol=1e-4, atol=1e-4)
 
     # A change of z within its cell does nothing at all; one into another cell acts through that code.
@@ -404,8 +402,8 @@ def test_codes_are_sites(variant):
     functions = (model.represent, model.activity)
     representation, activity = call(lambda *a: [function(*a) for function in functions], params, x)
     share = call(codebook.usage, params, call(model.encode, params, x).mean)
-    quantised = np.asarray(activations["latent/quantised"])
-    close(representation, quantised.mean(axis=(1, 2)) if spatial else quantised)
+    quantized = np.asarray(activations["latent/quantized"])
+    close(representation, quantized.mean(axis=(1, 2)) if spatial else quantized)
     assert share.shape == ((1, 32) if spatial else (LATENTS, 16))
     share = np.asarray(share)
     rows = np.asarray(codes).reshape(-1, len(share))
@@ -415,33 +413,33 @@ def test_codes_are_sites(variant):
         close(activity, [-sum(p * np.log(p) for p in row if p > 0) for row in share], rtol=1e-4)
 
 
-def test_gradients_reach_z_through_the_quantiser_and_edits_behind_it():
+def test_gradients_reach_z_through_the_quantizer_and_edits_behind_it():
     model = model_of("vq, latent")
     params = train("vq, latent", 20)[0]
     z = call(model.encode, params, images_for(model)).mean
-    quantised = call(model.codebook.embed, params, call(model.codebook.quantise, params, z))
+    quantized = call(model.codebook.embed, params, call(model.codebook.quantize, params, z))
 
     def output(z, amount):
         def tap(site, value):
-            return value + amount if site == "latent/quantised" else value
+            return value + amount if site == "latent/quantized" else value
 
         return jnp.sum(model.decode(params, z, tap) ** 2)
 
     of_z, of_edit = jax.jit(jax.grad(output, (0, 1)))(z, jnp.zeros(z.shape))
     assert np.any(np.asarray(of_z)) and np.array_equal(of_z, of_edit)
-    _, decoder = models.networks(SHAPE, LATENTS, "small", "vector")
+    _, decoder = networks.create(SHAPE, LATENTS, "small", "vector")
     direct = jax.grad(lambda q: jnp.sum(decoder.apply({"params": params["decoder"]}, q) ** 2))
-    close(of_z, call(direct, quantised), rtol=1e-3, atol=1e-3)
+    close(of_z, call(direct, quantized), rtol=1e-3, atol=1e-3)
 
 
 def test_activity_of_a_map_is_scale_free_and_finds_constant_entries():
-    quantised = np.random.default_rng(0).normal(size=(50, 2, 2, 3)).astype(np.float32)
-    quantised[..., 1] = 4.0
+    quantized = np.random.default_rng(0).normal(size=(50, 2, 2, 3)).astype(np.float32)
+    quantized[..., 1] = 4.0
     codes = np.zeros((50, 2, 2), np.int32)
-    activity = architectures.code_activity(codes, jnp.asarray(quantised), 8)
-    variance = quantised.mean(axis=(1, 2)).var(axis=0)
+    activity = architectures.code_activity(codes, jnp.asarray(quantized), 8)
+    variance = quantized.mean(axis=(1, 2)).var(axis=0)
     close(activity, variance / variance.mean())
-    close(architectures.code_activity(codes, jnp.asarray(100 * quantised), 8), activity, rtol=1e-4)
+    close(architectures.code_activity(codes, jnp.asarray(100 * quantized), 8), activity, rtol=1e-4)
     assert activity[1] == 0
     assert not np.any(architectures.code_activity(codes, jnp.ones((5, 2, 2, 3)), 8))
 
@@ -456,7 +454,7 @@ def sites_of(network, size, name="vae"):
     return params, site_shapes(model, params, x)
 
 
-@pytest.mark.parametrize("network, size", [*((name, 64) for name in models.NETWORKS), ("residual", 128)])
+@pytest.mark.parametrize("network, size", [*((name, 64) for name in networks.NETWORKS), ("residual", 128)])
 def test_networks_halve_and_double_the_image(network, size):
     params, shapes = sites_of(network, size)
     stages = 5 if (network, size) == ("residual", 128) else 4
@@ -477,20 +475,20 @@ def test_parameter_counts_are_the_published_layers():
     decoder = 5 * 256 + 256 + 256 * 1024 + 1024
     decoder += 64 * 16 * 64 + 64 + 64 * 16 * 32 + 32 + 32 * 16 * 32 + 32 + 32 * 16 * 3 + 3
     params, _ = sites_of("standard", 64)
-    assert [models.parameter_count(params[k]) for k in ("encoder", "decoder")] == [standard, decoder]
+    assert [networks.parameter_count(params[k]) for k in ("encoder", "decoder")] == [standard, decoder]
     params, _ = sites_of("locatello_k2", 64)
-    assert models.parameter_count(params["encoder"]) == standard - 12 * (32 * 64 + 64 * 64)
+    assert networks.parameter_count(params["encoder"]) == standard - 12 * (32 * 64 + 64 * 64)
     burgess = 3 * 16 * 32 + 32 + 3 * (32 * 16 * 32 + 32)
     burgess += 512 * 256 + 256 + 256 * 256 + 256 + 2 * (256 * 5 + 5)
     params, shapes = sites_of("burgess", 64)
-    assert models.parameter_count(params["encoder"]) == burgess
+    assert networks.parameter_count(params["encoder"]) == burgess
     assert {"encoder/dense0", "encoder/dense1", "decoder/dense2"} <= set(shapes)
     params = jax.eval_shape(create("factor", latents=5).init, jax.random.key(0))
     discriminator = 5 * 1000 + 1000 + 5 * (1000 * 1000 + 1000) + 1000 * 2 + 2
-    assert models.parameter_count(params["discriminator"]) == discriminator
+    assert networks.parameter_count(params["discriminator"]) == discriminator
 
 
-def test_initialisation_is_glorot_uniform_with_zero_biases():
+def test_initialization_is_glorot_uniform_with_zero_biases():
     params = call(model_of("vae").init, jax.random.key(0))
     kernel = np.asarray(params["decoder"]["dense0"]["kernel"])
     limit = np.sqrt(6 / sum(kernel.shape))
@@ -503,8 +501,8 @@ def test_residual_blocks_start_as_the_identity_and_are_convolutions():
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 5, 7))
     dimensions = ("NHWC", "HWIO", "NHWC")
     reference = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=dimensions)
-    close(models.convolution3x3(x, kernel), reference, rtol=1e-4, atol=1e-4)
-    block = models.ResidualBlock()
+    close(networks.convolution3x3(x, kernel), reference, rtol=1e-4, atol=1e-4)
+    block = networks.ResidualBlock()
     h = nn.relu(x)
     params = call(block.init, jax.random.key(2), h)
     assert np.array_equal(block.apply(params, h), h)
@@ -513,7 +511,7 @@ def test_residual_blocks_start_as_the_identity_and_are_convolutions():
 
 
 def test_discriminator_is_a_leaky_multilayer_perceptron():
-    discriminator = models.Discriminator((4, 5))
+    discriminator = networks.Discriminator((4, 5))
     z = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
     params = call(discriminator.init, jax.random.key(0), z)
     h = z
@@ -547,10 +545,10 @@ def test_errors_name_what_exists(name, options, message):
 
 def test_adding_an_architecture_costs_a_function_and_a_line(monkeypatch):
     def free(image_shape, latents=10, network="standard", weight=2.0):
-        def regulariser(terms, hyper):
+        def regularizer(terms, hyper):
             return architectures.Penalty(hyper["weight"] * jnp.sum(terms.kl))
 
-        return architectures.gaussian("free", regulariser, {"weight": weight}, image_shape, latents, network)
+        return architectures.gaussian("free", regularizer, {"weight": weight}, image_shape, latents, network)
 
     monkeypatch.setitem(architectures.ARCHITECTURES, "free", free)
     model = create("free", SHAPE, latents=LATENTS, network="small")

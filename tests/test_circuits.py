@@ -17,8 +17,7 @@ SITES = ("encoder/hidden", "latent/z", "decoder/hidden")
 
 def pairs_of(model, num=16):
     return {
-        name: iv.counterfactuals(model.dataset, jax.random.key(k), name, num)
-        for k, name in enumerate(planted.FACTORS)
+        name: iv.counterfactuals(model.dataset, jax.random.key(k), name, num) for k, name in enumerate(planted.FACTORS)
     }
 
 
@@ -45,8 +44,7 @@ def test_planted_circuits_are_found_exactly(name, seed):
 def test_the_threshold_decides_the_size():
     model = planted.plant("rotated", angle=0.4)  # cos(0.4)^2 = 0.85 of the first factor is in latent 0
     sizes = {
-        threshold: len(found_at(model, "latent/z", threshold=threshold)["first"].units)
-        for threshold in (0.8, 0.9)
+        threshold: len(found_at(model, "latent/z", threshold=threshold)["first"].units) for threshold in (0.8, 0.9)
     }
     assert sizes == {0.8: 1, 0.9: 2}
 
@@ -119,16 +117,12 @@ def test_a_graph_is_read_by_networkx_and_drawn(tmp_path):
     figure.savefig(tmp_path / "circuit.png")
     (axes,) = figure.axes
     assert "first" in axes.get_title() and "procedural" in axes.get_title()
-    assert len(axes.lines) == 4 and {t.get_text() for t in axes.texts} == {
-        str(n["unit"]) for n in graph["nodes"]
-    }
+    assert len(axes.lines) == 4 and {t.get_text() for t in axes.texts} == {str(n["unit"]) for n in graph["nodes"]}
 
 
 def test_selectivity_counts_units_that_serve_one_factor_and_not_noise():
     model = planted.plant("disentangled", seed=3)
-    result = circuits.selectivity(
-        model.model, model.params, pairs_of(model), "encoder/hidden", permutations=50
-    )
+    result = circuits.selectivity(model.model, model.params, pairs_of(model), "encoder/hidden", permutations=50)
     true = model.truth.fractions["encoder/hidden"]
     carriers = (true > 0.01).any(axis=1)
     np.testing.assert_allclose(result.effects, true, atol=1e-4)
@@ -143,9 +137,7 @@ def test_bad_input_is_refused():
     model = planted.plant("merged")
     pairs = pairs_of(model)
     mixed = {**pairs, "first": pairs["first"].replace(dataset="dsprites (real)")}
-    with pytest.raises(
-        ValueError, match=r"different data sets \(dsprites \(real\), linear_world \(procedural\)\)"
-    ):
+    with pytest.raises(ValueError, match=r"different data sets \(dsprites \(real\), linear_world \(procedural\)\)"):
         circuits.find_circuits(model.model, model.params, mixed, "latent/z")
     matched = {**pairs, "first": pairs["first"].replace(observational=True)}
     with pytest.raises(ValueError, match="pairs of first are matched, not counterfactual"):

@@ -1,4 +1,4 @@
-"""Genuine files that are not what they should be, on the command line: one clear line and exit status 1."""
+"""Real files that are not what they should be, on the command line: one clear line and exit status 1."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 
-import genuine_files as genuine
+import genuine_files as real
 import numpy as np
 
 from causalvae import data
@@ -56,7 +56,7 @@ def cut(path):
 
 
 def cut_h5(folder):
-    genuine.write_shapes3d(folder, sizes=(2, 2, 1, 1, 1, 1))
+    real.write_shapes3d(folder, sizes=(2, 2, 1, 1, 1, 1))
     cut(folder / "3dshapes.h5")
     return "3dshapes", ("3dshapes.h5 is not a readable HDF5 file", "fetch it again")
 
@@ -72,20 +72,20 @@ def wrong_number(folder):
 
 
 def cut_gz(folder):
-    genuine.write_smallnorb(folder, sizes=(2, 1, 1, 1))
-    path = folder / f"{genuine.NORB_STEMS['train']}-dat.mat.gz"
+    real.write_smallnorb(folder, sizes=(2, 1, 1, 1))
+    path = folder / f"{real.NORB_STEMS['train']}-dat.mat.gz"
     cut(path)
     return "smallnorb", (path.name, "not a readable gzip file", "fetch it again")
 
 
 def broken_jpeg(folder):
-    genuine.write_celeba(folder, num=4, as_zip=False)
+    real.write_celeba(folder, num=4, as_zip=False)
     cut(folder / "img_align_celeba" / "000002.jpg")
     return "celeba", ("000002.jpg", "does not decode")
 
 
 def no_permission(folder):
-    genuine.write_dsprites_npz(folder, sizes=(3, 1, 1, 1, 1))
+    real.write_dsprites_npz(folder, sizes=(3, 1, 1, 1, 1))
     folder.chmod(0)
     return "dsprites", ("no permission to read", str(folder))
 
@@ -113,7 +113,7 @@ def test_prepare_names_what_is_wrong_in_one_line_and_leaves_nothing(tmp_path):
 
 
 def test_a_damaged_cache_is_rebuilt_only_when_asked(tmp_path):
-    genuine.write_dsprites_npz(tmp_path, sizes=(3, 1, 1, 1, 2))
+    real.write_dsprites_npz(tmp_path, sizes=(3, 1, 1, 1, 2))
     command = ["--dataset=dsprites", f"--data_dir={tmp_path}"]
     data.load("dsprites", source="real", data_dir=tmp_path)
     (images,) = tmp_path.glob("causalvae_cache/*/images.npy")

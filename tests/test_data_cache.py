@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 
-import genuine_files as genuine
+import genuine_files as real
 import numpy as np
 import pytest
 
@@ -21,7 +21,7 @@ ENTRY = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"
 @pytest.fixture
 def folder(tmp_path):
     """A data folder with a small dSprites file."""
-    genuine.write_dsprites_npz(tmp_path, sizes=(3, 1, 2, 1, 2))
+    real.write_dsprites_npz(tmp_path, sizes=(3, 1, 2, 1, 2))
     return tmp_path
 
 
@@ -44,10 +44,7 @@ def test_an_entry_is_written_once_with_its_record(folder):
     assert sorted(os.listdir(entry)) == ["images.npy", "provenance.json"]
     assert os.listdir(folder / cache.FOLDER) == [ENTRY], "no lock, no partial folder"
     record = json.loads((entry / "provenance.json").read_text())
-    assert (
-        record["arrays"]["images"]["sha256"]
-        == hashlib.sha256((entry / "images.npy").read_bytes()).hexdigest()
-    )
+    assert record["arrays"]["images"]["sha256"] == hashlib.sha256((entry / "images.npy").read_bytes()).hexdigest()
     source = (folder / f"{ENTRY}.npz").read_bytes()
     assert record["files"][0]["sha256"] == hashlib.sha256(source).hexdigest()
     assert record["dataset"] == "dsprites" and record["factor_names"] == ["shape", "orientation", "posY"]
@@ -106,10 +103,8 @@ def test_a_replaced_source_is_noticed(folder):
     source = folder / f"{ENTRY}.npz"
     os.utime(source, (1, 1))
     load(folder)  # only its time has changed
-    images = genuine.write_dsprites_npz(folder, sizes=(3, 2, 1, 1, 2))
-    with pytest.raises(
-        cache.StaleCache, match=f"{ENTRY}.npz is not the file that .* was made from.*rebuild=True"
-    ):
+    images = real.write_dsprites_npz(folder, sizes=(3, 2, 1, 1, 2))
+    with pytest.raises(cache.StaleCache, match=f"{ENTRY}.npz is not the file that .* was made from.*rebuild=True"):
         load(folder)
     assert load(folder, rebuild=True).factor_names == ("shape", "scale", "posY")
     np.testing.assert_array_equal(load(folder).arrays["images"][..., 0] // 255, images[:, :, 0, 0])
@@ -117,10 +112,10 @@ def test_a_replaced_source_is_noticed(folder):
 
 def test_open_data_sets_survive_a_rebuild(folder):
     streamed = load(folder, residency="stream")
-    before = streamed.render.read(np.arange(12))
+    before = streamed.render_one.read(np.arange(12))
     again = load(folder, residency="stream", rebuild=True)
-    np.testing.assert_array_equal(streamed.render.read(np.arange(12)), before)
-    np.testing.assert_array_equal(again.render.read(np.arange(12)), before)
+    np.testing.assert_array_equal(streamed.render_one.read(np.arange(12)), before)
+    np.testing.assert_array_equal(again.render_one.read(np.arange(12)), before)
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, ValueError])
@@ -192,9 +187,7 @@ def test_killed_and_concurrent_processes(tmp_path):
     second = start(tmp_path, pause=0)
     errors = [process.communicate(timeout=120)[1] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], errors
-    assert (tmp_path / "builds").read_text() == "build\n", (
-        "the second process must take the first one's result"
-    )
+    assert (tmp_path / "builds").read_text() == "build\n", "the second process must take the first one's result"
     assert "waiting for another process" in errors[1] or "waiting" not in errors[0]
     assert os.listdir(tmp_path / "cache") == ["entry"], "what the killed process left must be gone"
 
@@ -207,9 +200,7 @@ def test_where_the_cache_goes(folder, tmp_path_factory, monkeypatch):
     folder.chmod(0o555)
     try:
         load(folder)
-        assert not (folder / cache.FOLDER).exists(), (
-            "a folder without a write bit is left alone, even by root"
-        )
+        assert not (folder / cache.FOLDER).exists(), "a folder without a write bit is left alone, even by root"
     finally:
         folder.chmod(0o755)
     (entry,) = os.listdir(elsewhere / "default")
@@ -217,9 +208,7 @@ def test_where_the_cache_goes(folder, tmp_path_factory, monkeypatch):
     other = tmp_path_factory.mktemp("other")
     assert cache.location(ENTRY, other) == other / cache.FOLDER / ENTRY
     other.chmod(0o555)
-    assert cache.location(ENTRY, other) != elsewhere / "default" / entry, (
-        "two folders must not share an entry"
-    )
+    assert cache.location(ENTRY, other) != elsewhere / "default" / entry, "two folders must not share an entry"
     monkeypatch.delenv("CAUSALVAE_CACHE")
     monkeypatch.setenv("HOME", str(elsewhere / "home"))
     assert cache.location(ENTRY, other).parent == elsewhere / "home" / ".cache" / "causalvae"
@@ -228,9 +217,7 @@ def test_where_the_cache_goes(folder, tmp_path_factory, monkeypatch):
 def test_no_room_and_no_permission(folder, tmp_path_factory, monkeypatch):
     closed = tmp_path_factory.mktemp("closed")
     closed.chmod(0o555)
-    with pytest.raises(
-        PermissionError, match="cannot write to the cache folder .*cache_dir=… or .CAUSALVAE_CACHE"
-    ):
+    with pytest.raises(PermissionError, match="cannot write to the cache folder .*cache_dir=… or .CAUSALVAE_CACHE"):
         load(folder, cache_dir=closed)
     usage = cache.shutil.disk_usage(folder)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage._replace(free=1000))

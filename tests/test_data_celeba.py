@@ -11,7 +11,7 @@ KEY = jax.random.key(0)
 BATCH = 64  # every call is padded to this size: one compilation for all tests
 PLAIN = (3, 1, 1, 2, 2, 0, 0, 0, 1, 2)
 NAMES = celeba.FACTOR_NAMES
-# The 40 attributes of the genuine set.
+# The 40 attributes of the real set.
 GENUINE = set(
     "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair "
     "Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup "
@@ -27,8 +27,8 @@ def dataset():
 
 
 @pytest.fixture(scope="module")
-def observe(dataset):
-    jitted = jax.jit(dataset.observe)
+def render(dataset):
+    jitted = jax.jit(dataset.render)
 
     def call(factors, key=KEY):
         factors = np.asarray(factors, np.int32)
@@ -41,7 +41,7 @@ def observe(dataset):
 @pytest.fixture(scope="module")
 def portray(dataset):
     """Images of one and the same person."""
-    jitted = jax.jit(jax.vmap(dataset.render, (None, 0, None)))
+    jitted = jax.jit(jax.vmap(dataset.render_one, (None, 0, None)))
 
     def call(factors, key=KEY):
         padded = np.resize(np.asarray(factors, np.int32), (BATCH, 10))
@@ -59,17 +59,17 @@ def varied(base=PLAIN, **columns):
     return rows
 
 
-def test_contract(dataset, observe):
+def test_contract(dataset, render):
     assert dataset.name == "celeba" and dataset.source == "procedural" and not dataset.deterministic
     assert dataset.factor_kind == "generative" and dataset.num_factors == 10
     assert dataset.size == np.prod(celeba.FACTOR_SIZES) == 6_048_000
     assert celeba.procedural() is dataset
     factors = dataset.sample_factors(jax.random.key(1), BATCH)
-    images = observe(factors)
+    images = render(factors)
     assert images.shape == (BATCH, 64, 64, 3) and images.dtype == np.float32
     assert images.min() >= 0 and images.max() <= 1
-    np.testing.assert_array_equal(images, observe(factors))
-    assert np.abs(images - observe(factors, jax.random.key(2))).mean((1, 2, 3)).min() > 1 / 255
+    np.testing.assert_array_equal(images, render(factors))
+    assert np.abs(images - render(factors, jax.random.key(2))).mean((1, 2, 3)).min() > 1 / 255
 
 
 @pytest.mark.parametrize("base", [PLAIN, (5, 4, 3, 0, 4, 2, 3, 1, 6, 0), (1, 0, 4, 3, 0, 1, 2, 2, 0, 4)])
@@ -134,11 +134,11 @@ def test_eyes_stay_where_the_alignment_puts_them(portray, seed):
         assert weight.sum(1) @ grid / weight.sum() == pytest.approx(celeba.EYE_ROW, abs=1.0)
 
 
-def test_counterfactuals_keep_the_identity(dataset, observe):
+def test_counterfactuals_keep_the_identity(dataset, render):
     """Same key, another background: the same person, to the pixel; another key: another person."""
     factors = np.tile(np.array(PLAIN, np.int32), (BATCH, 1))
     other = dataset.intervene(jnp.asarray(factors), "background", jnp.full(BATCH, 4), KEY)
-    before, after = observe(factors), observe(other)
+    before, after = render(factors), render(other)
     face = np.s_[:, 30:42, 28:36]
     np.testing.assert_allclose(before[face], after[face], atol=1e-5)
     assert np.abs(before[:, :8] - after[:, :8]).max((1, 2, 3)).min() > 0.05

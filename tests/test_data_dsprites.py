@@ -1,4 +1,4 @@
-"""Procedural dSprites against genuine frames, and its raster against a scanline fill in plain Python."""
+"""Procedural dSprites against real frames, and its raster against a scanline fill in plain Python."""
 
 import hashlib
 import math
@@ -11,7 +11,7 @@ import pytest
 from causalvae.data import dsprites, load
 
 BATCH = 1536
-observe = jax.jit(lambda dataset, factors: dataset.observe(factors, jax.random.key(0))[..., 0])
+render = jax.jit(lambda dataset, factors: dataset.render(factors, jax.random.key(0))[..., 0])
 fill = jax.jit(dsprites.fill_polygon)
 SUB_GRID = (1, 1, 4, 2, 2)
 
@@ -19,31 +19,31 @@ SUB_GRID = (1, 1, 4, 2, 2)
 def draw(dataset, factors):
     """Images [N, 64, 64] uint8, in batches of one compiled size."""
     padded = np.concatenate([factors, np.zeros((-len(factors) % BATCH, 5), int)]).reshape(-1, BATCH, 5)
-    images = [np.uint8(observe(dataset, jnp.asarray(part, jnp.int32))) for part in padded]
+    images = [np.uint8(render(dataset, jnp.asarray(part, jnp.int32))) for part in padded]
     return np.concatenate(images)[: len(factors)]
 
 
 def test_genuine_frames_to_the_pixel(shared_data):
-    genuine = np.load(shared_data / "dsprites" / "dsprites_genuine_subgrid_46080.npz")
+    real = np.load(shared_data / "dsprites" / "dsprites_genuine_subgrid_46080.npz")
     dataset = load("dsprites", "procedural", strides=SUB_GRID)
-    assert dataset.factor_sizes == (3, 6, 10, 16, 16) and dataset.size == len(genuine["imgs"]) == 46_080
-    images = draw(dataset, genuine["latents_classes"])
-    wrong_pixels = (images != genuine["imgs"]).sum((1, 2))
+    assert dataset.factor_sizes == (3, 6, 10, 16, 16) and dataset.size == len(real["imgs"]) == 46_080
+    images = draw(dataset, real["latents_classes"])
+    wrong_pixels = (images != real["imgs"]).sum((1, 2))
     assert wrong_pixels.max() <= 2
     assert (wrong_pixels > 0).sum() <= 0.005 * len(images)
 
 
 def test_genuine_frames_are_found_at_their_indices_in_the_full_set(shared_data):
-    genuine = np.load(shared_data / "dsprites" / "dsprites_genuine_subgrid_46080.npz")
+    real = np.load(shared_data / "dsprites" / "dsprites_genuine_subgrid_46080.npz")
     rows = np.random.default_rng(0).choice(46_080, BATCH, replace=False)
     dataset = load("dsprites", "procedural")
-    indices = genuine["original_dataset_indices"][rows]
+    indices = real["original_dataset_indices"][rows]
     factors = np.stack(np.unravel_index(indices, dataset.factor_sizes), axis=1)
-    wrong_pixels = (draw(dataset, factors) != genuine["imgs"][rows]).sum((1, 2))
+    wrong_pixels = (draw(dataset, factors) != real["imgs"][rows]).sum((1, 2))
     assert (wrong_pixels > 0).sum() <= 0.005 * BATCH
 
 
-# Index in the full set -> SHA-256 of a genuine frame's packed pixels (16 digits): every shape at four scales. Their
+# Index in the full set -> SHA-256 of a real frame's packed pixels (16 digits): every shape at four scales. Their
 # vertices keep 3e-4 of a unit away from where they would be snapped to another one.
 GENUINE = {
     28690: "e199172d7019aec1",
@@ -92,18 +92,18 @@ def test_fill_polygon_equals_a_scanline_fill():
         np.testing.assert_array_equal(fill(*jnp.asarray(polygon.T, jnp.int32)), scanline(polygon))
 
 
-def test_vertices_on_pixel_centres_belong_to_the_left_and_bottom_edges():
-    corners = 256 * np.array([[20, 20], [30, 20], [30, 30], [20, 30]]) + 128  # on centres of pixels 20 and 30
+def test_vertices_on_pixel_centers_belong_to_the_left_and_bottom_edges():
+    corners = 256 * np.array([[20, 20], [30, 20], [30, 30], [20, 30]]) + 128  # on centers of pixels 20 and 30
     filled = fill(*jnp.asarray(corners.T, jnp.int32))
     expected = np.zeros((64, 64))
     expected[21:31, 20:30] = 1
     np.testing.assert_array_equal(filled, expected)
 
 
-def test_area_centre_and_symmetry():
+def test_area_center_and_symmetry():
     dataset = load("dsprites", "procedural")
     square, ellipse = (np.array([[shape, 5, k, 16, 16] for k in (0, 10, 39)]) for shape in (0, 1))
-    # Vertices are 0.3 * 32 px from the centre at scale 1; an ellipse of semi-axes 1.33 r and r / 1.33.
+    # Vertices are 0.3 * 32 px from the center at scale 1; an ellipse of semi-axes 1.33 r and r / 1.33.
     for factors, area in ((square, 19.2**2), (ellipse, math.pi * 9.6**2)):
         images = draw(dataset, factors)
         np.testing.assert_allclose(images.sum((1, 2)), area, rtol=0.03)

@@ -159,23 +159,23 @@ def test_do_nothing_under_the_same_noise_changes_nothing(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_images(name):
     dataset, factors = sampled(name)
-    images = dataset.observe(jnp.asarray(factors[:64]), jax.random.key(0))
+    images = dataset.render(jnp.asarray(factors[:64]), jax.random.key(0))
     assert images.shape == (64, 64, 64, 3) and images.dtype == jnp.float32
     assert float(images.min()) >= 0 and float(images.max()) <= 1
     for k, size in enumerate(dataset.factor_sizes):
         changed = factors[:64].copy()
         changed[:, k] = (changed[:, k] + size // 2) % size
-        difference = dataset.observe(jnp.asarray(changed), jax.random.key(0)) - images
+        difference = dataset.render(jnp.asarray(changed), jax.random.key(0)) - images
         assert (np.abs(difference).max((1, 2, 3)) > 0.05).all(), dataset.factor_names[k]
 
 
 def test_the_shadow_is_drawn_where_its_factors_say():
     factors = np.array([[8, 8, position, length] for position in (0, 7, 15) for length in (3, 11)])
-    images = np.asarray(load("pendulum").observe(jnp.asarray(factors), jax.random.key(0)))
+    images = np.asarray(load("pendulum").render(jnp.asarray(factors), jax.random.key(0)))
     for row, image in zip(factors, images, strict=True):
         columns = np.nonzero(image[57].sum(-1) < 1.2)[0]
-        centre, half = 6 + 52 * row[2] / 15, 13 * row[3] / 11 + 2  # with its round ends
-        expected = np.clip([centre - half, centre + half], 0, 64)
+        center, half = 6 + 52 * row[2] / 15, 13 * row[3] / 11 + 2  # with its round ends
+        expected = np.clip([center - half, center + half], 0, 64)
         np.testing.assert_allclose([columns[0], columns[-1] + 1], expected, atol=1.1)
 
 

@@ -33,8 +33,8 @@ def test_names_that_do_not_exist():
 
 
 def test_sources_that_do_not_exist():
-    with pytest.raises(ValueError, match=r"no source 'genuine'; there are: auto, real, procedural"):
-        load("dsprites", source="genuine")
+    with pytest.raises(ValueError, match=r"no source 'real'; there are: auto, real, procedural"):
+        load("dsprites", source="real")
     with pytest.raises(ValueError, match=r"did you mean 'procedural'"):
         load("dsprites", source="procedual")
 
@@ -42,8 +42,8 @@ def test_sources_that_do_not_exist():
 def test_options_that_do_not_exist():
     with pytest.raises(ValueError, match=r"'stride' \(did you mean 'strides'\?\); it takes: strides"):
         load("dsprites", source="procedural", stride=2)
-    with pytest.raises(ValueError, match="3dshapes .* takes no option 'colour'; it takes: none"):
-        load("3dshapes", source="procedural", colour="red")
+    with pytest.raises(ValueError, match="3dshapes .* takes no option 'color'; it takes: none"):
+        load("3dshapes", source="procedural", color="red")
 
 
 def test_a_set_whose_module_is_missing_says_which(monkeypatch):
@@ -57,9 +57,9 @@ def test_auto_takes_genuine_files_exactly_where_they_are_prepared(monkeypatch, t
     from causalvae.data import readers
 
     asked = []
-    genuine = load("dsprites", source="procedural").replace(source="real")
+    real = load("dsprites", source="procedural").replace(source="real")
     monkeypatch.setattr(readers, "prepared", lambda *place, **options: asked.append(place) or prepared)
-    monkeypatch.setattr(readers, "dsprites", lambda data_dir: genuine)
+    monkeypatch.setattr(readers, "dsprites", lambda data_dir: real)
     assert load("dsprites", data_dir=str(tmp_path)).source == ("real" if prepared else "procedural")
     assert asked == [("dsprites", str(tmp_path))]
 
@@ -82,4 +82,4 @@ def test_strides_keep_every_nth_value():
     assert part.factor_sizes == (2, 6, 10, 16, 11)
     chosen = np.array([[1, 5, 9, 15, 10], [0, 2, 3, 1, 4]])
     key = jax.random.key(0)
-    np.testing.assert_array_equal(part.observe(chosen, key), whole.observe(chosen * [2, 1, 4, 2, 3], key))
+    np.testing.assert_array_equal(part.render(chosen, key), whole.render(chosen * [2, 1, 4, 2, 3], key))

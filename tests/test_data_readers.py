@@ -1,4 +1,4 @@
-"""Readers of genuine files, on small files in the exact genuine format, through the public entry point."""
+"""Readers of real files, on small files in the exact real format, through the public entry point."""
 
 import functools
 import gzip
@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 
-import genuine_files as genuine
+import genuine_files as real
 import h5py
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from causalvae import data
 from causalvae.data import cache, conversion, originals, streaming
 
 KEY = jax.random.key(0)
-observe = jax.jit(lambda dataset, factors, key: dataset.observe(factors, key))
+render = jax.jit(lambda dataset, factors, key: dataset.render(factors, key))
 
 
 def to_bytes(images):
@@ -28,8 +28,8 @@ def to_bytes(images):
 
 
 def every_image(dataset):
-    """[*sizes, H, W, C] uint8: `observe` at every combination of factors."""
-    images = observe(dataset, genuine.grid(dataset.factor_sizes), KEY)
+    """[*sizes, H, W, C] uint8: `render` at every combination of factors."""
+    images = render(dataset, real.grid(dataset.factor_sizes), KEY)
     return to_bytes(images).reshape(*dataset.factor_sizes, *dataset.image_shape)
 
 
@@ -41,7 +41,7 @@ def in_chunks(monkeypatch):
 # dSprites
 
 
-@pytest.mark.parametrize("write", [genuine.write_dsprites_npz, genuine.write_dsprites_hdf5])
+@pytest.mark.parametrize("write", [real.write_dsprites_npz, real.write_dsprites_hdf5])
 def test_dsprites(tmp_path, monkeypatch, write):
     in_chunks(monkeypatch)
     images = write(tmp_path)
@@ -59,21 +59,21 @@ def test_dsprites(tmp_path, monkeypatch, write):
 def test_dsprites_stored_in_another_order(tmp_path, monkeypatch):
     in_chunks(monkeypatch)
     order = np.random.default_rng(0).permutation(144)
-    images = genuine.write_dsprites_npz(tmp_path, order=order)
+    images = real.write_dsprites_npz(tmp_path, order=order)
     dataset = data.load("dsprites", source="real", data_dir=tmp_path)
     np.testing.assert_array_equal(every_image(dataset), images[..., None] * 255)
 
 
 def test_dsprites_with_a_factor_that_is_constant_in_the_file(tmp_path):
-    images = genuine.write_dsprites_npz(tmp_path, sizes=(3, 1, 2, 2, 2))
+    images = real.write_dsprites_npz(tmp_path, sizes=(3, 1, 2, 2, 2))
     dataset = data.load("dsprites", source="real", data_dir=tmp_path)
     assert dataset.factor_names == ("shape", "orientation", "posX", "posY")
     assert dataset.describe()["dropped_factors"] == ("color", "scale")
     np.testing.assert_array_equal(every_image(dataset), images[:, 0, ..., None] * 255)
 
 
-def test_dsprites_sub_grid_without_colour_in_a_file_of_another_name(tmp_path):
-    images, classes, _ = genuine.dsprites_arrays((3, 2, 2, 3, 2))
+def test_dsprites_sub_grid_without_color_in_a_file_of_another_name(tmp_path):
+    images, classes, _ = real.dsprites_arrays((3, 2, 2, 3, 2))
     indices = np.ravel_multi_index((classes[:, 1:] * [1, 1, 4, 2, 2]).T, (3, 6, 40, 32, 32))
     path = tmp_path / "dsprites_sub_grid.npz"
     np.savez_compressed(path, imgs=images, latents_classes=classes[:, 1:], original_dataset_indices=indices)
@@ -81,7 +81,7 @@ def test_dsprites_sub_grid_without_colour_in_a_file_of_another_name(tmp_path):
     assert dataset.factor_names == ("shape", "scale", "orientation", "posX", "posY")
     assert dataset.factor_sizes == (3, 2, 2, 3, 2)
     assert not dataset.describe().get("dropped_factors")
-    np.testing.assert_array_equal(observe(dataset, classes[:, 1:], KEY)[..., 0], images)
+    np.testing.assert_array_equal(render(dataset, classes[:, 1:], KEY)[..., 0], images)
     stored = np.load(tmp_path / "cache" / "dsprites_sub_grid" / "images.npy")
     np.testing.assert_array_equal(stored.reshape(images.shape), images * 255)
 
@@ -93,13 +93,13 @@ def test_dsprites_genuine_sub_grid(shared_data, tmp_path):
     with np.load(shared_data / "dsprites" / "dsprites_genuine_subgrid_46080.npz") as file:
         images, classes = file["imgs"], file["latents_classes"]
     rows = np.random.default_rng(0).choice(len(images), 1000, replace=False)
-    np.testing.assert_array_equal(observe(dataset, classes[rows], KEY)[..., 0], images[rows])
+    np.testing.assert_array_equal(render(dataset, classes[rows], KEY)[..., 0], images[rows])
     stored = np.load(tmp_path / "dsprites_genuine_subgrid_46080" / "images.npy", mmap_mode="r")
     assert (stored.reshape(images.shape) == images * 255).all()
 
 
 def test_the_file_itself_can_be_named(tmp_path):
-    images = genuine.write_dsprites_npz(tmp_path, name="mine.npz")
+    images = real.write_dsprites_npz(tmp_path, name="mine.npz")
     for arguments in ({"data_dir": tmp_path / "mine.npz"}, {"data_dir": tmp_path, "file": "mine.npz"}):
         dataset = data.load("dsprites", source="real", **arguments)
         np.testing.assert_array_equal(every_image(dataset), images[..., None] * 255)
@@ -112,7 +112,7 @@ def test_the_file_itself_can_be_named(tmp_path):
 def test_shapes3d(tmp_path, monkeypatch, shuffled):
     in_chunks(monkeypatch)
     order = np.random.default_rng(0).permutation(288) if shuffled else None
-    images = genuine.write_shapes3d(tmp_path, order=order)
+    images = real.write_shapes3d(tmp_path, order=order)
     dataset = data.load("3dshapes", source="real", data_dir=tmp_path)
     assert dataset.factor_names == ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
     np.testing.assert_array_equal(every_image(dataset), images)
@@ -132,7 +132,7 @@ def test_shapes3d(tmp_path, monkeypatch, shuffled):
 )
 def test_mpi3d(tmp_path, variant, name):
     sizes = (2, 2, 2, 1, 3, 2, 2)
-    images = genuine.write_mpi3d(tmp_path, name, sizes)
+    images = real.write_mpi3d(tmp_path, name, sizes)
     dataset = data.load("mpi3d", source="real", data_dir=tmp_path, variant=variant, factor_sizes=sizes)
     assert dataset.describe()["variant"] == variant
     assert dataset.describe()["dropped_factors"] == ("camera_height",)
@@ -142,7 +142,7 @@ def test_mpi3d(tmp_path, variant, name):
 def test_mpi3d_sizes_follow_from_the_number_of_images(tmp_path):
     assert conversion.mpi3d_sizes(tmp_path, 1_036_800) == (6, 6, 2, 3, 3, 40, 40)
     assert conversion.mpi3d_sizes(tmp_path, 460_800) == (4, 4, 2, 3, 3, 40, 40)
-    genuine.write_mpi3d(tmp_path)
+    real.write_mpi3d(tmp_path)
     with pytest.raises(ValueError, match=r"mpi3d_toy.npz has 96 images; .*1,036,800 .6·6·2·3·3·40·40."):
         data.load("mpi3d", source="real", data_dir=tmp_path)
     with pytest.raises(ValueError, match="asks for 128"):
@@ -177,7 +177,7 @@ def instances_of(images, dataset, factors, expected):
 def test_smallnorb(tmp_path, monkeypatch, split):
     in_chunks(monkeypatch)
     parts = ("train", "test") if split == "both" else (split,)
-    written = genuine.write_smallnorb(tmp_path)
+    written = real.write_smallnorb(tmp_path)
     dataset = data.load("smallnorb", source="real", data_dir=tmp_path, split=split)
     assert dataset.factor_names == ("category", "elevation", "azimuth", "lighting")
     assert dataset.factor_sizes == (3, 2, 3, 2) and dataset.image_shape == (64, 64, 1)
@@ -187,17 +187,15 @@ def test_smallnorb(tmp_path, monkeypatch, split):
     drawn = instances_of(images, dataset, factors, expected)
     assert set(drawn) == set(range(expected.shape[4])), "every instance must be drawn"
     changed = dataset.intervene(factors, "azimuth", (factors[:, 2] + 1) % 3, KEY)
-    before = instances_of(observe(dataset, factors, KEY), dataset, factors, expected)
-    after = instances_of(observe(dataset, changed, KEY), dataset, changed, expected)
+    before = instances_of(render(dataset, factors, KEY), dataset, factors, expected)
+    after = instances_of(render(dataset, changed, KEY), dataset, changed, expected)
     np.testing.assert_array_equal(before, after, "a counterfactual keeps the instance")
 
 
 def test_smallnorb_unpacked_and_in_another_size(tmp_path):
-    written = genuine.write_smallnorb(tmp_path, sizes=(2, 1, 1, 2), suffix=".mat")
-    dataset = data.load(
-        "smallnorb", source="real", data_dir=tmp_path, size=32, resample="bilinear", residency="stream"
-    )
-    images = dataset.observe(genuine.grid((2, 2)), KEY)
+    written = real.write_smallnorb(tmp_path, sizes=(2, 1, 1, 2), suffix=".mat")
+    dataset = data.load("smallnorb", source="real", data_dir=tmp_path, size=32, resample="bilinear", residency="stream")
+    images = dataset.render(real.grid((2, 2)), KEY)
     assert dataset.factor_names == ("category", "lighting")
     left = np.concatenate([written["train"], written["test"]], axis=4)[0, 0, 0, 1, :, 0]
     candidates = [np.asarray(Image.fromarray(i).resize((32, 32), Image.Resampling.BILINEAR)) for i in left]
@@ -209,7 +207,7 @@ def test_smallnorb_unpacked_and_in_another_size(tmp_path):
 
 
 def face(encoded, crop=None, size=64):
-    image = Image.open(genuine.io.BytesIO(encoded))
+    image = Image.open(real.io.BytesIO(encoded))
     if crop:
         left, top = (178 - crop) // 2, (218 - crop) // 2
         image = image.crop((left, top, left + crop, top + crop))
@@ -218,11 +216,9 @@ def face(encoded, crop=None, size=64):
 
 @pytest.mark.parametrize("layout", ["zip", "folder", "csv"])
 def test_celeba(tmp_path, layout):
-    files, attributes, landmarks, _ = genuine.write_celeba(
-        tmp_path, as_zip=layout != "folder", csv=layout == "csv"
-    )
+    files, attributes, landmarks, _ = real.write_celeba(tmp_path, as_zip=layout != "folder", csv=layout == "csv")
     dataset = data.load("celeba", source="real", data_dir=tmp_path)
-    assert dataset.factor_names == genuine.ATTRIBUTES and dataset.factor_sizes == (2,) * 6
+    assert dataset.factor_names == real.ATTRIBUTES and dataset.factor_sizes == (2,) * 6
     assert dataset.factor_kind == "attributes" and not dataset.deterministic and dataset.size == 12
     drawn, images = jax.jit(lambda d, key: d.sample(key, 200))(dataset, KEY)
     expected = np.stack([face(encoded) for encoded in files.values()])
@@ -234,11 +230,11 @@ def test_celeba(tmp_path, layout):
         dataset.arrays["landmarks"], landmarks.reshape(-1, 5, 2) * np.array([64 / 178, 64 / 218]), rtol=1e-6
     )
     with pytest.raises(ValueError, match="no generative factors"):
-        dataset.observe(drawn, KEY)
+        dataset.render(drawn, KEY)
 
 
 def test_celeba_crop_split_and_record(tmp_path):
-    files, attributes, landmarks, partition = genuine.write_celeba(tmp_path)
+    files, attributes, landmarks, partition = real.write_celeba(tmp_path)
     dataset = data.load("celeba", source="real", data_dir=tmp_path, crop=148, size=32, split="valid")
     valid = np.flatnonzero(partition == 1)
     expected = np.stack([face(list(files.values())[i], 148, 32) for i in valid])
@@ -254,7 +250,7 @@ def test_celeba_crop_split_and_record(tmp_path):
 
 
 def test_celeba_without_optional_lists(tmp_path):
-    genuine.write_celeba(tmp_path, num=4)
+    real.write_celeba(tmp_path, num=4)
     (tmp_path / "list_landmarks_align_celeba.txt").unlink()
     (tmp_path / "list_eval_partition.txt").unlink()
     dataset = data.load("celeba", source="real", data_dir=tmp_path)
@@ -275,9 +271,9 @@ def test_celeba_without_optional_lists(tmp_path):
 
 def test_auto_looks_for_what_the_options_ask_for(tmp_path):
     sizes = (1, 1, 1, 1, 1, 2, 2)
-    genuine.write_mpi3d(tmp_path, "real.npz", sizes)
-    genuine.write_smallnorb(tmp_path, (2, 1, 1, 1))
-    (tmp_path / f"{genuine.NORB_STEMS['train']}-dat.mat.gz").unlink()
+    real.write_mpi3d(tmp_path, "real.npz", sizes)
+    real.write_smallnorb(tmp_path, (2, 1, 1, 1))
+    (tmp_path / f"{real.NORB_STEMS['train']}-dat.mat.gz").unlink()
     assert data.load("mpi3d", data_dir=tmp_path, variant="real", factor_sizes=sizes).source == "real"
     assert data.load("smallnorb", data_dir=tmp_path, split="test").source == "real"
     assert not originals.prepared("mpi3d", tmp_path) and not originals.prepared("smallnorb", tmp_path)
@@ -290,7 +286,7 @@ def test_auto_takes_genuine_files_where_they_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert data.load("dsprites").source == "procedural"
     (tmp_path / "data" / "dsprites").mkdir(parents=True)
-    genuine.write_dsprites_npz(tmp_path / "data" / "dsprites")
+    real.write_dsprites_npz(tmp_path / "data" / "dsprites")
     assert data.load("dsprites").source == "real"
     assert data.load("dsprites", data_dir="data").source == "real", "a folder of folders by set"
     assert data.load("dsprites", data_dir=tmp_path).source == "procedural"
@@ -300,9 +296,9 @@ def test_auto_takes_genuine_files_where_they_are(tmp_path, monkeypatch):
 
 
 def test_the_original_may_be_deleted_once_prepared(tmp_path):
-    images = genuine.write_dsprites_npz(tmp_path)
+    images = real.write_dsprites_npz(tmp_path)
     data.load("dsprites", source="real", data_dir=tmp_path)
-    (tmp_path / genuine.DSPRITES_NPZ).unlink()
+    (tmp_path / real.DSPRITES_NPZ).unlink()
     assert originals.prepared("dsprites", tmp_path) and not originals.prepared("3dshapes", tmp_path)
     dataset = data.load("dsprites", data_dir=tmp_path)
     np.testing.assert_array_equal(every_image(dataset), images[..., None] * 255)
@@ -311,8 +307,8 @@ def test_the_original_may_be_deleted_once_prepared(tmp_path):
 
 
 def test_two_files_of_one_set_are_ambiguous(tmp_path):
-    genuine.write_dsprites_npz(tmp_path, name="dsprites_a.npz")
-    images = genuine.write_dsprites_npz(tmp_path, name="dsprites_b.npz", sizes=(3, 1, 1, 1, 2))
+    real.write_dsprites_npz(tmp_path, name="dsprites_a.npz")
+    images = real.write_dsprites_npz(tmp_path, name="dsprites_b.npz", sizes=(3, 1, 1, 1, 2))
     with pytest.raises(ValueError, match="dsprites_a.npz, dsprites_b.npz; say which one with file="):
         data.load("dsprites", source="real", data_dir=tmp_path)
     dataset = data.load("dsprites", source="real", data_dir=tmp_path, file="dsprites_b.npz")
@@ -362,15 +358,15 @@ def refuse(error, name, folder, **options):
 
 
 def test_npz_cut_short(tmp_path):
-    genuine.write_dsprites_npz(tmp_path)
-    cut(tmp_path / genuine.DSPRITES_NPZ)
+    real.write_dsprites_npz(tmp_path)
+    cut(tmp_path / real.DSPRITES_NPZ)
     message = refuse(ValueError, "dsprites", tmp_path)
-    assert genuine.DSPRITES_NPZ in message and "not a readable npz" in message and "fetch it again" in message
+    assert real.DSPRITES_NPZ in message and "not a readable npz" in message and "fetch it again" in message
 
 
 def test_npz_with_a_damaged_member(tmp_path):
     path = tmp_path / "mpi3d_toy.npz"
-    genuine.write_mpi3d(tmp_path, sizes=(1, 1, 1, 1, 1, 2, 2))
+    real.write_mpi3d(tmp_path, sizes=(1, 1, 1, 1, 1, 2, 2))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -379,7 +375,7 @@ def test_npz_with_a_damaged_member(tmp_path):
 
 def test_npz_whose_array_is_shorter_than_its_header_says(tmp_path):
     path = tmp_path / "mpi3d_toy.npz"
-    genuine.write_mpi3d(tmp_path, sizes=(1, 1, 1, 1, 1, 2, 2))
+    real.write_mpi3d(tmp_path, sizes=(1, 1, 1, 1, 1, 2, 2))
     with zipfile.ZipFile(path) as archive:
         content = archive.read("images.npy")
     with zipfile.ZipFile(path, "w") as archive:
@@ -389,12 +385,10 @@ def test_npz_whose_array_is_shorter_than_its_header_says(tmp_path):
 
 
 def test_npz_with_a_wrong_key(tmp_path):
-    np.savez(
-        tmp_path / genuine.DSPRITES_NPZ, images=np.zeros((2, 64, 64), np.uint8), latents_classes=np.eye(2)
-    )
+    np.savez(tmp_path / real.DSPRITES_NPZ, images=np.zeros((2, 64, 64), np.uint8), latents_classes=np.eye(2))
     message = refuse(ValueError, "dsprites", tmp_path)
     assert "expected [N, 5 or 6]" in message
-    np.savez(tmp_path / genuine.DSPRITES_NPZ, images=np.zeros((2, 64, 64), np.uint8))
+    np.savez(tmp_path / real.DSPRITES_NPZ, images=np.zeros((2, 64, 64), np.uint8))
     message = refuse(ValueError, "dsprites", tmp_path)
     assert "no array 'latents_classes'; it has: images" in message
 
@@ -405,28 +399,25 @@ def test_images_of_another_size_or_type(tmp_path):
     np.savez(tmp_path / "mpi3d_toy.npz", images=np.zeros((4, 64, 64, 3), np.float32))
     sizes = (1, 1, 1, 1, 1, 2, 2)
     assert "float32; expected uint8" in refuse(ValueError, "mpi3d", tmp_path, factor_sizes=sizes)
-    images, classes, _ = genuine.dsprites_arrays((3, 1, 1, 1, 1))
-    np.savez(tmp_path / genuine.DSPRITES_NPZ, imgs=images * 255, latents_classes=classes)
+    images, classes, _ = real.dsprites_arrays((3, 1, 1, 1, 1))
+    np.savez(tmp_path / real.DSPRITES_NPZ, imgs=images * 255, latents_classes=classes)
     assert "pixels up to 255" in refuse(ValueError, "dsprites", tmp_path)
 
 
 def test_an_incomplete_grid(tmp_path):
-    images, classes, _ = genuine.dsprites_arrays((3, 2, 2, 1, 1))
-    path = tmp_path / genuine.DSPRITES_NPZ
+    images, classes, _ = real.dsprites_arrays((3, 2, 2, 1, 1))
+    path = tmp_path / real.DSPRITES_NPZ
     np.savez(path, imgs=images[:-1], latents_classes=classes[:-1])
     assert "11 images, but its labels" in refuse(ValueError, "dsprites", tmp_path)
     np.savez(path, imgs=images, latents_classes=classes[[*range(11), 0]])
     message = refuse(ValueError, "dsprites", tmp_path)
-    assert (
-        "1 of 12 combinations are missing" in message
-        and "'shape': 2, 'scale': 1, 'orientation': 1" in message
-    )
+    assert "1 of 12 combinations are missing" in message and "'shape': 2, 'scale': 1, 'orientation': 1" in message
     np.savez(path, imgs=images, latents_classes=classes[:-1])
     assert "12 images but 11 labels" in refuse(ValueError, "dsprites", tmp_path)
 
 
 def test_h5_cut_short_or_without_labels(tmp_path):
-    genuine.write_shapes3d(tmp_path, sizes=(2, 2, 1, 1, 1, 1))
+    real.write_shapes3d(tmp_path, sizes=(2, 2, 1, 1, 1, 1))
     cut(tmp_path / "3dshapes.h5")
     message = refuse(ValueError, "3dshapes", tmp_path)
     assert "3dshapes.h5 is not a readable HDF5 file" in message and "truncated" in message
@@ -438,11 +429,11 @@ def test_h5_cut_short_or_without_labels(tmp_path):
 
 
 def test_norb_files_that_are_cut_short_or_do_not_belong_together(tmp_path):
-    genuine.write_smallnorb(tmp_path, sizes=(2, 1, 1, 1))
-    stem = tmp_path / genuine.NORB_STEMS["test"]
+    real.write_smallnorb(tmp_path, sizes=(2, 1, 1, 1))
+    stem = tmp_path / real.NORB_STEMS["test"]
     dat, cat = stem.with_name(f"{stem.name}-dat.mat.gz"), stem.with_name(f"{stem.name}-cat.mat.gz")
     intact = dat.read_bytes()
-    for path in (tmp_path / f"{genuine.NORB_STEMS['train']}-dat.mat.gz", dat):  # the one at fault is named
+    for path in (tmp_path / f"{real.NORB_STEMS['train']}-dat.mat.gz", dat):  # the one at fault is named
         whole = path.read_bytes()
         cut(path)
         message = refuse(ValueError, "smallnorb", tmp_path)
@@ -453,7 +444,7 @@ def test_norb_files_that_are_cut_short_or_do_not_belong_together(tmp_path):
     dat.write_bytes(gzip.compress(b"MATLAB 5.0 MAT-file"))
     assert "no SmallNORB matrix" in refuse(ValueError, "smallnorb", tmp_path)
     dat.write_bytes(intact)
-    cat.write_bytes(gzip.compress(genuine.norb_matrix(np.zeros(5, np.int32))))
+    cat.write_bytes(gzip.compress(real.norb_matrix(np.zeros(5, np.int32))))
     assert "do not belong together" in refuse(ValueError, "smallnorb", tmp_path)
     cat.unlink()
     message = refuse(FileNotFoundError, "smallnorb", tmp_path)
@@ -461,19 +452,19 @@ def test_norb_files_that_are_cut_short_or_do_not_belong_together(tmp_path):
 
 
 def test_a_jpeg_that_does_not_decode(tmp_path):
-    files, *_ = genuine.write_celeba(tmp_path, num=4, as_zip=False)
+    files, *_ = real.write_celeba(tmp_path, num=4, as_zip=False)
     broken = tmp_path / "img_align_celeba" / "000003.jpg"
     cut(broken)
     message = refuse(ValueError, "celeba", tmp_path)
     assert str(broken) in message and "does not decode" in message
-    broken.write_bytes(genuine.jpeg(np.zeros((64, 64, 3), np.uint8)))
+    broken.write_bytes(real.jpeg(np.zeros((64, 64, 3), np.uint8)))
     assert "64 × 64 px; the aligned images are 178 × 218" in refuse(ValueError, "celeba", tmp_path)
     broken.unlink()
     assert "lacks 1 of 4 listed images, such as 000003.jpg" in refuse(ValueError, "celeba", tmp_path)
 
 
 def test_celeba_lists_that_do_not_fit(tmp_path):
-    genuine.write_celeba(tmp_path, num=4)
+    real.write_celeba(tmp_path, num=4)
     lists = tmp_path / "list_attr_celeba.txt"
     lines = lists.read_text().splitlines()
     lists.write_text("\n".join(lines[:-1]) + "\n")
@@ -502,8 +493,8 @@ def test_celeba_lists_that_do_not_fit(tmp_path):
     ],
 )
 def test_options_that_do_not_exist(tmp_path, name, options, message):
-    genuine.write_celeba(tmp_path, num=2)
-    genuine.write_dsprites_npz(tmp_path, sizes=(3, 1, 1, 1, 1))
+    real.write_celeba(tmp_path, num=2)
+    real.write_dsprites_npz(tmp_path, sizes=(3, 1, 1, 1, 1))
     with pytest.raises(ValueError, match=message):
         data.load(name, source="real", data_dir=tmp_path, **options)
 
@@ -520,7 +511,7 @@ def as_ordinary_user():
 
 
 def test_a_folder_without_permission(tmp_path, request):
-    genuine.write_dsprites_npz(tmp_path)
+    real.write_dsprites_npz(tmp_path)
     tmp_path.chmod(0)
     request.getfixturevalue("as_ordinary_user")
     with pytest.raises(PermissionError, match="no permission to read .*test_a_folder"):

@@ -1,4 +1,4 @@
-"""Procedural 3DShapes against genuine frames, and its rays against marching through the solids in numpy."""
+"""Procedural 3DShapes against real frames, and its rays against marching through the solids in numpy."""
 
 import colorsys
 import functools
@@ -23,25 +23,25 @@ def dataset():
     return load("3dshapes", "procedural")
 
 
-observe = jax.jit(lambda data, factors, key: data.observe(factors, key))
+render = jax.jit(lambda data, factors, key: data.render(factors, key))
 
 
 @jax.jit
 def errors(data, factors, image, valid):
     """Sum of squared differences [N] from one frame, where it is valid."""
-    squared = (data.observe(factors, jax.random.key(0)) - image[None]) ** 2
+    squared = (data.render(factors, jax.random.key(0)) - image[None]) ** 2
     return (squared * valid[None, :, :, None]).sum((1, 2, 3))
 
 
 def draw(factors):
     """Images [N, 64, 64, 3], in batches of one compiled size."""
     padded = np.resize(factors, (-(-len(factors) // BATCH), BATCH, 6))
-    images = [observe(dataset(), jnp.asarray(part, jnp.int32), jax.random.key(0)) for part in padded]
+    images = [render(dataset(), jnp.asarray(part, jnp.int32), jax.random.key(0)) for part in padded]
     return np.concatenate(images)[: len(factors)]
 
 
 @pytest.fixture(scope="module")
-def genuine(shared_data):
+def real(shared_data):
     with np.load(shared_data / "3dshapes" / "3dshapes_genuine_91.npz") as file:
         images, valid, index = file["images"] / 255, file["valid"], file["dataset_index"]
     factors = np.array([infer(image, mask) for image, mask in zip(images, valid, strict=True)])
@@ -76,31 +76,31 @@ def psnr(drawn, images, valid):
 
 
 def bounding_box(image, hues):
-    """First and last row and column of the connected region of the object's colour around its middle."""
-    colours = np.concatenate([PALETTE[hues], SKY[None]])  # floor, wall, object, sky
-    colours /= np.linalg.norm(colours, axis=1, keepdims=True)
-    regions, _ = ndimage.label((image @ colours.T).argmax(-1) == 2)
+    """First and last row and column of the connected region of the object's color around its middle."""
+    colors = np.concatenate([PALETTE[hues], SKY[None]])  # floor, wall, object, sky
+    colors /= np.linalg.norm(colors, axis=1, keepdims=True)
+    regions, _ = ndimage.label((image @ colors.T).argmax(-1) == 2)
     rows, columns = np.nonzero(regions == regions[46, 32])
     return np.array([rows.min(), rows.max(), columns.min(), columns.max()])
 
 
-def test_factors_of_labelled_frames_are_inferred_exactly(genuine):
-    _, _, index, factors, _ = genuine
-    labelled = index >= 0
-    assert labelled.sum() == 16
-    np.testing.assert_array_equal(np.ravel_multi_index(factors[labelled].T, SIZES), index[labelled])
+def test_factors_of_labeled_frames_are_inferred_exactly(real):
+    _, _, index, factors, _ = real
+    labeled = index >= 0
+    assert labeled.sum() == 16
+    np.testing.assert_array_equal(np.ravel_multi_index(factors[labeled].T, SIZES), index[labeled])
 
 
-def test_genuine_frames_are_matched(genuine):
-    images, valid, index, _, drawn = genuine
+def test_genuine_frames_are_matched(real):
+    images, valid, index, _, drawn = real
     quality = psnr(drawn, images, valid)
     assert quality[index >= 0].mean() >= 24
     assert quality[index < 0].mean() >= 24
     assert quality.min() >= 22
 
 
-def test_bounding_boxes_of_objects(genuine):
-    images, valid, _, factors, drawn = genuine
+def test_bounding_boxes_of_objects(real):
+    images, valid, _, factors, drawn = real
     checked = 0
     for image, mask, row, own in zip(images, valid, factors, drawn, strict=True):
         apart = np.abs(row[:2] - row[2])
@@ -112,22 +112,22 @@ def test_bounding_boxes_of_objects(genuine):
     assert checked > 40
 
 
-def test_hues_in_flat_areas(genuine):
-    images, valid, _, factors, drawn = genuine
+def test_hues_in_flat_areas(real):
+    images, valid, _, factors, drawn = real
     hues = np.array([nearest_hue(image) for image in drawn])
     for surface, region in ((0, np.s_[50:62, 2:8]), (1, np.s_[24:34, 2:8])):
         for image, mask, own, hue, row in zip(images, valid, drawn, hues, factors, strict=True):
             flat = mask[region] & (hue[region] == row[surface])
             for frame in (image, own):
-                colours = frame[region][flat]
-                colours = colours[colours.max(-1) < 250 / 255]  # not saturated, where hue is lost
-                if len(colours) >= 10:
-                    pure = np.median(colours / colours.max(-1, keepdims=True), axis=0)
+                colors = frame[region][flat]
+                colors = colors[colors.max(-1) < 250 / 255]  # not saturated, where hue is lost
+                if len(colors) >= 10:
+                    pure = np.median(colors / colors.max(-1, keepdims=True), axis=0)
                     np.testing.assert_allclose(pure, PALETTE[row[surface]], atol=2 / 255)
 
 
-def test_fronts_of_cubes_have_the_genuine_colour(genuine):
-    images, _, _, factors, drawn = genuine
+def test_fronts_of_cubes_have_the_genuine_color(real):
+    images, _, _, factors, drawn = real
     fronts = [i for i, row in enumerate(factors) if row[4] == 0 and 5 <= row[5] <= 9]
     assert len(fronts) >= 5
     for i in fronts:
@@ -136,9 +136,9 @@ def test_fronts_of_cubes_have_the_genuine_colour(genuine):
         assert np.abs(difference).max() <= 4 / 255
 
 
-# Index in the set of a genuine frame -> its object's bounding box (or None where hues are too near), and the means of
+# Index in the set of a real frame -> its object's bounding box (or None where hues are too near), and the means of
 # 4x4 blocks of its middle 60x60 pixels as bytes. One frame of each shape.
-LABELLED = {
+LABELED = {
     294060: (None, "9ddfef99e2f999e2f999e1f7f59301e39613c9952cab6f109d8359b8dc1bb1df00685b44007cff65af7c65a65f025ada"),
     430518: (
         (26, 57, 19, 44),
@@ -153,7 +153,7 @@ LABELLED = {
         "96e3f699e2f999e2f999e2f900ff6a12c0b115aead14c26251fa432fa8a81f8e913eb229f8ff00b4d32185ae20b5e300",
     ),
 }
-FRONTS = {  # factors of frames with a cube -> the median colour of its front, in 1/255
+FRONTS = {  # factors of frames with a cube -> the median color of its front, in 1/255
     (5, 2, 5, 4, 0, 8): (0, 242, 242),
     (4, 5, 8, 1, 0, 5): (192, 0, 241),
     (4, 4, 3, 1, 0, 6): (48, 242, 0),
@@ -168,20 +168,20 @@ def one_step_away(factors):
     return rows[((rows >= 0) & (rows < SIZES)).all(axis=1)]
 
 
-@pytest.mark.parametrize("index", LABELLED)
+@pytest.mark.parametrize("index", LABELED)
 def test_genuine_frames_by_the_means_of_their_blocks(index):
-    box, means = LABELLED[index]
+    box, means = LABELED[index]
     rows = one_step_away(np.array(np.unravel_index(index, SIZES)))
     images = draw(rows)
     drawn = images[:, 2:62, 2:62].reshape(-1, 4, 15, 4, 15, 3).mean(axis=(2, 4))
-    genuine = np.frombuffer(bytes.fromhex(means), np.uint8).reshape(4, 4, 3) / 255
-    error = np.sqrt(((drawn - genuine) ** 2).mean(axis=(1, 2, 3)))
+    real = np.frombuffer(bytes.fromhex(means), np.uint8).reshape(4, 4, 3) / 255
+    error = np.sqrt(((drawn - real) ** 2).mean(axis=(1, 2, 3)))
     assert error[0] < 5 / 255 and error.argmin() == 0, dict(zip(map(tuple, rows), error))
     if box is not None:
         np.testing.assert_allclose(bounding_box(images[0], rows[0, :3]), box, atol=2)
 
 
-def test_fronts_of_cubes_have_the_stored_genuine_colour():
+def test_fronts_of_cubes_have_the_stored_genuine_color():
     fronts = draw(np.array(list(FRONTS)))[:, 43:50, 28:35]
     np.testing.assert_allclose(255 * np.median(fronts, axis=(1, 2)), list(FRONTS.values()), atol=4)
 
@@ -191,7 +191,7 @@ def test_hue_to_rgb_equals_colorsys():
     np.testing.assert_allclose(own, PALETTE, atol=1e-6)
 
 
-def test_each_hue_colours_its_own_surface_only():
+def test_each_hue_colors_its_own_surface_only():
     base = np.array([1, 4, 8, 4, 2, 3])
     variants = np.tile(base, (4, 1))
     variants[1:, :3] += np.diag([3, 3, -2])
@@ -207,15 +207,15 @@ def test_each_hue_colours_its_own_surface_only():
 
 def test_images_lie_in_the_unit_interval_and_do_not_depend_on_the_key():
     factors = dataset().sample_factors(jax.random.key(3), BATCH)
-    images = observe(dataset(), factors, jax.random.key(1))
+    images = render(dataset(), factors, jax.random.key(1))
     assert images.shape == (BATCH, 64, 64, 3) and images.dtype == jnp.float32
     assert float(images.min()) >= 0 and float(images.max()) <= 1
-    np.testing.assert_array_equal(images, observe(dataset(), factors, jax.random.key(2)))
+    np.testing.assert_array_equal(images, render(dataset(), factors, jax.random.key(2)))
 
 
 def test_no_half_precision_is_asked_of_a_processor():
     """Those without F16C cannot convert it."""
-    program = jax.make_jaxpr(dataset().observe)(np.zeros((1, 6), np.int32), jax.random.key(0))
+    program = jax.make_jaxpr(dataset().render)(np.zeros((1, 6), np.int32), jax.random.key(0))
     assert "f16" not in str(program)
 
 
@@ -274,10 +274,10 @@ def test_shadow_is_where_the_object_hides_the_light():
     floor = np.stack([grid[:, 0] * depth, ahead * depth - scene.camera_distance, 0 * depth], 1)
     light = np.array(scene.key_light)
     radius = scene.radius[2] * (1 + scene.growth * 5 / 7)
-    centre = np.array([0, scene.object_distance - scene.camera_distance, radius])
+    center = np.array([0, scene.object_distance - scene.camera_distance, radius])
     towards = (light - floor) / np.linalg.norm(light - floor, axis=1, keepdims=True)
-    along = ((centre - floor) * towards).sum(1, keepdims=True)
-    miss = np.linalg.norm(floor + along * towards - centre, axis=1)
+    along = ((center - floor) * towards).sum(1, keepdims=True)
+    miss = np.linalg.norm(floor + along * towards - center, axis=1)
     clear = np.abs(miss - radius) > 1e-2
     np.testing.assert_array_equal((solid[:, 3] < 1)[clear], (miss < radius)[clear])
     assert 20 < (miss < radius).sum() < 700

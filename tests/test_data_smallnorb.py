@@ -26,8 +26,8 @@ def batched(function, factors, *others):
 
 
 @pytest.fixture(scope="module")
-def observe(dataset):
-    jitted = jax.jit(dataset.observe)
+def render(dataset):
+    jitted = jax.jit(dataset.render)
     return lambda factors, key=KEY: batched(lambda block: jitted(block, key), factors)
 
 
@@ -44,7 +44,7 @@ def cover():
     return jax.jit(jax.vmap(smallnorb.coverage, (None, 0, 0)))
 
 
-def test_contract(dataset, observe):
+def test_contract(dataset, render):
     assert dataset.name == "smallnorb" and dataset.source == "procedural" and not dataset.deterministic
     assert dict(zip(dataset.factor_names, dataset.factor_sizes, strict=True)) == {
         "category": 5,
@@ -54,11 +54,11 @@ def test_contract(dataset, observe):
     }
     assert smallnorb.procedural() is dataset
     factors = np.asarray(dataset.sample_factors(jax.random.key(1), BATCH))
-    images = observe(factors)
+    images = render(factors)
     assert images.shape == (BATCH, 64, 64, 1) and images.dtype == np.float32
     assert images.min() >= 0 and images.max() <= 1
-    np.testing.assert_array_equal(images, observe(factors))
-    other = observe(factors, jax.random.key(2))
+    np.testing.assert_array_equal(images, render(factors))
+    other = render(factors, jax.random.key(2))
     assert np.abs(images - other).max((1, 2, 3)).min() > 2 / 255  # another key, other instances and noise
 
 
@@ -79,7 +79,7 @@ def test_instances_differ(draw):
         assert min(apart) > 1 / 255, smallnorb.CATEGORIES[category]
 
 
-def test_counterfactuals_keep_the_instance(dataset, observe, draw):
+def test_counterfactuals_keep_the_instance(dataset, render, draw):
     """Whatever is set to whatever, row n shows one and the same of the ten toys, and with the same noise."""
     factors = np.array(dataset.sample_factors(jax.random.key(3), 12))
     factors[:, 0] = np.arange(12) % 5
@@ -89,7 +89,7 @@ def test_counterfactuals_keep_the_instance(dataset, observe, draw):
         if factor is not None:
             changed = np.array(dataset.intervene(jnp.asarray(factors), factor, jnp.full(12, value), KEY))
             assert (changed[:, factor] == value).all()
-        images = observe(np.resize(changed, (BATCH, 4)))[:12, ..., 0]
+        images = render(np.resize(changed, (BATCH, 4)))[:12, ..., 0]
         clean = draw(np.repeat(changed, 10, 0), np.tile(np.arange(10), 12)).reshape(12, 10, 64, 64)
         distance = np.abs(images[:, None] - clean).mean((2, 3))
         found.append(distance.argmin(1))
@@ -101,17 +101,17 @@ def test_counterfactuals_keep_the_instance(dataset, observe, draw):
         assert unclipped.mean() > 0.9
 
 
-def test_table_is_uniform_and_set_by_the_lighting(observe):
-    greys = []
+def test_table_is_uniform_and_set_by_the_lighting(render):
+    grays = []
     for lighting in range(6):
         factors = np.array([[c, 4, a, lighting] for c in range(5) for a in range(0, 18, 2)])
-        images = observe(factors)[..., 0] * 255
+        images = render(factors)[..., 0] * 255
         border = np.concatenate([images[:, :2].ravel(), images[:, :, :2].ravel()])
-        greys.append(np.median(border))
+        grays.append(np.median(border))
         corner = images[:, :6, :6]
         assert 0.8 < np.median(corner.std((1, 2))) < 2.5
-    assert min(greys) == pytest.approx(129, abs=4) and max(greys) == pytest.approx(251, abs=4)
-    assert np.diff(np.sort(greys)).min() > 5
+    assert min(grays) == pytest.approx(129, abs=4) and max(grays) == pytest.approx(251, abs=4)
+    assert np.diff(np.sort(grays)).min() > 5
 
 
 def test_toys_cover_a_tenth_to_a_quarter_of_the_frame(dataset, cover):
@@ -129,7 +129,7 @@ def test_toys_cover_a_tenth_to_a_quarter_of_the_frame(dataset, cover):
 
 
 def single_body(kind, linear, dataset):
-    """Arrays whose toys are all one body, 15 px per unit, its centre at the camera's target."""
+    """Arrays whose toys are all one body, 15 px per unit, its center at the camera's target."""
     away = np.array([0, 0, -1e3])
     groups = []
     for name, count in (
@@ -172,9 +172,7 @@ def test_projected_areas(dataset, cover, kind, halves):
     factors = np.array([(0, e, a, 0) for e, a in views])
     arrays = single_body(kind, np.diag(halves), dataset)
     areas = batched(lambda f, i: cover(arrays, f, i), factors, np.zeros(len(views), int)).sum((1, 2))
-    expected = [
-        projected_area(kind, halves, view_numpy(30 + 5 * e, 20 * a)) * 15.0**2 for e, a in views
-    ]
+    expected = [projected_area(kind, halves, view_numpy(30 + 5 * e, 20 * a)) * 15.0**2 for e, a in views]
     np.testing.assert_allclose(areas, expected, rtol=0.025)
 
 

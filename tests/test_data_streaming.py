@@ -2,7 +2,7 @@
 
 import functools
 
-import genuine_files as genuine
+import genuine_files as real
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,9 +23,9 @@ def both_residencies(name, folder):
 def folders(tmp_path_factory):
     """A folder per data set: a plain grid, one with instances, one with attributes only."""
     made = {name: tmp_path_factory.mktemp(name) for name in ("dsprites", "smallnorb", "celeba")}
-    genuine.write_dsprites_npz(made["dsprites"])
-    genuine.write_smallnorb(made["smallnorb"], sizes=(2, 2, 1, 2))
-    genuine.write_celeba(made["celeba"])
+    real.write_dsprites_npz(made["dsprites"])
+    real.write_smallnorb(made["smallnorb"], sizes=(2, 2, 1, 2))
+    real.write_celeba(made["celeba"])
     return made
 
 
@@ -68,7 +68,7 @@ def test_interventions_and_gradients_through_other_arguments(folders):
     def gradient(weight, dataset, key):
         factors = jnp.zeros((8, dataset.num_factors), jnp.int32)
         changed = dataset.intervene(factors, "category", 1 - factors[:, 0], key)
-        return jnp.sum((weight * dataset.observe(changed, key)) ** 2)
+        return jnp.sum((weight * dataset.render(changed, key)) ** 2)
 
     assert gradient(2.0, streamed, KEY) == gradient(2.0, resident, KEY) != 0
 
@@ -77,9 +77,9 @@ def test_eagerly_and_out_of_range(folders):
     resident, streamed = both_residencies("dsprites", folders["dsprites"])
     outside = jnp.array([[-1, 0, 0, 0, 0], [0, 0, 9, 0, 7]])
     inside = jnp.array([[0, 0, 0, 0, 0], [0, 0, 3, 0, 1]])
-    images = resident.observe(outside, KEY)
-    assert_same(images, streamed.observe(outside, KEY))
-    assert_same(images, resident.observe(inside, KEY))
+    images = resident.render(outside, KEY)
+    assert_same(images, streamed.render(outside, KEY))
+    assert_same(images, resident.render(inside, KEY))
 
 
 def test_batches_are_those_of_sample(pair):

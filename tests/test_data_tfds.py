@@ -11,7 +11,7 @@ import pathlib
 import subprocess
 import sys
 
-import genuine_files as genuine
+import genuine_files as real
 import numpy as np
 import pytest
 from PIL import Image
@@ -28,10 +28,10 @@ def stored(dataset):
 
 
 def dsprites_records(sizes):
-    images, classes, _ = genuine.dsprites_arrays(sizes)
+    images, classes, _ = real.dsprites_arrays(sizes)
     names = ("shape", "scale", "orientation", "x_position", "y_position")
     return images, [
-        {"image": genuine.png(image), **{f"label_{n}": int(c) for n, c in zip(names, row[1:], strict=True)}}
+        {"image": real.png(image), **{f"label_{n}": int(c) for n, c in zip(names, row[1:], strict=True)}}
         for image, row in zip(images, classes, strict=True)
     ]
 
@@ -52,7 +52,7 @@ def no_tensorflow(monkeypatch):
 def test_dsprites(tmp_path, monkeypatch, no_tensorflow):
     monkeypatch.setattr("causalvae.data.tfds_source.LOT", 10, raising=False)
     images, records = dsprites_records((3, 2, 2, 2, 2))
-    genuine.write_tfds(tmp_path, "dsprites", "2.0.0", {"train": records})
+    real.write_tfds(tmp_path, "dsprites", "2.0.0", {"train": records})
     dataset = data.load("dsprites", source="real", data_dir=tmp_path)
     assert dataset.factor_names == ("shape", "scale", "orientation", "posX", "posY")
     np.testing.assert_array_equal(stored(dataset)[..., 0], images.reshape(3, 2, 2, 2, 2, 64, 64) * 255)
@@ -65,10 +65,10 @@ def test_shapes3d(tmp_path, no_tensorflow):
     names = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
     images = np.random.default_rng(0).integers(0, 256, (32, 64, 64, 3), np.uint8)
     records = [
-        {"image": genuine.png(image), **{f"label_{n}": int(c) for n, c in zip(names, row, strict=True)}}
-        for image, row in zip(images, genuine.grid(sizes), strict=True)
+        {"image": real.png(image), **{f"label_{n}": int(c) for n, c in zip(names, row, strict=True)}}
+        for image, row in zip(images, real.grid(sizes), strict=True)
     ]
-    genuine.write_tfds(tmp_path, "shapes3d", "2.0.0", {"train": records})
+    real.write_tfds(tmp_path, "shapes3d", "2.0.0", {"train": records})
     dataset = data.load("3dshapes", source="real", data_dir=tmp_path)
     assert dataset.describe()["dropped_factors"] == ("wall_hue",)
     np.testing.assert_array_equal(stored(dataset), images.reshape(2, 2, 2, 2, 2, 64, 64, 3))
@@ -82,14 +82,14 @@ def test_smallnorb(tmp_path, no_tensorflow):
         images[split] = rng.integers(0, 256, (2, 2, 1, 2, 2, 96, 96), np.uint8)
         records[split] = [
             {
-                "image": genuine.png(images[split][tuple(row)]),
-                "image2": genuine.png(np.zeros((96, 96), np.uint8)),
+                "image": real.png(images[split][tuple(row)]),
+                "image2": real.png(np.zeros((96, 96), np.uint8)),
                 "instance": instances[row[4]],
                 **{name: int(c) for name, c in zip(names, row[:4], strict=True)},
             }
-            for row in genuine.grid((2, 2, 1, 2, 2))
+            for row in real.grid((2, 2, 1, 2, 2))
         ]
-    genuine.write_tfds(tmp_path, "smallnorb", "2.0.0", records)
+    real.write_tfds(tmp_path, "smallnorb", "2.0.0", records)
     dataset = data.load("smallnorb", source="real", data_dir=tmp_path)
     assert dataset.factor_names == ("category", "elevation", "lighting") and not dataset.deterministic
     every = np.concatenate([images["test"], images["train"]], axis=4)[:, :, 0].reshape(-1, 96, 96)
@@ -108,37 +108,32 @@ def test_celeba(tmp_path, no_tensorflow):
         coarse = rng.integers(0, 256, (num, 12, 10, 3), np.uint8)
         records[split] = [
             {
-                "image": genuine.jpeg(np.asarray(Image.fromarray(pixels).resize((178, 218)))),
+                "image": real.jpeg(np.asarray(Image.fromarray(pixels).resize((178, 218)))),
                 **{f"attributes/{name}": int(value) for name, value in zip(names, row, strict=True)},
-                **{
-                    f"landmarks/{name}": int(value)
-                    for name, value in zip(features["landmarks"], points, strict=True)
-                },
+                **{f"landmarks/{name}": int(value) for name, value in zip(features["landmarks"], points, strict=True)},
             }
             for pixels, row, points in zip(
                 coarse, rng.integers(0, 2, (num, 40)), rng.integers(20, 160, (num, 10)), strict=True
             )
         ]
-    genuine.write_tfds(tmp_path, "celeb_a", "2.1.0", records)
+    real.write_tfds(tmp_path, "celeb_a", "2.1.0", records)
     dataset = data.load("celeba", source="real", data_dir=tmp_path, split="valid")
     assert dataset.size == 2 and dataset.num_factors == 40
     images = stored(dataset)
     decode = lambda record: np.asarray(  # noqa: E731
-        Image.open(genuine.io.BytesIO(record["image"])).resize((64, 64), Image.Resampling.BICUBIC)
+        Image.open(real.io.BytesIO(record["image"])).resize((64, 64), Image.Resampling.BICUBIC)
     )
     for record in records["validation"]:
         (row,) = (r for r in np.asarray(dataset.arrays["rows"]) if (images[r] == decode(record)).all())
         attributes = np.asarray(dataset.arrays["attributes"])[row]
-        assert dict(zip(dataset.factor_names, attributes, strict=True)) == {
-            n: record[f"attributes/{n}"] for n in names
-        }
+        assert dict(zip(dataset.factor_names, attributes, strict=True)) == {n: record[f"attributes/{n}"] for n in names}
         nose = [record["landmarks/nose_x"] * 64 / 178, record["landmarks/nose_y"] * 64 / 218]
         np.testing.assert_allclose(dataset.arrays["landmarks"][row, 2], nose, rtol=1e-6)
 
 
 def test_prepared_folders_that_cannot_be_read(tmp_path):
     _, records = dsprites_records((3, 1, 1, 1, 2))
-    path = genuine.write_tfds(tmp_path, "dsprites", "2.0.0", {"train": records[:-1]})
+    path = real.write_tfds(tmp_path, "dsprites", "2.0.0", {"train": records[:-1]})
     with pytest.raises(ValueError, match="5 images, but its labels .* make 6 combinations"):
         data.load("dsprites", source="real", data_dir=tmp_path)
     (path / "dsprites-train.array_record-00001-of-00002").unlink()
@@ -154,14 +149,14 @@ def test_prepared_folders_that_cannot_be_read(tmp_path):
 
 
 def test_prepare_converts_files_on_disk(tmp_path, no_tensorflow):
-    genuine.write_celeba(tmp_path, num=4)
+    real.write_celeba(tmp_path, num=4)
     dataset = prepare.prepare("celeba", str(tmp_path), {"crop": 148, "size": 16})
     assert dataset.image_shape == (16, 16, 3)
     text = prepare.describe(dataset)
     assert "celeba: 4 images of 16 × 16 × 3, from img_align_celeba" in text or "list_attr_celeba" in text
     assert "attributes: 5_o_Clock_Shadow 2" in text and dataset.describe()["sha256"] in text
     assert (tmp_path / "causalvae_cache" / "celeba-148-16-bicubic" / "images.npy").is_file()
-    with pytest.raises(ValueError, match="no genuine data set 'celebs'.*Did you mean 'celeba'"):
+    with pytest.raises(ValueError, match="no real data set 'celebs'.*Did you mean 'celeba'"):
         prepare.prepare("celebs", None, {})
 
 
@@ -183,7 +178,7 @@ def test_without_tensorflow_a_download_says_what_to_do(tmp_path, monkeypatch, na
 
 
 def test_the_command_itself(tmp_path):
-    genuine.write_dsprites_npz(tmp_path, sizes=(3, 1, 1, 1, 2))
+    real.write_dsprites_npz(tmp_path, sizes=(3, 1, 1, 1, 2))
 
     command = [sys.executable, "-m", "experiments.prepare", "--dataset=dsprites", f"--data_dir={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -204,7 +199,7 @@ def test_mpi3d_builder(tmp_path):
     sizes = (2, 1, 2, 1, 3, 2, 2)
     manual = tmp_path / "downloads" / "manual"
     manual.mkdir(parents=True)
-    images = genuine.write_mpi3d(manual, "mpi3d_mine.npz", sizes)
+    images = real.write_mpi3d(manual, "mpi3d_mine.npz", sizes)
     config = mpi3d_tfds.Mpi3dConfig(name="mine", description="A part of the grid.", factor_sizes=sizes)
     builder = mpi3d_tfds.Mpi3d(data_dir=tmp_path, config=config, file_format="array_record")
     builder.download_and_prepare()
@@ -212,9 +207,7 @@ def test_mpi3d_builder(tmp_path):
         classes = tuple(example[f"label_{name}"] for name in mpi3d_tfds.NAMES)
         np.testing.assert_array_equal(example["image"], images[classes])
     assert tfds.builder("mpi3d/toy", data_dir=tmp_path).info.features["label_object_color"].num_classes == 6
-    assert (
-        tfds.builder("mpi3d/complex", data_dir=tmp_path).info.features["label_object_color"].num_classes == 4
-    )
+    assert tfds.builder("mpi3d/complex", data_dir=tmp_path).info.features["label_object_color"].num_classes == 4
     # What the builder prepared is what the reader reads: as the toy set, under which name it is looked for.
     (tmp_path / "mpi3d" / "mine").rename(tmp_path / "mpi3d" / "toy")
     dataset = data.load("mpi3d", source="real", data_dir=tmp_path)
@@ -235,7 +228,7 @@ def test_mpi3d_builder_refuses_the_wrong_number_of_images_and_a_failed_download(
         tfds.load("mpi3d/toy", data_dir=tmp_path)
     manual = tmp_path / "downloads" / "manual"
     manual.mkdir(parents=True)
-    genuine.write_mpi3d(manual, "mpi3d_toy.npz")
+    real.write_mpi3d(manual, "mpi3d_toy.npz")
     with pytest.raises(ValueError, match="has 96 images"):
         tfds.load("mpi3d/toy", data_dir=tmp_path)
 
@@ -247,13 +240,13 @@ def test_prepare_downloads_and_converts(tmp_path, monkeypatch):
 
     published = tmp_path / "published"
     published.mkdir()
-    images = genuine.write_dsprites_hdf5(published, sizes=(3, 2, 2, 2, 2))
+    images = real.write_dsprites_hdf5(published, sizes=(3, 2, 2, 2, 2))
     monkeypatch.setattr(
-        tfds.download.DownloadManager, "download", lambda self, url: str(published / genuine.DSPRITES_HDF5)
+        tfds.download.DownloadManager, "download", lambda self, url: str(published / real.DSPRITES_HDF5)
     )
     dataset = prepare.prepare("dsprites", str(tmp_path / "mine"), {})
     assert dataset.describe()["residency"] == "stream"
-    pixels = dataset.render.read(np.arange(48))
+    pixels = dataset.render_one.read(np.arange(48))
     np.testing.assert_array_equal(pixels[..., 0], images.reshape(-1, 64, 64) * 255)
     assert (tmp_path / "mine" / "dsprites" / "2.0.0" / "features.json").is_file()
 

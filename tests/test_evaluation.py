@@ -20,7 +20,7 @@ def test_rate_and_usage_of_discrete_codes(kind):
     codes = evaluation.collect_codes(model, params, dataset, jax.random.key(1), 500)
     rate = evaluation.rate_score(model, params, None, codes)
 
-    found = np.asarray(jax.jit(model.codebook.quantise)(params, codes.mean))
+    found = np.asarray(jax.jit(model.codebook.quantize)(params, codes.mean))
     groups = found.reshape(500, -1) if kind == "latent" else found.reshape(-1, 1)
     shares = [np.bincount(group, minlength=8) / len(groups) for group in groups.T]
     np.testing.assert_allclose(evaluation.code_usage(model, params, codes), shares, atol=1e-6)
@@ -40,7 +40,7 @@ def test_the_error_of_resampled_strengths_is_that_of_both_indices():
     z = jax.random.normal(jax.random.key(1), (40, planted.LATENTS)) * 0.3
     pair = (model.params, z)
     found = evaluation.perturb(model.model, pair, pair, codes, settings, jax.random.key(2))
-    latents = evaluation.summarise_latents(found, None)
+    latents = evaluation.summarize_latents(found, None)
     distances, sources = np.asarray(found.families["_resample"]["l2"], np.float64), np.asarray(found.sources)
     values = evaluation.RESAMPLE.values(jax.random.key(2), z, None)
     np.testing.assert_array_equal(values, np.asarray(z)[sources])

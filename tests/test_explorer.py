@@ -28,18 +28,18 @@ KEY = jax.random.key(0)
 SITES = "encoder/dense,decoder/conv0"
 
 
-def render_coloured(arrays, factors, key):
-    """The toy square in one of three colours."""
+def render_colored(arrays, factors, key):
+    """The toy square in one of three colors."""
     square = toy.render_square(arrays, jnp.stack([factors[0], factors[1], jnp.int32(1)]), key)
     return square * (jnp.arange(3) == factors[2]).reshape(1, 1, 3) * 0.8 + 0.1
 
 
-COLOURED = Dataset(
-    name="coloured",
-    factor_names=("row", "column", "colour"),
+COLORED = Dataset(
+    name="colored",
+    factor_names=("row", "column", "color"),
     factor_sizes=(4, 4, 3),
     image_shape=(16, 16, 3),
-    render=render_coloured,
+    render_one=render_colored,
 )
 
 
@@ -55,23 +55,23 @@ def trained(model, dataset):
     return params
 
 
-def coloured_model(name, **options):
+def colored_model(name, **options):
     return architectures.create(name, image_shape=(16, 16, 3), latents=4, network="small", **options)
 
 
 @pytest.fixture(scope="module")
 def gaussian():
-    """(model, params, dataset, explored) of a Gaussian model of colour images."""
-    model = coloured_model("betatc")
-    params = trained(model, COLOURED)
-    return model, params, COLOURED, explorer.explore(model, params, COLOURED, KEY, SITES, pairs=4)
+    """(model, params, dataset, explored) of a Gaussian model of color images."""
+    model = colored_model("betatc")
+    params = trained(model, COLORED)
+    return model, params, COLORED, explorer.explore(model, params, COLORED, KEY, SITES, pairs=4)
 
 
 @pytest.fixture(scope="module")
 def discrete():
-    """The same of a VQ-VAE of grey images, whose map has one position only for 16 pixels: so of 32."""
+    """The same of a VQ-VAE of gray images, whose map has one position only for 16 pixels: so of 32."""
     model = architectures.create("vq", image_shape=(32, 32, 1), latents=4, network="small", num_codes=16)
-    dataset = toy.dataset().replace(name="large", image_shape=(32, 32, 1), render=render_large)
+    dataset = toy.dataset().replace(name="large", image_shape=(32, 32, 1), render_one=render_large)
     params = trained(model, dataset)
     return model, params, dataset, explorer.explore(model, params, dataset, KEY, "latent/codes", pairs=4)
 
@@ -161,19 +161,19 @@ def test_codes_of_a_map_are_moved_and_swapped(discrete):
     moves, book = explored.moves, model.codebook
     assert explored.codes and explored.code_site == "latent/codes" and explored.sites[0].response is None
     assert explored.latent_names == ("code 0,0", "code 0,1", "code 1,0", "code 1,1")
-    codes = np.asarray(book.quantise(params, encode(model, params, moves.images).mean))  # [S, 2, 2]
+    codes = np.asarray(book.quantize(params, encode(model, params, moves.images).mean))  # [S, 2, 2]
     np.testing.assert_array_equal(moves.own, codes.reshape(3, 4)[:, moves.latents])
-    before = np.asarray(book.quantise(params, encode(model, params, moves.decoded).mean)).reshape(3, -1)
+    before = np.asarray(book.quantize(params, encode(model, params, moves.decoded).mean)).reshape(3, -1)
     for s, m, v in [(0, 0, 0), (1, 2, 3), (2, 3, 11)]:
         changed = codes[s].copy()
         changed[np.unravel_index(moves.latents[m], (2, 2))] = moves.values[m, v]
         image = np.asarray(jax.nn.sigmoid(book.decode(params, changed[None])))
         np.testing.assert_allclose(moves.pictures[s, m, v], image[0], atol=1e-5)
         assert moves.effect[s, m, v] == pytest.approx(norm(image[0] - moves.decoded[s]), abs=1e-4)
-        after = np.asarray(book.quantise(params, encode(model, params, image).mean)).reshape(-1)
+        after = np.asarray(book.quantize(params, encode(model, params, image).mean)).reshape(-1)
         np.testing.assert_array_equal(moves.response[s, m, v], after != before[s])
     site = next(site for site in explored.sites if site.name == "latent/codes")
-    ends = [np.asarray(book.quantise(params, encode(model, params, explored.pairs.images[:, e]).mean)) for e in (0, 1)]
+    ends = [np.asarray(book.quantize(params, encode(model, params, explored.pairs.images[:, e]).mean)) for e in (0, 1)]
     for p in range(3):
         changed = ends[0][p].copy()
         changed[1, 0] = ends[1][p, 1, 0]
@@ -281,7 +281,7 @@ def test_tiles_are_within_half_a_step_and_equal_ones_are_kept_once():
 
 
 def about():
-    data = {"name": "coloured", "source": "procedural"}
+    data = {"name": "colored", "source": "procedural"}
     return explorer_page.describe({"name": "betatc", "network": "small", "latents": 4}, data, 1500, 3)
 
 
@@ -299,9 +299,9 @@ def data_of(text):
 def test_the_page_is_one_file_that_says_what_it_shows(page):
     assert "{{" not in page and not re.search(r"""(?:src|href)=["'](?!data:)[^#"']""", page)
     assert not re.search(r"https?://", page)
-    assert "betatc on coloured (procedural), seed 3" in page and "mean nothing" not in page
+    assert "betatc on colored (procedural), seed 3" in page and "mean nothing" not in page
     (data,) = data_of(page)
-    for word in ("betatc", "coloured", "procedural data", "1,500 training steps", "seed 3"):
+    for word in ("betatc", "colored", "procedural data", "1,500 training steps", "seed 3"):
         assert word in data["about"]["text"]
 
 
@@ -418,7 +418,7 @@ def test_the_report_shows_the_explorer_of_the_best_run_of_each_data_set(gaussian
     folder.mkdir(parents=True)
     (folder / explorer_page.STORED).write_text(explorer_page.embedded(explorer.as_json(gaussian[3], about())))
     text = report.explore(tmp_path, "procedural", table)
-    assert 'id="explore-procedural"' in text and 'data-title="coloured: betatc, seed 3"' in text
+    assert 'id="explore-procedural"' in text and 'data-title="colored: betatc, seed 3"' in text
     assert len(data_of(text)) == 1 and "data-address" not in text
     assert 'href="#explore-procedural"' in report.navigation(tmp_path, table)
 

@@ -11,9 +11,7 @@ from experiments import findings
 
 
 def correlation(table):
-    return findings.correlation_verdict(
-        findings.correlation_family(table, findings.EFFECT, findings.DISENTANGLEMENT)
-    )
+    return findings.correlation_verdict(findings.correlation_family(table, findings.EFFECT, findings.DISENTANGLEMENT))
 
 
 def capacity(table):
@@ -246,9 +244,7 @@ def test_vq_strength_that_differs_between_data_sets_is_undecided():
 
 def test_incomplete_studies_are_undecided_rather_than_wrong():
     table = study_tables.table()
-    found = findings.study(
-        findings.rows_of(table, (table["architecture"] == "vae") & (table["dataset"] == "mpi3d"))
-    )
+    found = findings.study(findings.rows_of(table, (table["architecture"] == "vae") & (table["dataset"] == "mpi3d")))
     assert [v["verdict"] for v in found["verdicts"]] == ["undecided"] * 4
     assert found["design"]["runs"] == 3
 

@@ -179,9 +179,7 @@ def test_a_sweep_of_patches_equals_a_loop(name):
     size = acts[site].shape[-1]
     for index in range(0, size, 3):
         outputs, _ = edited(name, x, {site: (acts[site], unit(index, size))})
-        np.testing.assert_allclose(
-            effects.output_change[index], norm(outputs.image - base.image), **TOLERANCE
-        )
+        np.testing.assert_allclose(effects.output_change[index], norm(outputs.image - base.image), **TOLERANCE)
         change = np.abs(outputs.z - base.z).reshape(PAIRS, -1, 4).mean(1)
         np.testing.assert_allclose(effects.latent_change[index], change, **TOLERANCE)
         recovery = 1 - norm(outputs.image - source.image) / norm(base.image - source.image)
@@ -225,9 +223,7 @@ def test_permuting_latents_permutes_results_and_keeps_scalars(name):
 
     scale = jnp.ones(4)
     plain = perturb_latents((model, params), z, Sweep(), key, names, scale=scale)
-    permuted = perturb_latents(
-        permuted_decode, z[..., order], Sweep(), key, names, scale=scale, encode=permuted_encode
-    )
+    permuted = perturb_latents(permuted_decode, z[..., order], Sweep(), key, names, scale=scale, encode=permuted_encode)
     np.testing.assert_allclose(permuted["l2"], plain["l2"][order], **TOLERANCE)
     np.testing.assert_allclose(permuted["outputs"], plain["outputs"][order], **TOLERANCE)
     np.testing.assert_allclose(permuted["latents"], plain["latents"][order][:, order], **TOLERANCE)

@@ -27,8 +27,7 @@ def spread(model, params, x):
     z = model.encode(params, x).mean.reshape(-1, params["codebook"].shape[0], params["codebook"].shape[2])
     return {
         **params,
-        "codebook": z[jnp.array([0, 1, 2, 3, 0])].swapaxes(0, 1)
-        * jnp.array([1, 1, 1, 1, 5.0])[None, :, None],
+        "codebook": z[jnp.array([0, 1, 2, 3, 0])].swapaxes(0, 1) * jnp.array([1, 1, 1, 1, 5.0])[None, :, None],
     }
 
 
@@ -43,7 +42,7 @@ def image(model, params, found):
 
 def test_swaps_equal_a_loop(case):
     model, params, x, _ = case
-    found = iv.quantise(model, params, x)
+    found = iv.quantize(model, params, x)
     flat = found.reshape(N, -1)
     assert len(np.unique(found)) > 1
     values = iv.CodeSwap(3).values(KEY, found, jnp.ones(()))
@@ -52,21 +51,19 @@ def test_swaps_equal_a_loop(case):
     for position in range(flat.shape[1]):
         swapped = flat.at[:, position].set(values[1].reshape(N, -1)[:, position]).reshape(found.shape)
         change = image(model, params, swapped) - image(model, params, found)
-        np.testing.assert_allclose(
-            distances[position, 1], np.linalg.norm(change.reshape(N, -1), axis=1), atol=1e-4
-        )
+        np.testing.assert_allclose(distances[position, 1], np.linalg.norm(change.reshape(N, -1), axis=1), atol=1e-4)
 
 
 def test_a_knock_out_equals_the_model_with_the_entry_moved_away(case):
     model, params, x, _ = case
-    found = iv.quantise(model, params, x)
+    found = iv.quantize(model, params, x)
     result = iv.knock_out(model, params, x, chunk=3)
     groups, size, _ = params["codebook"].shape
     assert result.output_change.shape == (groups, size)
     for group in range(groups):
         for entry in range(size):
             without = {**params, "codebook": params["codebook"].at[group, entry].set(1e6)}
-            moved = iv.quantise(model, without, x)
+            moved = iv.quantize(model, without, x)
             change = image(model, params, moved) - image(model, params, found)
             expected = np.linalg.norm(change.reshape(N, -1), axis=1)
             np.testing.assert_allclose(result.output_change[group, entry], expected.mean(), atol=1e-4)
@@ -81,7 +78,7 @@ def test_a_knock_out_equals_the_model_with_the_entry_moved_away(case):
 
 def test_exchange_between_images_is_a_patch_of_single_codes(case):
     model, params, x, source = case
-    base, other = (iv.quantise(model, params, end) for end in (x, source))
+    base, other = (iv.quantize(model, params, end) for end in (x, source))
     effects = iv.patch_effects(model, params, x, source, "latent/codes", chunk=3, per_pair=True)
     flat = base.reshape(N, -1)
     assert effects.output_change.shape == (flat.shape[1], N)

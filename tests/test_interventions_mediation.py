@@ -54,9 +54,7 @@ def test_planted_effects_are_covered_by_their_intervals():
     truth, covered = PLANTED.truth.effects, np.zeros(4)
     for seed in range(100):
         key = jax.random.key(seed)
-        summary = iv.summarise(
-            mediate_latent(PLANTED, planted_pairs(200, key)), jax.random.fold_in(key, 1), num=400
-        )
+        summary = iv.summarize(mediate_latent(PLANTED, planted_pairs(200, key)), jax.random.fold_in(key, 1), num=400)
         for i, name in enumerate(truth._fields):
             estimate = getattr(summary, name)
             low, high = float(estimate.low.reshape(())), float(estimate.high.reshape(()))
@@ -91,9 +89,7 @@ def hidden_outcome(run, base, source):
 
 def test_any_function_of_the_run_is_an_outcome():
     pairs = planted_pairs(4)
-    found = iv.mediate(
-        PLANTED.model, PLANTED.params, pairs, "latent/z", hidden_outcome, capture="decoder/hidden"
-    )
+    found = iv.mediate(PLANTED.model, PLANTED.params, pairs, "latent/z", hidden_outcome, capture="decoder/hidden")
     write = np.asarray(PLANTED.params["decoder"]["hidden"]).sum(axis=1)
     ends = [np.asarray(run(PLANTED.model, PLANTED.params, x)[0].z) for x in (pairs.x, pairs.x_source)]
     np.testing.assert_allclose(found.total, (ends[1] - ends[0]) @ write, atol=1e-4)
@@ -125,7 +121,7 @@ def test_bootstrap_intervals_equal_numpys_and_leave_undefined_pairs_out():
     total[:10] = np.nan
     arrays = total, direct, indirect, total - direct - indirect
     mediation = iv.Mediation(*map(jnp.float32, arrays))
-    summary = iv.summarise(mediation, KEY, num=4000, level=0.9)
+    summary = iv.summarize(mediation, KEY, num=4000, level=0.9)
     assert int(summary.pairs) == 50
     kept = indirect[:, 10:]
     drawn = generator.integers(0, 50, (4000, 50))
@@ -135,7 +131,7 @@ def test_bootstrap_intervals_equal_numpys_and_leave_undefined_pairs_out():
     np.testing.assert_allclose(summary.indirect.high, expected[1], atol=0.006)
     np.testing.assert_allclose(summary.proportion.mean, kept.mean(1) / total[10:].mean(), atol=1e-5)
     assert int(summary.left_out) == 10
-    none = iv.summarise(mediation, KEY, tolerance=5.0)
+    none = iv.summarize(mediation, KEY, tolerance=5.0)
     assert np.isnan(none.proportion.mean).all() and np.isfinite(none.indirect.low).all()
 
 
@@ -144,10 +140,10 @@ def test_totals_that_cancel_have_no_proportion_mediated():
     total = np.tile([1.0, -1.0], 30) + 1e-5
     indirect = np.random.default_rng(0).normal(size=(1, 60))
     mediation = iv.Mediation(*map(jnp.float32, (total, total - indirect, indirect, 0 * indirect)))
-    summary = iv.summarise(mediation, KEY)
+    summary = iv.summarize(mediation, KEY)
     assert np.isnan(summary.proportion.mean).all() and np.isfinite(summary.indirect.mean).all()
     # A mean above the tolerance whose draws are not: the ratio has a value, and no interval.
-    some = iv.summarise(mediation._replace(total=mediation.total + 0.1), KEY)
+    some = iv.summarize(mediation._replace(total=mediation.total + 0.1), KEY)
     assert np.isfinite(some.proportion.mean).all() and np.isnan(some.proportion.low).all()
 
 
@@ -157,7 +153,7 @@ def test_effects_in_units_of_the_total_effect_are_ratios_of_sums():
     pairs = pairs.replace(x_source=x_source.at[1].set(pairs.x[1]))  # one that is nearly alike, and one that is
     model, params = PLANTED.model, PLANTED.params
     found = iv.mediate(model, params, pairs, "encoder/hidden", iv.unscaled_projection)
-    summary = iv.summarise(found, KEY, relative=True)
+    summary = iv.summarize(found, KEY, relative=True)
     assert int(summary.left_out) == 1 and int(summary.pairs) == 29
     base, end = (np.asarray(run(model, params, x)[0].image, np.float64) for x in (pairs.x, pairs.x_source))
     np.testing.assert_allclose(np.nansum(found.total), ((end - base) ** 2).sum(), rtol=1e-3)
@@ -187,4 +183,4 @@ def test_bad_outcomes_are_refused():
     with pytest.raises(ValueError, match="no site 'decoder/hiden'"):
         iv.mediate(model, params, pairs, "latent/z", capture="decoder/hiden")
     with pytest.raises(ValueError, match="level between 0 and 1"):
-        iv.summarise(iv.Mediation(*(jnp.ones((1, 2)),) * 4), KEY, level=95)
+        iv.summarize(iv.Mediation(*(jnp.ones((1, 2)),) * 4), KEY, level=95)

@@ -125,9 +125,7 @@ def test_every_replacement_equals_a_loop(mode):
 
 
 def test_resampling_takes_other_rows_and_recovers_towards_them():
-    found = patch_effects(
-        forward, PARAMS, X, None, "latent/z", "site", mode="resample", key=jax.random.key(3)
-    )
+    found = patch_effects(forward, PARAMS, X, None, "latent/z", "site", mode="resample", key=jax.random.key(3))
     np.testing.assert_allclose(found.recovery, 1, atol=1e-5)
     assert found.output_change[0] > 1e-3
     with pytest.raises(ValueError, match="mode='resample' draws: give a key"):
@@ -154,10 +152,7 @@ def test_sets_of_units_over_several_sites_are_patched_together():
     }
     found = patch_effects(forward, PARAMS, X, SOURCE, "map", masks, per_pair=True)
     for g in range(2):
-        edits = {
-            site: Edit(value=activations(SOURCE, site), mask=jnp.asarray(mask[g]))
-            for site, mask in masks.items()
-        }
+        edits = {site: Edit(value=activations(SOURCE, site), mask=jnp.asarray(mask[g])) for site, mask in masks.items()}
         outputs, base = run(forward, PARAMS, X, edits=edits)[0], run(forward, PARAMS, X)[0]
         np.testing.assert_allclose(
             found.output_change[g], np.linalg.norm(np.asarray(outputs.image - base.image), axis=1), atol=1e-5
@@ -169,14 +164,11 @@ def test_sets_of_units_over_several_sites_are_patched_together():
 def test_noise_belongs_to_the_pair_whatever_the_chunk():
     key = jax.random.key(9)
     small, large = (
-        patch_effects(forward, PARAMS, X, SOURCE, "map", key=key, chunk=chunk, per_pair=True)
-        for chunk in (2, 100)
+        patch_effects(forward, PARAMS, X, SOURCE, "map", key=key, chunk=chunk, per_pair=True) for chunk in (2, 100)
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), small, large)
     keys = jax.random.split(key, N)
-    base, source = (
-        jax.vmap(lambda x, k: forward(PARAMS, x[None], k).image[0])(end, keys) for end in (X, SOURCE)
-    )
+    base, source = (jax.vmap(lambda x, k: forward(PARAMS, x[None], k).image[0])(end, keys) for end in (X, SOURCE))
     whole = patch_effects(forward, PARAMS, X, SOURCE, "latent/z", "site", key=key, per_pair=True)
     change = np.linalg.norm(np.asarray(source - base), axis=1)
     np.testing.assert_allclose(whole.output_change[0], change, atol=1e-5)
@@ -316,9 +308,7 @@ def test_what_does_not_exist_is_refused_by_name(options, message):
 
 
 def test_pairs_that_are_none_and_activations_that_are_not_numbers_are_refused():
-    with pytest.raises(
-        ValueError, match="are not pairs: their shapes differ. Both must come from the same data"
-    ):
+    with pytest.raises(ValueError, match="are not pairs: their shapes differ. Both must come from the same data"):
         patch_effects(forward, PARAMS, X, SOURCE[:, :2], "dense")
     broken = {**PARAMS, "dense": PARAMS["dense"].at[0, 0].set(jnp.nan)}
     with pytest.raises(ValueError, match="NaN or infinite at site 'dense'"):

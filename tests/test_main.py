@@ -53,7 +53,7 @@ def test_a_run_out_of_time_leaves_with_the_status_that_means_go_on(tmp_path):
     assert "stopped by the time limit at step 1 of 4; saved in" in ran.stderr and "error" not in ran.stderr
 
 
-def test_the_catalogue_and_the_help_name_what_exists():
+def test_the_catalog_and_the_help_name_what_exists():
     listed = main("--list").stdout
     for word in ("betatc", "smallnorb", "latent/z", "dci", "burgess"):
         assert word in listed
@@ -64,7 +64,7 @@ def test_the_catalogue_and_the_help_name_what_exists():
     "changes, message",
     [
         (dict(data__name="dsprite"), "dsprites"),
-        (dict(data__source="genuine"), "procedural"),
+        (dict(data__source="real"), "procedural"),
         (dict(data__source="real", data__dir="/nowhere/at/all"), "/nowhere/at/all"),
         (dict(training__batch_size=0), "batch_size must be at least 1"),
         (dict(training__learning_rate=-1.0), "learning_rate must be positive"),

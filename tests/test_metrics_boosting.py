@@ -53,8 +53,7 @@ def varied_codes():
 def test_agrees_with_scikit_learn(name):
     codes = varied_codes()[name]
     ours, theirs = (
-        metrics.dci(codes, factors(), estimator, num_train=TRAIN, shuffle=False)
-        for estimator in ("xla", "sklearn")
+        metrics.dci(codes, factors(), estimator, num_train=TRAIN, shuffle=False) for estimator in ("xla", "sklearn")
     )
     for field in ("disentanglement", "completeness", "informativeness"):
         assert abs(getattr(ours, field) - getattr(theirs, field)) <= 0.01, field
@@ -121,9 +120,7 @@ def test_defined_answers():
     assert np.isnan(one_factor.disentanglement) and one_factor.dropped == (1, 2, 3)
     one_latent = metrics.dci(codes[:, :1], ids, "random_forest", num_train=TRAIN)
     assert np.isnan(one_latent.completeness) and one_latent.disentanglement == pytest.approx(0, abs=1e-6)
-    late = np.stack([ids[:, 0], np.arange(ROWS) >= TRAIN], axis=1).astype(
-        int
-    )  # one value in the training rows
+    late = np.stack([ids[:, 0], np.arange(ROWS) >= TRAIN], axis=1).astype(int)  # one value in the training rows
     found = metrics.dci(codes, late, "random_forest", num_train=TRAIN, shuffle=False)
     assert found.accuracy.tolist() == [1.0, 0.0] and not found.importance[:, 1].any()
     unseen = ids.copy()
@@ -140,9 +137,7 @@ def test_disentanglement_is_one_less_the_weighted_entropy_of_rows():
 
 def test_bad_arguments():
     codes, ids = varied_codes()["identity"], factors()
-    with pytest.raises(
-        ValueError, match="unknown estimator 'trees'; there are sklearn, xla, random_forest, lasso"
-    ):
+    with pytest.raises(ValueError, match="unknown estimator 'trees'; there are sklearn, xla, random_forest, lasso"):
         metrics.dci(codes, ids, "trees")
     with pytest.raises(ValueError, match=r"codes of members must be \[members, N, d\], not \[900, 5\]"):
         metrics.dci_of_members(codes, ids)

@@ -30,9 +30,7 @@ class Sweep(NamedTuple):
 @pytest.fixture(scope="module")
 def linear():
     generator = np.random.default_rng(0)
-    return generator.normal(size=(PIXELS, D)).astype(np.float32), generator.normal(size=(N, D)).astype(
-        np.float32
-    )
+    return generator.normal(size=(PIXELS, D)).astype(np.float32), generator.normal(size=(N, D)).astype(np.float32)
 
 
 def linear_images(weights, z):
@@ -60,9 +58,7 @@ def test_effect_strength_of_a_linear_decoder_is_its_closed_form(linear, chunk):
 @pytest.mark.parametrize("distance", ["l2", "rms", "bernoulli_kl"])
 def test_distances_are_those_of_a_plain_loop(linear, distance):
     weights, z = linear
-    found = metrics.effect_distances(
-        jax.tree_util.Partial(sigmoid_images, weights), z, Sweep(), KEY, distance
-    )
+    found = metrics.effect_distances(jax.tree_util.Partial(sigmoid_images, weights), z, Sweep(), KEY, distance)
     assert found.shape == (D, 5, N)
 
     def image(point):
@@ -73,9 +69,7 @@ def test_distances_are_those_of_a_plain_loop(linear, distance):
         changed[i] = np.linspace(-3, 3, 5)[v]
         a, b = image(z[n]), image(changed)
         kl = np.sum(a * np.log(a / b) + (1 - a) * np.log((1 - a) / (1 - b)))
-        expected = {"l2": np.linalg.norm(a - b), "rms": np.sqrt(np.mean((a - b) ** 2)), "bernoulli_kl": kl}[
-            distance
-        ]
+        expected = {"l2": np.linalg.norm(a - b), "rms": np.sqrt(np.mean((a - b) ** 2)), "bernoulli_kl": kl}[distance]
         np.testing.assert_allclose(found[i, v, n], expected, rtol=2e-4, atol=1e-5)
 
 
@@ -254,12 +248,12 @@ def test_specificity_of_hand_made_effects():
     found = metrics.intervention_specificity(effects)
     entropy = np.array([0, np.log(4), np.log(2)])
     np.testing.assert_allclose(found.reported[:3], 1 / (entropy + 1e-6), rtol=1e-5)
-    np.testing.assert_allclose(found.normalised[:3], 1 - entropy / np.log(4), atol=1e-6)
-    assert np.isnan(found.reported[3]) and np.isnan(found.normalised[3])
-    mean = metrics.mean_over(found.normalised, np.array([True, True, False, True]))
+    np.testing.assert_allclose(found.normalized[:3], 1 - entropy / np.log(4), atol=1e-6)
+    assert np.isnan(found.reported[3]) and np.isnan(found.normalized[3])
+    mean = metrics.mean_over(found.normalized, np.array([True, True, False, True]))
     assert mean.count == 2 and abs(float(mean.mean) - 0.5) < 1e-6
     scaled = metrics.intervention_specificity(effects * np.array([[7.0], [0.1], [100], [1]]))
-    np.testing.assert_allclose(scaled.normalised[:3], found.normalised[:3], atol=1e-6)
+    np.testing.assert_allclose(scaled.normalized[:3], found.normalized[:3], atol=1e-6)
 
 
 def test_units_below_the_noise_floor_have_no_selectivity():
@@ -314,9 +308,7 @@ def test_nulls_of_modularity_lie_beside_it():
     null = metrics.permuted_modularity(KEY, responses, num=50)
     assert null.shape == (50,) and 0.7 < null.mean() < 0.95  # 1 - E|r| of unrelated vectors of 20
     untrained = {"a": np.random.default_rng(0).random((3, 20)), "b": np.ones((3, 4))}
-    found = metrics.modularity_over_sites(
-        KEY, {"a": responses, "b": np.ones((3, 4))}, untrained=untrained, num=20
-    )
+    found = metrics.modularity_over_sites(KEY, {"a": responses, "b": np.ones((3, 4))}, untrained=untrained, num=20)
     assert abs(float(found.mean)) < 1e-6  # of site a alone: site b is constant
     assert np.isnan(found.sites["b"]) and found.permuted["a"] > 0.7 and found.untrained["a"] > 0.5
 

@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss, mutual_info_score
 
 from causalvae import metrics
 from causalvae.metrics import ceilings, inputs
-from causalvae.metrics.mutual_information import discretise
+from causalvae.metrics.mutual_information import discretize
 
 SIZES = (3, 6, 4)
 ROWS = 800
@@ -46,11 +46,11 @@ def test_mig_of_one_latent_is_the_gap_to_nothing(grid):
 
 def test_a_latent_that_varies_by_less_than_its_rounding_falls_into_few_bins():
     offset = np.float32(1e6) + np.arange(40, dtype=np.float32)[:, None] % 2 * np.float32(0.0625)
-    bins = discretise(np.concatenate([offset, np.ones((40, 1), np.float32)], axis=1))
+    bins = discretize(np.concatenate([offset, np.ones((40, 1), np.float32)], axis=1))
     assert bins.min() == 0 and bins.max() < 20
     assert len(np.unique(bins[:, 0])) == 2 and not bins[:, 1].any()
     tiny = np.float32(1) + np.arange(40, dtype=np.float32)[:, None] % 2 * np.finfo(np.float32).eps
-    assert len(np.unique(discretise(tiny))) == 2 and inputs.dead_latents(tiny).all()
+    assert len(np.unique(discretize(tiny))) == 2 and inputs.dead_latents(tiny).all()
 
 
 # --- InfoMEC ---------------------------------------------------------------------------------------------
@@ -61,10 +61,7 @@ def test_infomec_is_its_definition(grid):
     found = metrics.infomec(codes, factors, explicit=False)
     standard = (codes - codes.mean(axis=0)) / codes.std(axis=0)
     u = np.stack(
-        [
-            mutual_info_classif(standard, f, n_neighbors=10, random_state=0) / mutual_info_score(f, f)
-            for f in factors.T
-        ],
+        [mutual_info_classif(standard, f, n_neighbors=10, random_state=0) / mutual_info_score(f, f) for f in factors.T],
         axis=1,
     )
     np.testing.assert_allclose(found.information, u, rtol=1e-5)
@@ -202,9 +199,7 @@ def test_udr_of_models_that_agree_up_to_order_and_sign():
 def test_udr_averages_over_latents_or_as_the_reference_does():
     codes = np.random.default_rng(0).normal(size=(500, 4))
     pair = [codes[:, :1], codes]
-    paper, reference = (
-        metrics.udr(pair, correlation="spearman", reference=r).pairwise[0, 1] for r in (False, True)
-    )
+    paper, reference = (metrics.udr(pair, correlation="spearman", reference=r).pairwise[0, 1] for r in (False, True))
     strength = np.abs(np.array([[spearmanr(codes[:, 0], y)[0] for y in codes.T]]))
     parts = [m.max(axis=1) ** 2 / m.sum(axis=1) for m in (strength, strength.T)]
     np.testing.assert_allclose(paper, np.concatenate(parts).mean(), rtol=1e-5)
@@ -240,15 +235,11 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", ceilings.FACTOR_SIZES)
 def test_ceilings_are_the_published_ones_and_those_computed_now(name):
     stored = ceilings.CEILINGS[name]
-    found = [stored["identity"][m] for m in ("mig", "sap_continuous", "irs", "modularity")] + [
-        stored["noisy"]["mig"]
-    ]
+    found = [stored["identity"][m] for m in ("mig", "sap_continuous", "irs", "modularity")] + [stored["noisy"]["mig"]]
     np.testing.assert_allclose(found, PUBLISHED[name], atol=0.005)
     assert stored["identity"]["infoe"] > 0.999  # a perfect code can be read, pruned or not
     codes = ceilings.perfect_codes(ceilings.FACTOR_SIZES[name])
-    now = metrics.evaluate_codes(
-        codes.identity, codes.factors, "mig,irs,modularity", nulls=False, shuffle=False
-    )
+    now = metrics.evaluate_codes(codes.identity, codes.factors, "mig,irs,modularity", nulls=False, shuffle=False)
     for record in now:
         assert abs(record.value - stored["identity"][record.name]) < 1e-4
     noisy = metrics.evaluate_codes(codes.noisy, codes.factors, "mig", nulls=False, shuffle=False)

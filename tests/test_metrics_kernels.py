@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from causalvae import metrics
 from causalvae.metrics.compactness import _area_under_curve
-from causalvae.metrics.mutual_information import discretise
+from causalvae.metrics.mutual_information import discretize
 
 SIZES = (3, 6, 5, 2)
 ROWS, TRAIN = 600, 400
@@ -141,7 +141,7 @@ def test_a_lattice_and_the_same_lattice_with_rounding_noise_score_alike(seed):
     noise = 2e-7 * generator.uniform(-1, 1, lattice.shape) * np.ptp(lattice, axis=0)
     noisy = (lattice + noise).astype(np.float32)
     assert (noisy != lattice).mean() > 0.3
-    np.testing.assert_array_equal(discretise(noisy), discretise(lattice))
+    np.testing.assert_array_equal(discretize(noisy), discretize(lattice))
     split = dict(num_train=300, num_test=200, shuffle=False)
     for score in (
         lambda x: metrics.mig(x, factors).score,
@@ -171,9 +171,9 @@ def test_rounding_errors_of_no_information_are_no_score():
 
 def test_values_on_an_edge_belong_to_the_upper_bin():
     lattice = np.linspace(-1, 1, 21, dtype=np.float32)[:, None]
-    np.testing.assert_array_equal(discretise(lattice)[:, 0], np.minimum(np.arange(21), 19))
+    np.testing.assert_array_equal(discretize(lattice)[:, 0], np.minimum(np.arange(21), 19))
     below = np.array([0, 0.5 - 0.9e-6, 0.5 - 1.2e-6, 1], np.float32)[:, None]
-    np.testing.assert_array_equal(discretise(below)[:, 0], [0, 10, 9, 19])
+    np.testing.assert_array_equal(discretize(below)[:, 0], [0, 10, 9, 19])
 
 
 # --- the regression behind explicitness ----------------------------------------------------------------------

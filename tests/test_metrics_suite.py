@@ -38,9 +38,7 @@ def test_parity_with_the_reference_functions(reference, case):
     # One value in 8,000 of this code lies 2.3e-7 of its latent's range below the edge of a bin: on it, here.
     histogram = 3e-5 if case == "rotated_random" else 1e-6
     assert abs(metrics.mig(codes[:2000], factors[:2000]).score - scores["mig"]) < histogram
-    modularity = metrics.modularity_explicitness(
-        codes, factors, explicit=False, reference=True, **SPLIT
-    ).modularity
+    modularity = metrics.modularity_explicitness(codes, factors, explicit=False, reference=True, **SPLIT).modularity
     assert abs(modularity - scores["modularity"]) < histogram
     assert abs(metrics.sap(codes, factors, **SPLIT).score - scores["sap_discrete"]) < 1e-6
     assert abs(metrics.sap(codes, factors, continuous=True, **SPLIT).score - scores["sap_continuous"]) < 1e-6
@@ -54,9 +52,7 @@ def test_dead_latents_change_nothing_unless_the_reference_is_asked_for(reference
     live = codes[:, np.ptp(codes, axis=0) > 0]
     assert live.shape[1] == codes.shape[1] - 2
     assert metrics.irs(codes, factors).score == metrics.irs(live, factors).score
-    with_dead, without = (
-        metrics.modularity_explicitness(c, factors, explicit=False, **SPLIT) for c in (codes, live)
-    )
+    with_dead, without = (metrics.modularity_explicitness(c, factors, explicit=False, **SPLIT) for c in (codes, live))
     assert abs(with_dead.modularity - without.modularity) < 1e-6 and without.modularity > 0.85
     for dead_or_not in (codes, live):
         assert metrics.factorvae_score(dead_or_not, factors, 500, 300).score == 1.0
@@ -165,15 +161,9 @@ def test_explicitness_is_one_for_a_readable_code_and_a_half_for_noise(grid):
 
 ANSWERS = {
     # codes -> what each score must lie between
-    "identity": dict(
-        mig=(0.98, 1), sap_continuous=(0.98, 1), modularity=(0.99, 1), irs=(0.99, 1), factorvae=(1, 1)
-    ),
-    "noise": dict(
-        mig=(0, 0.02), sap_continuous=(0, 0.02), modularity=(0.4, 0.9), irs=(0, 0.4), factorvae=(0.2, 0.4)
-    ),
-    "duplicated": dict(
-        mig=(0, 0.01), sap_continuous=(0, 0.01), modularity=(0.99, 1), irs=(0.99, 1), factorvae=(1, 1)
-    ),
+    "identity": dict(mig=(0.98, 1), sap_continuous=(0.98, 1), modularity=(0.99, 1), irs=(0.99, 1), factorvae=(1, 1)),
+    "noise": dict(mig=(0, 0.02), sap_continuous=(0, 0.02), modularity=(0.4, 0.9), irs=(0, 0.4), factorvae=(0.2, 0.4)),
+    "duplicated": dict(mig=(0, 0.01), sap_continuous=(0, 0.01), modularity=(0.99, 1), irs=(0.99, 1), factorvae=(1, 1)),
     "all dead": dict(mig=(0, 0), sap_continuous=(0, 0), modularity=(0, 0), irs=(0, 0), factorvae=(0, 0)),
     "one latent": dict(mig=(0.2, 0.26), sap_continuous=(0.2, 0.26), modularity=(0.99, 1), irs=(0.99, 1)),
 }
@@ -250,7 +240,7 @@ def test_half_precision_is_scored_as_the_numbers_that_it_holds(grid):
 
 
 def test_ceilings_are_measured_and_no_score_of_the_class_ids_exceeds_them(grid):
-    """Class ids in 20 bins, in one line, among neighbours: none of these is 1."""
+    """Class ids in 20 bins, in one line, among neighbors: none of these is 1."""
     records = metrics.evaluate_codes(grid[1], grid[1], "explicitness,infomec", nulls=False)
     assert [r.name for r in records] == ["explicitness", "infom", "infoe", "infoc"]
     for record in records:

@@ -30,7 +30,7 @@ def members(num=8):
 
 
 def rounded(x, seed):
-    """x with each value moved to a neighbouring float, up or down, or not."""
+    """x with each value moved to a neighboring float, up or down, or not."""
     way = np.random.default_rng(seed).integers(-1, 2, x.shape)
     return np.where(way == 0, x, np.nextafter(x, np.where(way > 0, np.float32(np.inf), np.float32(-np.inf))))
 
@@ -92,7 +92,7 @@ def test_kernels_run_inside_a_training_loop():
 
     _, scores = jax.jit(lambda mix: jax.lax.scan(step, mix, length=4))(jnp.eye(3))
     assert scores.shape == (4, 2) and scores[0, 0] == 1 and scores[0, 1] > 0.99
-    assert scores[1, 0] > 0.9 and scores[1, 1] < 0.2  # half turned into its neighbour, a latent still varies least
+    assert scores[1, 0] > 0.9 and scores[1, 1] < 0.2  # half turned into its neighbor, a latent still varies least
 
 
 def test_boosted_trees_trace():

@@ -9,7 +9,7 @@ import pytest
 from jax.test_util import check_grads
 from scipy import integrate, stats
 
-from causalvae import objectives, vector_quantisation
+from causalvae import objectives, vector_quantization
 
 DATASET_SIZE = 1000.0
 
@@ -223,7 +223,7 @@ def test_gradients_are_those_of_finite_differences():
             return jnp.sum(objectives.bernoulli_negative_log_likelihood(logits, images))
 
         def pull(codebook):
-            return vector_quantisation.pull_of_dead_codes(codebook, size, z[:, :, None], 0.8)
+            return vector_quantization.pull_of_dead_codes(codebook, size, z[:, :, None], 0.8)
 
         cases = [
             (total_correlation("mws"), (z, mean, log_variance)),
@@ -298,14 +298,14 @@ def codes_and_vectors(seed=0, num=12, groups=2, num_codes=4, size=3):
 
 def test_nearest_codes_and_embed_are_the_loop():
     vectors, codebook = codes_and_vectors()
-    codes = np.asarray(vector_quantisation.nearest_codes(vectors, codebook))
-    second = np.asarray(vector_quantisation.nearest_codes(vectors, codebook, but=codes))
+    codes = np.asarray(vector_quantization.nearest_codes(vectors, codebook))
+    second = np.asarray(vector_quantization.nearest_codes(vectors, codebook, but=codes))
     assert codes.dtype == np.int32
     for n, g in itertools.product(range(12), range(2)):
         distances = [np.sum((vectors[n, g] - e) ** 2) for e in codebook[g]]
         assert codes[n, g] == np.argmin(distances) and second[n, g] == np.argsort(distances)[1]
-        close(vector_quantisation.embed(codes, codebook)[n, g], codebook[g, codes[n, g]])
-    close(vector_quantisation.embed(np.array([[9, -3]]), codebook)[0], [codebook[0, 3], codebook[1, 0]])
+        close(vector_quantization.embed(codes, codebook)[n, g], codebook[g, codes[n, g]])
+    close(vector_quantization.embed(np.array([[9, -3]]), codebook)[0], [codebook[0, 3], codebook[1, 0]])
 
 
 def test_an_offset_of_vectors_and_codebook_leaves_the_nearest_codes():
@@ -313,11 +313,11 @@ def test_an_offset_of_vectors_and_codebook_leaves_the_nearest_codes():
     vectors, codebook = (np.round(1024 * v) / 1024 for v in codes_and_vectors(num=500, num_codes=64, size=16))
     codes = np.argmin(np.sum((vectors[:, :, None] - codebook) ** 2, axis=-1), axis=-1)
     for offset in np.float32([0, 1e3]):
-        assert np.array_equal(vector_quantisation.nearest_codes(vectors + offset, codebook + offset), codes)
+        assert np.array_equal(vector_quantization.nearest_codes(vectors + offset, codebook + offset), codes)
     dead = np.zeros((2, 64), np.float32)
     dead[:, :8] = 1
     pulls = [
-        vector_quantisation.pull_of_dead_codes(codebook + offset, dead, vectors + offset, 0.1)
+        vector_quantization.pull_of_dead_codes(codebook + offset, dead, vectors + offset, 0.1)
         for offset in np.float32([0, 1e3])
     ]
     close(*pulls)
@@ -333,31 +333,31 @@ def test_codes_that_are_equally_near_but_for_rounding_give_the_lowest_index():
     assert tied.sum() > 300
     for noise in (0, 1e-7, -1e-7):
         vectors = (middle * (1 + noise * generator.choice([-1, 1], middle.shape))).astype(np.float32)
-        codes = vector_quantisation.nearest_codes(vectors[:, None], codebook)[:, 0]
+        codes = vector_quantization.nearest_codes(vectors[:, None], codebook)[:, 0]
         assert np.array_equal(codes[tied], np.minimum(first, second)[tied])
     # A hundred times the tolerance towards the higher index, which is then the nearer one.
     low, high = np.minimum(first, second), np.maximum(first, second)
     vectors = (middle + 1e-4 * (codebook[0, high] - codebook[0, low])).astype(np.float32)
-    assert np.array_equal(vector_quantisation.nearest_codes(vectors[:, None], codebook)[tied, 0], high[tied])
+    assert np.array_equal(vector_quantization.nearest_codes(vectors[:, None], codebook)[tied, 0], high[tied])
 
 
 def test_nearest_codes_take_products_of_full_precision():
     """Accelerators round the default product's operands to bfloat16, which changes 1 code in 20."""
     vectors, codebook = codes_and_vectors()
     for function, args in (
-        (vector_quantisation.nearest_codes, (vectors, codebook)),
-        (vector_quantisation.moving_average, (codebook, np.ones((2, 4)), vectors, np.zeros((12, 2), int), 0.9)),
+        (vector_quantization.nearest_codes, (vectors, codebook)),
+        (vector_quantization.moving_average, (codebook, np.ones((2, 4)), vectors, np.zeros((12, 2), int), 0.9)),
     ):
         program = str(jax.make_jaxpr(function)(*args))
         assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == 1
 
 
 def test_straight_through_has_the_codes_value_and_the_identity_gradient():
-    vectors, quantised = np.random.default_rng(9).normal(size=(2, 5)).astype(np.float32)
-    ours = vector_quantisation.straight_through(vectors, quantised)
-    assert np.array_equal(ours, quantised)
-    of_vectors, of_quantised = jax.jacobian(vector_quantisation.straight_through, (0, 1))(vectors, quantised)
-    assert np.array_equal(of_vectors, np.eye(5)) and not np.any(of_quantised)
+    vectors, quantized = np.random.default_rng(9).normal(size=(2, 5)).astype(np.float32)
+    ours = vector_quantization.straight_through(vectors, quantized)
+    assert np.array_equal(ours, quantized)
+    of_vectors, of_quantized = jax.jacobian(vector_quantization.straight_through, (0, 1))(vectors, quantized)
+    assert np.array_equal(of_vectors, np.eye(5)) and not np.any(of_quantized)
 
 
 def test_moving_average_is_the_papers_over_several_steps():
@@ -369,7 +369,7 @@ def test_moving_average_is_the_papers_over_several_steps():
     for step in range(4):
         vectors, _ = codes_and_vectors(seed=10 + step, num=5)
         codes = np.random.default_rng(step).integers(0, 3, size=(5, 2))  # code 3 is never used
-        ours, size = vector_quantisation.moving_average(ours, size, vectors, codes, 0.9)
+        ours, size = vector_quantization.moving_average(ours, size, vectors, codes, 0.9)
         for g, k in itertools.product(range(2), range(4)):
             own = vectors[codes[:, g] == k, g]
             paper_size[g, k] = 0.9 * paper_size[g, k] + 0.1 * len(own)
@@ -385,8 +385,8 @@ def test_dead_codes_are_revived_on_vectors_and_only_they():
     vectors, codebook = codes_and_vectors()
     size = np.float32([[5, 0.0, 0.1, 3], [2, 2, 2, 2]])
     expected_dead = np.array([[False, True, True, False], [False] * 4])
-    assert np.array_equal(vector_quantisation.dead_codes(size, 0.1), expected_dead)
-    revive = jax.jit(vector_quantisation.revive)
+    assert np.array_equal(vector_quantization.dead_codes(size, 0.1), expected_dead)
+    revive = jax.jit(vector_quantization.revive)
     revived, new_size = revive(codebook, size, vectors, 0.1, jax.random.key(1))
     for g, k in itertools.product(range(2), range(4)):
         if expected_dead[g, k]:
@@ -404,16 +404,16 @@ def test_dead_codes_are_revived_on_vectors_and_only_they():
 
 def test_usage_entropy():
     codes = np.array([[0, 1], [0, 1], [1, 1], [3, 1]])
-    counts = vector_quantisation.count_codes(codes, 4)
+    counts = vector_quantization.count_codes(codes, 4)
     close(counts, [[2, 1, 0, 1], [0, 4, 0, 0]])
-    close(vector_quantisation.usage_entropy(counts), [stats.entropy([2, 1, 1]), 0])
+    close(vector_quantization.usage_entropy(counts), [stats.entropy([2, 1, 1]), 0])
 
 
 def test_pull_of_dead_codes_is_the_loop():
     vectors, codebook = codes_and_vectors()
     size = np.float32([[5, 0.0, 0.1, 3], [2, 2, 2, 2]])
     expected = sum(np.min(np.sum((vectors[:, 0] - codebook[0, k]) ** 2, axis=-1)) for k in (1, 2))
-    close(vector_quantisation.pull_of_dead_codes(codebook, size, vectors, 0.1), expected)
+    close(vector_quantization.pull_of_dead_codes(codebook, size, vectors, 0.1), expected)
 
 
 # --- pythae ----------------------------------------------------------------------------------------------

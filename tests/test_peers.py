@@ -71,8 +71,6 @@ def test_patching_agrees_with_pyvene(twins, site):
         return base
 
     twin.config = types.SimpleNamespace()  # pyvene reads it and needs nothing of it
-    peer = pyvene.IntervenableModel(
-        {"component": f"{PLACES[site]}.output", "intervention": exchange}, model=twin
-    )
+    peer = pyvene.IntervenableModel({"component": f"{PLACES[site]}.output", "intervention": exchange}, model=twin)
     _, patched = peer(base={"x": images}, sources=[{"x": sources}])
     check(twins, site, patched)

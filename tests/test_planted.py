@@ -37,14 +37,14 @@ def test_latents_and_images_are_linear_as_the_truth_says(name):
     model = planted.plant(name, seed=4)
     factors = jnp.asarray(planted.all_factors())
     v = 1.5 * (2.0 * planted.all_factors() - 1)
-    outputs, _ = run(model.model, model.params, model.dataset.observe(factors, KEY))
+    outputs, _ = run(model.model, model.params, model.dataset.render(factors, KEY))
     z = v @ model.truth.latents.T
     np.testing.assert_allclose(outputs.z, z, atol=1e-5)
     blocks = (np.asarray(outputs.image)[:, 0, :: planted.BLOCK, 0] - 0.5) / planted.CONTRAST
     np.testing.assert_allclose(blocks, z @ model.truth.image.T, atol=1e-4)
     if name != "merged":
         np.testing.assert_allclose(blocks[:, :3], v, atol=1e-4)
-    kl = model.model.activity(model.params, model.dataset.observe(factors, KEY))
+    kl = model.model.activity(model.params, model.dataset.render(factors, KEY))
     np.testing.assert_array_equal(np.asarray(kl) > 0.01, model.truth.latents.any(axis=1))
 
 
@@ -54,7 +54,7 @@ def test_specificity_orders_models_by_their_angle():
         model = planted.plant("rotated", angle=float(angle))
         pair = model.model, model.params
         effects = iv.factor_latent_effects(pair, model.dataset, KEY, 8, jnp.ones(planted.LATENTS))
-        scores.append(float(metrics.intervention_specificity(effects.T[:2]).normalised.mean()))
+        scores.append(float(metrics.intervention_specificity(effects.T[:2]).normalized.mean()))
         # The angle itself, from the effects of one factor on the two latents.
         assert abs(np.arctan2(effects[0, 1], effects[0, 0]) - angle) < 1e-4
     assert (np.diff(scores) < -0.01).all() and scores[0] == pytest.approx(1, abs=1e-3)
@@ -65,7 +65,7 @@ def test_specificity_orders_models_by_their_angle():
 def test_the_graph_of_a_world_with_mechanisms_is_recovered(graph):
     names, adjacency = graphs.causal_graph(graph)
     source = getattr(graphs, graph)()
-    world = source.replace(render=render_bars, image_shape=(1, len(names), 1))
+    world = source.replace(render_one=render_bars, image_shape=(1, len(names), 1))
     # Latents are the factors, out of order and one of them twice as large, with two that follow none.
     order = np.random.default_rng(0).permutation(len(names))
     weights = np.zeros((len(names), len(names) + 2), np.float32)
@@ -80,7 +80,7 @@ def test_rounding_decides_neither_the_matching_of_latents_nor_an_edge():
     match = np.array([[1.0, 0.2, 1.0, 0.0], [0.3, 0.7, 0.3, 0.7]])  # latents 0 and 2, 1 and 3 are alike
     for noise in np.random.default_rng(0).choice([-1, 0, 1], (20, *match.shape)) * 2.0**-23:
         assert discovery._assign(match * (1 + noise)).tolist() == [0, 1]
-    world = graphs.pendulum().replace(render=render_bars, image_shape=(1, 4, 1))
+    world = graphs.pendulum().replace(render_one=render_bars, image_shape=(1, 4, 1))
     encode = jax.tree_util.Partial(read_bars, jnp.eye(4))
     effects = discovery.recover_graph(encode, world, KEY, 64).effects
     smallest = effects[effects > 0].min()
@@ -99,7 +99,7 @@ def read_bars(weights, x):
 
 def test_a_model_that_misses_a_factor_misses_its_edges():
     names, adjacency = graphs.causal_graph("confounded_shapes")
-    world = graphs.confounded_shapes().replace(render=render_bars, image_shape=(1, len(names), 1))
+    world = graphs.confounded_shapes().replace(render_one=render_bars, image_shape=(1, len(names), 1))
     weights = np.eye(len(names), dtype=np.float32)
     blind = names.index("pos_y")
     weights[blind, blind] = 0

@@ -61,7 +61,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Three architectures on two procedural sets and one genuine set with attributes; one run failed."""
+    """Three architectures on two procedural sets and one real set with attributes; one run failed."""
     workdir = tmp_path_factory.mktemp("study")
     table = study_tables.table()
     keep = np.isin(table["dataset"], ["dsprites", "3dshapes", "celeba"]) & np.isin(
@@ -81,8 +81,7 @@ def test_the_page_needs_nothing_but_itself(study, page):
     text = (study / "report.html").read_text()
     assert not re.search(r"(?:https?:)?//[a-z]", re.sub(r"data:image/png;base64,[^\"]*", "", text))
     assert all(
-        tag == "script" and not source or source.startswith("data:image/png;base64,")
-        for tag, source in page.resources
+        tag == "script" and not source or source.startswith("data:image/png;base64,") for tag, source in page.resources
     )
     assert all(target[1:] in page.ids for target in page.targets), "every link leads to a section"
     assert "{{" not in text
@@ -90,9 +89,7 @@ def test_the_page_needs_nothing_but_itself(study, page):
 
 def test_every_figure_is_embedded_and_written_as_png_and_pdf(study, page):
     stems = {path.stem for path in (study / "figures").glob("*.png")}
-    assert stems == {path.stem for path in (study / "figures").glob("*.pdf")} and len(stems) == len(
-        page.images
-    )
+    assert stems == {path.stem for path in (study / "figures").glob("*.pdf")} and len(stems) == len(page.images)
     for wanted in (
         "scatter_dsprites",
         "traversals_3dshapes",
@@ -127,9 +124,7 @@ def test_tables_show_means_deviations_seeds_nulls_and_ceilings(study, page):
     assert [row[0] for row in rows[1:]] == ["VAE", "β-TCVAE", "VQ-VAE", "ceiling"]
     assert rows[-1][1:] == ["1.00", "0.900"]
     with (study / "table.csv").open() as file:
-        stored = [
-            r for r in csv.DictReader(file) if (r["dataset"], r["architecture"]) == ("dsprites", "betatc")
-        ]
+        stored = [r for r in csv.DictReader(file) if (r["dataset"], r["architecture"]) == ("dsprites", "betatc")]
     values = [float(row["mig"]) for row in stored]
     seeds = " ".join(f"{value:.3f}" for value in values)
     expected = f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} | {seeds} | null 0.010"
@@ -140,9 +135,7 @@ def test_tables_show_means_deviations_seeds_nulls_and_ceilings(study, page):
 
 def test_sources_never_share_a_table(page):
     titles = [
-        title
-        for title in page.tables
-        if re.search("Disentanglement|modularity|effects|Model|Winners|CES", title)
+        title for title in page.tables if re.search("Disentanglement|modularity|effects|Model|Winners|CES", title)
     ]
     assert titles and all(("(real)" in title) != ("(procedural)" in title) for title in titles)
     assert not any("celeba (procedural)" in title or "dsprites (real)" in title for title in page.tables)
@@ -192,9 +185,7 @@ def test_numbers_have_three_significant_digits(value, text):
 
 def test_a_short_or_unfinished_study_says_so(tmp_path):
     table = study_tables.table(seeds=1)
-    table = findings.rows_of(
-        table, np.isin(table["dataset"], ["dsprites"]) & (table["architecture"] == "vae")
-    )
+    table = findings.rows_of(table, np.isin(table["dataset"], ["dsprites"]) & (table["architecture"] == "vae"))
     table["steps"] = np.full(1, 4)
     study_tables.write_study(tmp_path, table, failed=("vae_dsprites_s0",))
     text = report.write(tmp_path).read_text()
@@ -203,9 +194,7 @@ def test_a_short_or_unfinished_study_says_so(tmp_path):
 
 
 def test_a_directory_without_a_study_says_what_makes_one(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match="no study in .*no table.npz. `python -m experiments.study` makes one"
-    ):
+    with pytest.raises(FileNotFoundError, match="no study in .*no table.npz. `python -m experiments.study` makes one"):
         report.write(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -50,13 +50,9 @@ def one_device(tmp_path_factory):
 
 def compare(workdir, one_device):
     """Parameters, Adam's moments and logged metrics to 1e-5 of one device's."""
-    for found, expected in zip(
-        leaves(workdir / "result.npz")[0], leaves(one_device / "result.npz")[0], strict=True
-    ):
+    for found, expected in zip(leaves(workdir / "result.npz")[0], leaves(one_device / "result.npz")[0], strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * max(1.0, np.abs(expected).max()))
-    logged = zip(
-        *(read_json_lines(folder / "metrics.jsonl") for folder in (workdir, one_device)), strict=True
-    )
+    logged = zip(*(read_json_lines(folder / "metrics.jsonl") for folder in (workdir, one_device)), strict=True)
     for found, expected in logged:
         assert found["step"] == expected["step"]
         for name in ("loss", "kl", "kl_per_latent"):
@@ -74,12 +70,7 @@ def test_two_hosts_give_the_numbers_of_one(one_device, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    finish(
-        *[
-            start(tmp_path, tmp_path / "result.npz", 2, distributed=(coordinator, "2", str(i)))
-            for i in range(2)
-        ]
-    )
+    finish(*[start(tmp_path, tmp_path / "result.npz", 2, distributed=(coordinator, "2", str(i))) for i in range(2)])
     assert leaves(tmp_path / "result.npz")[1]["processes"] == 2
     assert leaves(tmp_path / "result.npz")[1]["mesh"].tolist() == [4, 1]
     compare(tmp_path, one_device)

@@ -33,11 +33,9 @@ def clustered(rng, correlation=0.0, spread=0.0, common=True):
 # --- cells -----------------------------------------------------------------------------------------------
 
 
-def test_cells_summarise_the_defined_seeds_and_keep_all():
+def test_cells_summarize_the_defined_seeds_and_keep_all():
     values = np.array([3.0, 1.0, np.nan, 5.0])
-    found = statistics.cells(
-        values, np.array(["b", "a", "a", "a"]), np.array(["d"] * 4), np.array([0, 2, 1, 0])
-    )
+    found = statistics.cells(values, np.array(["b", "a", "a", "a"]), np.array(["d"] * 4), np.array([0, 2, 1, 0]))
     assert [(c.cluster, c.seeds) for c in found] == [("b", (0,)), ("a", (0, 1, 2))]
     assert found[0].mean == 3 and math.isnan(found[0].deviation)
     assert found[1].mean == 3 and found[1].deviation == pytest.approx(np.std([1, 5], ddof=1))
@@ -179,9 +177,7 @@ def test_clustered_noise_is_rejected_as_often_as_promised(spread, common):
         found = statistics.within_strata_correlations(x, y, clusters, strata, seed=i, permutations=199)
         rejected += [f.p_value <= 0.05 for f in found]
         covered += [f.low <= 0 <= f.high for f in found]
-        naive += [
-            scipy.stats.pearsonr(x[strata == s], y[strata == s]).pvalue <= 0.05 for s in np.unique(strata)
-        ]
+        naive += [scipy.stats.pearsonr(x[strata == s], y[strata == s]).pvalue <= 0.05 for s in np.unique(strata)]
         values.append(found[-1].value)
         worth.append(found[-1].effective_runs)
     assert np.mean(rejected) < 0.09
@@ -219,9 +215,7 @@ def test_holm_sidak_is_its_formula_and_skips_the_undefined():
     p_values = [0.04, np.nan, 0.001, 0.03]
     steps = [1 - (1 - p) ** m for p, m in zip([0.001, 0.03, 0.04], [3, 2, 1])]
     expected = np.maximum.accumulate(steps)
-    np.testing.assert_allclose(
-        statistics.holm_sidak(p_values), [expected[2], np.nan, expected[0], expected[1]]
-    )
+    np.testing.assert_allclose(statistics.holm_sidak(p_values), [expected[2], np.nan, expected[0], expected[1]])
     assert np.isnan(statistics.holm_sidak([np.nan])).all()
 
 
@@ -287,9 +281,7 @@ def test_pairwise_p_values_are_those_of_the_regression_on_architecture():
     assert 2 * min(found[0, 1], found[1, 0]) == pytest.approx(float(two_sided))
     assert found[0, 1] + found[1, 0] == pytest.approx(1)
     two = statistics.pairwise_p_values(groups[:2])
-    assert two[1, 0] == pytest.approx(
-        scipy.stats.ttest_ind(groups[1], groups[0], alternative="greater").pvalue
-    )
+    assert two[1, 0] == pytest.approx(scipy.stats.ttest_ind(groups[1], groups[0], alternative="greater").pvalue)
 
 
 @pytest.mark.parametrize("spread", [(4, 1, 1, 1, 1, 4), (1, 1, 1, 1, 1, 1)])

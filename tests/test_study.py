@@ -195,9 +195,7 @@ def test_killed_and_resumed_gives_the_same_bytes(uninterrupted, tmp_path):
     stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/record.json")}
     assert 0 < len(stored) < 6
     run_toy(tmp_path)
-    assert all(path.stat().st_mtime_ns == when for path, when in stored.items()), (
-        "finished runs are not touched"
-    )
+    assert all(path.stat().st_mtime_ns == when for path, when in stored.items()), "finished runs are not touched"
     for name in ("table.csv", "table.npz"):
         assert (tmp_path / name).read_bytes() == (uninterrupted / name).read_bytes()
 
@@ -212,9 +210,7 @@ def test_a_finished_study_does_nothing_again(uninterrupted, monkeypatch):
 
 @toy_images
 def test_other_settings_on_the_same_directory_are_refused(uninterrupted):
-    with pytest.raises(
-        ValueError, match="run dsprites-vae-s0 of other settings: training.steps is 4 there and 6 here"
-    ):
+    with pytest.raises(ValueError, match="run dsprites-vae-s0 of other settings: training.steps is 4 there and 6 here"):
         run_toy(uninterrupted, training__steps=6)
 
 
@@ -297,9 +293,6 @@ def test_one_seed_on_two_data_sets_from_start_to_report(tmp_path):
             assert row[name] != "", (row["run"], name)
         # So few steps may leave no latent active, and then there is nothing to average over.
         assert (row["ces_l2"] != "") == (float(row["active_latents"]) > 0), row["run"]
-    assert (
-        float(table["dsprites-vae-s0"]["num_factors"]) == 5
-        and table["smallnorb-vq-s0"]["ces_code_swap_l2"] != ""
-    )
+    assert float(table["dsprites-vae-s0"]["num_factors"]) == 5 and table["smallnorb-vq-s0"]["ces_code_swap_l2"] != ""
     text = report.write(tmp_path).read_text()
     assert "6 of 6 runs finished" in text and "dsprites (procedural)" in text and "Failed runs" not in text

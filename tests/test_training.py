@@ -184,9 +184,9 @@ def test_bad_settings_are_refused(change, message, tmp_path):
         training.train(toy.model("beta"), toy.dataset(), tmp_path, **arguments)
 
 
-def test_the_discriminator_has_its_own_optimiser():
-    labelled = toy.model("vae")._replace(optimizers={"decoder": "frozen"})
-    optimizer = training.make_optimizer(labelled, 1e-3)
+def test_the_discriminator_has_its_own_optimizer():
+    labeled = toy.model("vae")._replace(optimizers={"decoder": "frozen"})
+    optimizer = training.make_optimizer(labeled, 1e-3)
     params = {"encoder": jnp.ones(2), "decoder": jnp.ones(2)}
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     after = optax.apply_updates(params, updates)

@@ -21,7 +21,7 @@ def dataset() -> Dataset:
         factor_names=("row", "column", "brightness"),
         factor_sizes=(4, 4, 2),
         image_shape=(16, 16, 1),
-        render=render_square,
+        render_one=render_square,
     )
 
 

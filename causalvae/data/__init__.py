@@ -1,8 +1,8 @@
-"""Five benchmarks, genuine and procedural, and sets with a causal graph, behind one function.
+"""Five benchmarks, real and procedural, and sets with a causal graph, behind one function.
 
-    dataset = load("3dshapes")                      # genuine files if prepared on disk, else procedural
-    factors, images = dataset.sample(jax.random.key(0), 64)
-    changed = dataset.observe(dataset.intervene(factors, "wall_hue", values, key), key)
+dataset = load("3dshapes")                      # real files if prepared on disk, else procedural
+factors, images = dataset.sample(jax.random.key(0), 64)
+changed = dataset.render(dataset.intervene(factors, "wall_hue", values, key), key)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Entry(NamedTuple):
     """How to obtain one data set. Modules are named, not imported: a set costs nothing until it is loaded."""
 
     procedural: str  # "module:function" in this package, (**options) -> Dataset
-    real: str | None  # "module:function", (data_dir, **options) -> Dataset; None: no genuine files exist
+    real: str | None  # "module:function", (data_dir, **options) -> Dataset; None: no real files exist
     factors: factors.Factors | None  # None: the sources differ; see Dataset.describe()
 
 
@@ -43,9 +43,9 @@ DATASETS: dict[str, Entry] = {
 def load(name: str, source: str = "auto", data_dir: str | None = None, **options: Any) -> Dataset:
     """The data set `name`, one of `DATASETS`.
 
-    source: "real" reads genuine files; "procedural" renders, and needs none; "auto" takes genuine files if
+    source: "real" reads real files; "procedural" renders, and needs none; "auto" takes real files if
         they lie prepared on disk, else the procedural set. The result says which it is: `dataset.source`.
-    data_dir: where genuine files lie; by default $CAUSALVAE_DATA, else ./data/<name>.
+    data_dir: where real files lie; by default $CAUSALVAE_DATA, else ./data/<name>.
     options: passed on to the set's own function (e.g. `strides` of procedural dSprites).
 
     Raises ValueError for an unknown name, source or option, and for a source that the set does not have;
@@ -65,7 +65,7 @@ def load(name: str, source: str = "auto", data_dir: str | None = None, **options
 
 
 def _is_prepared(name: str, data_dir: str | None, options: dict[str, Any]) -> bool:
-    """Whether the genuine files that `options` ask for lie on disk in a form that needs no download."""
+    """Whether the real files that `options` ask for lie on disk in a form that needs no download."""
     return _resolve(name, "readers:prepared")(name, data_dir, **options)
 
 

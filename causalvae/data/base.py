@@ -1,4 +1,4 @@
-"""A data set is a function: `observe(factors, key) -> images`, pure, jitted and vmapped.
+"""A data set is a function: `render(factors, key) -> images`, pure, jitted and vmapped.
 
 Stored sets gather, procedural sets render; nothing downstream can tell them apart. That is what makes
 `do(f_k := v)` one line and lets sampling, training and interventions compile into one program.
@@ -36,13 +36,13 @@ class Dataset:
     factor_names: tuple[str, ...] = static(())
     factor_sizes: tuple[int, ...] = static(())
     image_shape: tuple[int, int, int] = static((64, 64, 3))  # H, W, C
-    render: Callable = static()  # (arrays, factors [K] int32, key) -> image [H, W, C] float32 in [0, 1]
+    render_one: Callable = static()  # (arrays, factors [K] int32, key) -> image [H, W, C] float32 in [0, 1]
     arrays: PyTree = None
     deterministic: bool = static(True)  # False: the image also depends on an instance drawn from the key
     factor_kind: str = static("generative")  # or "attributes": labels that did not make the image
     draw: Callable | None = static()  # (arrays, key) -> factors [K]; None: independent and uniform
     propagate: Callable | None = static()  # (arrays, factors [K], factor, key) -> factors: a graph's descendants
-    pair: Callable | None = static()  # (arrays, key) -> (factors [K], image): sets without `render`
+    pair: Callable | None = static()  # (arrays, key) -> (factors [K], image): sets without `render_one`
     provenance: tuple[tuple[str, Any], ...] = static(())  # file, checksum, options; hashable, JSON-able
 
     @property
@@ -56,13 +56,13 @@ class Dataset:
 
     # Compiled, so that outside jit every caller shares one renderer per number of rows; inside, jit takes it in.
     @jax.jit
-    def observe(self, factors: jax.Array, key: jax.Array) -> jax.Array:
+    def render(self, factors: jax.Array, key: jax.Array) -> jax.Array:
         """Images [N, H, W, C] in [0, 1] of `factors` [N, K].
 
         Row n draws its instance from the n-th key split from `key`, so that the same key with other factors
         gives the same instances: a counterfactual, not another sample.
         """
-        if self.render is None:
+        if self.render_one is None:
             raise ValueError(
                 f"{self.name} ({self.source}) has no generative factors: no image can be made from its "
                 f"{self.factor_kind}. Use `sample`, or source='procedural', whose causes are known."
@@ -73,7 +73,7 @@ class Dataset:
                 f"({', '.join(self.factor_names)}), not {list(factors.shape)}"
             )
         keys = jax.random.split(key, factors.shape[0])
-        return jax.vmap(self.render, in_axes=(None, 0, 0))(self.arrays, factors, keys)
+        return jax.vmap(self.render_one, in_axes=(None, 0, 0))(self.arrays, factors, keys)
 
     @functools.partial(jax.jit, static_argnames="num")
     def sample_factors(self, key: jax.Array, num: int) -> jax.Array:
@@ -89,7 +89,7 @@ class Dataset:
             return self._sample_pairs(key, num)
         factor_key, image_key = jax.random.split(key)
         factors = self.sample_factors(factor_key, num)
-        return factors, self.observe(factors, image_key)
+        return factors, self.render(factors, image_key)
 
     @functools.partial(jax.jit, static_argnames="num")
     def _sample_pairs(self, key: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:

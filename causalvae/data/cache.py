@@ -82,9 +82,7 @@ class Store:
 Build = Callable[[Store], dict[str, Any]]  # writes arrays into the store; returns facts for the record
 
 
-def prepare(
-    entry: Path, files: Sequence[Path], build: Build, *, rebuild: bool = False, verify: bool = False
-) -> Entry:
+def prepare(entry: Path, files: Sequence[Path], build: Build, *, rebuild: bool = False, verify: bool = False) -> Entry:
     """Open `entry`, building it first where it does not exist (or where `rebuild` asks for it).
 
     files: what it is made of; a record of their size and sha256 is kept, and a change is an error.
@@ -242,8 +240,7 @@ def _only_writer(folder: Path) -> Iterator[None]:
 
 def _make_folder(folder: Path) -> None:
     problem = PermissionError(
-        f"cannot write to the cache folder {folder}; name one that can be written with cache_dir=… or "
-        "$CAUSALVAE_CACHE"
+        f"cannot write to the cache folder {folder}; name one that can be written with cache_dir=… or $CAUSALVAE_CACHE"
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)

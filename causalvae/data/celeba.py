@@ -1,13 +1,13 @@
 """CelebA in its likeness: portraits drawn from ten known causes.
 
-The genuine set has attributes but no causes, so nothing can be intervened on. Here the causes are factors,
+The real set has attributes but no causes, so nothing can be intervened on. Here the causes are factors,
 the binary attributes are derived from them (`attributes`), and what else makes a picture (proportions, dress,
 the parting of the hair, the blur behind) is exogenous: an identity drawn from the key, kept under `do`.
 
 A head is an ellipsoid that narrows towards the chin. A pixel on it is turned back by the pose into the face's
 own coordinates: u across (the ears at -1 and 1), v down (the crown at -1, the chin at 1). Eyes, mouth, beard
 and glasses are drawn there, and the relief (nose, sockets, cheeks, lips) tilts the normals that meet light.
-As in the genuine aligned crops, the eyes stay where they are whatever the pose.
+As in the real aligned crops, the eyes stay where they are whatever the pose.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Face(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One colour, shaded, painted where alpha is not 0."""
+    """One color, shaded, painted where alpha is not 0."""
 
     color: jax.Array  # [3]
     shade: jax.Array  # [H, W], or a scalar
@@ -142,7 +142,7 @@ def procedural() -> Dataset:
         factor_names=FACTOR_NAMES,
         factor_sizes=FACTOR_SIZES,
         image_shape=(SIZE, SIZE, 3),
-        render=render,
+        render_one=render_one,
         draw=draw,
         arrays={
             "pose": jnp.radians(jnp.array(POSES)),
@@ -172,8 +172,7 @@ def attributes(factors: jax.Array) -> jax.Array:
     """Binary attributes [N, 14] int32 (`ATTRIBUTE_NAMES`, CelebA's own names) of `factors` [N, 10]."""
     if factors.ndim != 2 or factors.shape[1] != len(FACTOR_NAMES):
         raise ValueError(
-            f"attributes needs factors [N, {len(FACTOR_NAMES)}] ({', '.join(FACTOR_NAMES)}), "
-            f"not {list(factors.shape)}"
+            f"attributes needs factors [N, {len(FACTOR_NAMES)}] ({', '.join(FACTOR_NAMES)}), not {list(factors.shape)}"
         )
     f = dict(zip(FACTOR_NAMES, factors.T, strict=True))
     hair = f["hair_length"] > 0
@@ -196,7 +195,7 @@ def attributes(factors: jax.Array) -> jax.Array:
     return jnp.stack([values[name] for name in ATTRIBUTE_NAMES], -1).astype(jnp.int32)
 
 
-def render(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
+def render_one(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
     """Image [64, 64, 3] in [0, 1] of `factors` [10]; `key` draws the identity and the sensor noise."""
     f = dict(zip(FACTOR_NAMES, factors, strict=True))
     who = _identity(key, arrays)
@@ -206,15 +205,15 @@ def render(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> 
     smile = f["smile"] / 4.0
     # The eyes, 0.95 half-widths before the axis, stay about the middle: the head moves as it turns, and the
     # body with it.
-    centre = SIZE / 2 - 0.95 * HALF_WIDTH * who.width * jnp.sin(yaw)
+    center = SIZE / 2 - 0.95 * HALF_WIDTH * who.width * jnp.sin(yaw)
     behind = (
         _background(arrays["background"][f["background"]], who),
-        _shoulders(centre, who, light),
-        _back_hair(hair, f["hair_length"], centre, yaw, who, light),
-        _neck(skin, centre, who, light),
+        _shoulders(center, who, light),
+        _back_hair(hair, f["hair_length"], center, yaw, who, light),
+        _neck(skin, center, who, light),
     )
-    left = jnp.clip(jnp.round(centre) - HEAD_WINDOW / 2, 0, SIZE - HEAD_WINDOW)
-    face = jax.lax.optimization_barrier(_face(left, centre, who, yaw))
+    left = jnp.clip(jnp.round(center) - HEAD_WINDOW / 2, 0, SIZE - HEAD_WINDOW)
+    face = jax.lax.optimization_barrier(_face(left, center, who, yaw))
     shade = jax.lax.optimization_barrier(_skin_shade(face, smile, who, yaw, light))
     head = (
         _ears(skin, face, yaw, light),
@@ -272,11 +271,11 @@ def _identity(key: jax.Array, arrays: dict[str, jax.Array]) -> Identity:
     )
 
 
-def _face(left, centre, who: Identity, yaw) -> Face:
+def _face(left, center, who: Identity, yaw) -> Face:
     x, y = _pixels(HEAD_WINDOW)
     v = (y + HEAD_TOP - EYE_ROW) / HALF_HEIGHT + EYE_V
     narrowing = 1.0 - who.jaw * jnp.square(jnp.maximum(v + 0.1, 0.0))
-    across = (x + left - centre) / (HALF_WIDTH * who.width * jnp.maximum(narrowing, 0.3))
+    across = (x + left - center) / (HALF_WIDTH * who.width * jnp.maximum(narrowing, 0.3))
     squared = across**2 + v**2 * (0.6 + 0.4 * v**2)  # rounder than an ellipse: crown and jaw are broad
     z = DEPTH * jnp.sqrt(jnp.maximum(1.0 - squared, 0.0))
     cos, sin = jnp.cos(yaw), jnp.sin(yaw)
@@ -291,17 +290,17 @@ def _background(color, who) -> Layer:
     return Layer(color, tone, jnp.ones_like(tone))
 
 
-def _shoulders(centre, who, light) -> Layer:
+def _shoulders(center, who, light) -> Layer:
     x, y = _pixels(SIZE)
-    side = (x - SIZE / 2 - 0.4 * (centre - SIZE / 2)) / 30.0
+    side = (x - SIZE / 2 - 0.4 * (center - SIZE / 2)) / 30.0
     top = 55.5 + 9.0 * side**2 + 3.0 * side**4
     folds = 1.0 + 0.05 * _wave(0.08 * x + 0.06 * y + who.phase[0])
     return Layer(who.shirt, (0.72 + 0.28 * light[2] + 0.35 * side * light[0]) * folds, _edge(y - top, 1.5))
 
 
-def _neck(skin, centre, who, light) -> Layer:
+def _neck(skin, center, who, light) -> Layer:
     x, y = _pixels(SIZE)
-    middle = SIZE / 2 + (0.4 + 0.5 * jnp.clip((58.0 - y) / 14.0, 0.0, 1.0)) * (centre - SIZE / 2)
+    middle = SIZE / 2 + (0.4 + 0.5 * jnp.clip((58.0 - y) / 14.0, 0.0, 1.0)) * (center - SIZE / 2)
     side = (x - middle) / (8.4 * who.width)
     collar = 61.0 - 3.5 * side**2
     mask = _edge(1.0 - jnp.abs(side), 0.15) * _edge(y - 42.0, 2.0) * _edge(collar - y, 1.5)
@@ -310,9 +309,9 @@ def _neck(skin, centre, who, light) -> Layer:
     return Layer(skin * jnp.array([1.0, 0.94, 0.91]), shade, mask)
 
 
-def _back_hair(hair, length, centre, yaw, who, light) -> Layer:
+def _back_hair(hair, length, center, yaw, who, light) -> Layer:
     x, y = _pixels(SIZE)
-    side = (x - centre + 3.5 * jnp.sin(yaw)) / (HALF_WIDTH * who.width)
+    side = (x - center + 3.5 * jnp.sin(yaw)) / (HALF_WIDTH * who.width)
     reach = jnp.array([0.0, 0.0, 50.0, 68.0])[length]
     flare = jnp.array([0.0, 0.0, 1.20, 1.26])[length]
     flare = flare + 0.04 * _wave(0.05 * y + who.phase[2]) + 0.10 * jnp.clip((y - 34.0) / 20.0, 0.0, 1.0)
@@ -342,13 +341,13 @@ def _normal(face: Face, smile, who, yaw):
         (0.02, 0.35, -0.36, 0.45, 0.25),  # forehead
     )
     slope_u, slope_pair, slope_v = 0.0, 0.0, 0.0
-    for height, centre, ru, rv in middle:
-        room = height * jnp.maximum(1.0 - jnp.square(u / ru) - jnp.square((v - centre) / rv), 0.0)
-        slope_u, slope_v = slope_u + room * u / ru**2, slope_v + room * (v - centre) / rv**2
-    for height, aside, centre, ru, rv in paired:
-        room = height * jnp.maximum(1.0 - jnp.square((au - aside) / ru) - jnp.square((v - centre) / rv), 0.0)
+    for height, center, ru, rv in middle:
+        room = height * jnp.maximum(1.0 - jnp.square(u / ru) - jnp.square((v - center) / rv), 0.0)
+        slope_u, slope_v = slope_u + room * u / ru**2, slope_v + room * (v - center) / rv**2
+    for height, aside, center, ru, rv in paired:
+        room = height * jnp.maximum(1.0 - jnp.square((au - aside) / ru) - jnp.square((v - center) / rv), 0.0)
         slope_pair = slope_pair + room * (au - aside) / ru**2
-        slope_v = slope_v + room * (v - centre) / rv**2
+        slope_v = slope_v + room * (v - center) / rv**2
     slope_u = -4 * near * (slope_u + jnp.sign(u) * slope_pair)
     slope_v = -4 * near * slope_v
     nx, ny = face.x - slope_u * jnp.cos(yaw), 0.62 * (face.v - slope_v)
@@ -497,7 +496,7 @@ def _seen(face):
 
 
 def _pixels(size: int) -> tuple[jax.Array, jax.Array]:
-    """(x, y) of pixel centres, each [size, size]."""
+    """(x, y) of pixel centers, each [size, size]."""
     return tuple(jnp.meshgrid(jnp.arange(size) + 0.5, jnp.arange(size) + 0.5, indexing="xy"))
 
 

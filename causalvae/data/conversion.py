@@ -1,4 +1,4 @@
-"""How each genuine file becomes one array in row-major factor order: `build(location, store) -> facts`.
+"""How each real file becomes one array in row-major factor order: `build(location, store) -> facts`.
 
 Images pass through in chunks; only labels are held whole. A file that is not what it should be raises
 ValueError with its path, what was found and what was expected.
@@ -33,7 +33,7 @@ Facts = dict[str, Any]
 
 
 def build_dsprites(location: Location, store: Store) -> Facts:
-    """From .npz, .hdf5 or TFDS; six latents, the first of which is colour, or five in files without it."""
+    """From .npz, .hdf5 or TFDS; six latents, the first of which is color, or five in files without it."""
     names = ("color", *factor_tables.names(factor_tables.DSPRITES))
     with contextlib.ExitStack() as stack:
         if location.is_tfds:
@@ -47,16 +47,12 @@ def build_dsprites(location: Location, store: Store) -> Facts:
             arrays = stack.enter_context(formats.open_arrays(location.path))
             labels = arrays.array("latents_classes" if location.path.suffix == ".npz" else "latents/classes")
             if labels.ndim != 2 or labels.shape[1] not in (5, 6):
-                raise ValueError(
-                    f"{location.path}: latent classes are {list(labels.shape)}; expected [N, 5 or 6]"
-                )
+                raise ValueError(f"{location.path}: latent classes are {list(labels.shape)}; expected [N, 5 or 6]")
             names = names[-labels.shape[1] :]
             formats.check_images(location.path, arrays.shape("imgs"), (64, 64), len(labels))
             rows = arrays.rows("imgs")
         grid = formats.complete_grid(location.path, labels, names)
-        return _write_grid(
-            store, grid, names, (64, 64, 1), (_black_and_white(location.path, chunk) for chunk in rows)
-        )
+        return _write_grid(store, grid, names, (64, 64, 1), (_black_and_white(location.path, chunk) for chunk in rows))
 
 
 def build_shapes3d(location: Location, store: Store) -> Facts:
@@ -70,9 +66,7 @@ def build_shapes3d(location: Location, store: Store) -> Facts:
             arrays = stack.enter_context(formats.open_arrays(location.path))
             labels, rows = arrays.array("labels"), arrays.rows("images")
             if labels.ndim != 2 or labels.shape[1] != len(names):
-                raise ValueError(
-                    f"{location.path}: labels are {list(labels.shape)}; expected [N, {len(names)}]"
-                )
+                raise ValueError(f"{location.path}: labels are {list(labels.shape)}; expected [N, {len(names)}]")
             formats.check_images(location.path, arrays.shape("images"), (64, 64, 3), len(labels))
         grid = formats.complete_grid(location.path, labels, names)
         return _write_grid(store, grid, names, (64, 64, 3), rows)
@@ -83,9 +77,7 @@ def build_mpi3d(location: Location, store: Store, factor_sizes: Sequence[int] | 
     names = factor_tables.names(factor_tables.MPI3D)
     if location.is_tfds:
         records = _tfds_records(location)
-        grid = formats.complete_grid(
-            location.path, records.labels([f"label_{name}" for name in names]), names
-        )
+        grid = formats.complete_grid(location.path, records.labels([f"label_{name}" for name in names]), names)
         return _write_grid(store, grid, names, (64, 64, 3), records.images())
     with formats.open_arrays(location.path) as arrays:
         shape = arrays.shape("images")
@@ -126,13 +118,10 @@ def build_smallnorb(location: Location, store: Store, split: str, size: int, res
         return _write_grid(store, grid, names, (size, size, 1), resized)
 
 
-def _open_norb_split(
-    stack: contextlib.ExitStack, dat: Path, stem: str
-) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+def _open_norb_split(stack: contextlib.ExitStack, dat: Path, stem: str) -> tuple[np.ndarray, Iterator[np.ndarray]]:
     """Labels [N, 5] (category, elevation, azimuth, lighting, instance) and the left images of one split."""
     paths = {
-        part: originals.beside(dat, (f"{stem}-{part}.mat.gz", f"{stem}-{part}.mat"))
-        for part in ("dat", "cat", "info")
+        part: originals.beside(dat, (f"{stem}-{part}.mat.gz", f"{stem}-{part}.mat")) for part in ("dat", "cat", "info")
     }
     shape, images = stack.enter_context(formats.open_norb(paths["dat"]))
     formats.check_images(paths["dat"], shape, NORB_SHAPE)
@@ -225,9 +214,7 @@ def _lots(path: Path, files: Sequence[str], members: dict[str, Any], size: int =
     """Members for the listed files, some at a time; ValueError where there are fewer than listed."""
     missing = [name for name in files if name not in members]
     if missing:
-        raise ValueError(
-            f"{path} lacks {len(missing):,} of {len(files):,} listed images, such as {missing[0]}"
-        )
+        raise ValueError(f"{path} lacks {len(missing):,} of {len(files):,} listed images, such as {missing[0]}")
     for start in range(0, len(files), size):
         yield [members[name] for name in files[start : start + size]]
 

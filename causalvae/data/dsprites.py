@@ -1,6 +1,6 @@
-"""dSprites, drawn: polygons snapped to 1/256 px, sampled at pixel centres, no antialiasing.
+"""dSprites, drawn: polygons snapped to 1/256 px, sampled at pixel centers, no antialiasing.
 
-Geometry and raster rule were fitted to genuine frames (github.com/google-deepmind/dsprites-dataset): of 46,080 of them
+Geometry and raster rule were fitted to real frames (github.com/google-deepmind/dsprites-dataset): of 46,080 of them
 all but 6 are drawn to the pixel, and those differ in one.
 Every vertex is snapped on the host in float64, so that the raster is exact int32 arithmetic on any device.
 """
@@ -26,7 +26,7 @@ MAX_VERTICES = 150
 def procedural(strides: tuple[int, ...] = (1, 1, 1, 1, 1)) -> Dataset:
     """Procedural dSprites. `strides` keeps every n-th value of (shape, scale, orientation, posX, posY).
 
-    The constant sixth factor of the genuine files, colour, is dropped.
+    The constant sixth factor of the real files, color, is dropped.
     """
     factors = factor_tables.DSPRITES
     if len(strides) != len(factors) or any(int(stride) != stride or stride < 1 for stride in strides):
@@ -41,7 +41,7 @@ def procedural(strides: tuple[int, ...] = (1, 1, 1, 1, 1)) -> Dataset:
         factor_names=factor_tables.names(factors),
         factor_sizes=sizes,
         image_shape=(CANVAS, CANVAS, 1),
-        render=render,
+        render_one=render_one,
         arrays={
             "x": jnp.asarray(x[shape, scale, turn, pos_x]),
             "y": jnp.asarray(y[shape, scale, turn, pos_y]),
@@ -50,7 +50,7 @@ def procedural(strides: tuple[int, ...] = (1, 1, 1, 1, 1)) -> Dataset:
     )
 
 
-def render(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
+def render_one(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
     """Image [64, 64, 1], 0 or 1, of factors [5]; the key is not used, since factors determine the image."""
     del key
     shape, scale, turn, pos_x, pos_y = factors
@@ -62,18 +62,18 @@ def render(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> 
 def fill_polygon(x: jax.Array, y: jax.Array) -> jax.Array:
     """Even-odd fill of the polygon with vertices (x, y) [V] int32, in units of 1/256 px: [64, 64] float32.
 
-    A pixel is inside if its centre is: left and bottom edges inclusive, right and top exclusive (y down).
+    A pixel is inside if its center is: left and bottom edges inclusive, right and top exclusive (y down).
     The polygon must fit into `WINDOW` rows and lie on the canvas.
     """
     top = jnp.min(y) // UNIT
-    row_centres = (top + jnp.arange(WINDOW)) * UNIT + UNIT // 2
+    row_center = (top + jnp.arange(WINDOW)) * UNIT + UNIT // 2
     x0, y0, x1, y1 = (v[:, None] for v in (x, y, jnp.roll(x, -1), jnp.roll(y, -1)))
-    centres = row_centres[None, :]
-    crosses = (jnp.minimum(y0, y1) < centres) & (centres <= jnp.maximum(y0, y1))
-    # First column whose centre is not left of the crossing: ceil((x - 128) / 256), exactly.
+    centers = row_center[None, :]
+    crosses = (jnp.minimum(y0, y1) < centers) & (centers <= jnp.maximum(y0, y1))
+    # First column whose center is not left of the crossing: ceil((x - 128) / 256), exactly.
     rise = jnp.where(y0 == y1, 1, y1 - y0)
     sign = jnp.sign(rise)
-    numerator = sign * ((x0 - UNIT // 2) * rise + (centres - y0) * (x1 - x0))
+    numerator = sign * ((x0 - UNIT // 2) * rise + (centers - y0) * (x1 - x0))
     column = -(-numerator // (UNIT * sign * rise))
     rows = jnp.stack([_toggle_right_of(column - 32 * word, crosses) for word in range(CANVAS // 32)])
     pixels = _unpack(rows)
@@ -102,14 +102,12 @@ def _vertex_tables() -> tuple[np.ndarray, np.ndarray]:
     shapes = np.stack([_pad(polygon) for polygon in (_square(), _ellipse(), _heart())])  # [3, V, 2]
     scale = 32 * (0.5 + 0.1 * np.arange(sizes[1]))
     angle = 2 * np.pi * np.arange(sizes[2]) / (sizes[2] - 1)
-    centre = 16 + 32 * np.arange(sizes[3]) / (sizes[3] - 1)
+    center = 16 + 32 * np.arange(sizes[3]) / (sizes[3] - 1)
     cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
     x, y = (scale[None, :, None] * shapes[:, None, :, i] for i in (0, 1))
     x, y = x[:, :, None, :], y[:, :, None, :]
     turned = (x * cos + y * sin, y * cos - x * sin)  # counter-clockwise on screen, where y points down
-    return tuple(
-        np.rint(UNIT * (v[:, :, :, None, :] + centre[:, None])).astype(np.int16) for v in turned
-    )
+    return tuple(np.rint(UNIT * (v[:, :, :, None, :] + center[:, None])).astype(np.int16) for v in turned)
 
 
 def _pad(polygon: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 Factors = tuple[tuple[str, int], ...]
 
-# dSprites' sixth factor, colour, is constant: it is dropped here and wherever factors are counted.
+# dSprites' sixth factor, color, is constant: it is dropped here and wherever factors are counted.
 DSPRITES: Factors = (("shape", 3), ("scale", 6), ("orientation", 40), ("posX", 32), ("posY", 32))
 SHAPES3D: Factors = (
     ("floor_hue", 10),

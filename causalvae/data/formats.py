@@ -1,4 +1,4 @@
-"""File formats of the genuine sets, read in chunks: nothing here holds a whole set in memory.
+"""File formats of the real sets, read in chunks: nothing here holds a whole set in memory.
 
 Every function names the file in what it raises: ValueError for content that is cut short or is not what the
 format says.
@@ -144,9 +144,7 @@ class Hdf5Arrays:
 
     def _dataset(self, key: str) -> h5py.Dataset:
         found: list[str] = []
-        self.file.visititems(
-            lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None
-        )
+        self.file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
         if key not in found:
             raise ValueError(f"{self.path} has no array {key!r}; it has: {', '.join(found) or 'none'}")
         return self.file[key]
@@ -194,9 +192,7 @@ def read_table(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray
         values = np.array([[int(value) for value in row[1:]] for row in rows], np.int64)
         values = values.reshape(len(rows), width - 1)
     except ValueError as error:
-        raise ValueError(
-            f"{path}: its rows are not all a file name and {width - 1} integers ({error})"
-        ) from error
+        raise ValueError(f"{path}: its rows are not all a file name and {width - 1} integers ({error})") from error
     if not rows or expected not in (None, len(rows)):
         raise ValueError(f"{path} lists {len(rows):,} images; its first line says {expected}: {FETCH_AGAIN}")
     return columns, tuple(row[0] for row in rows), values
@@ -262,9 +258,7 @@ def complete_grid(path: Path, labels: np.ndarray, names: tuple[str, ...]) -> Gri
     return Grid(sizes, positions)
 
 
-def check_images(
-    path: Path, shape: tuple[int, ...], expected: tuple[int, ...], num_labels: int | None = None
-) -> None:
+def check_images(path: Path, shape: tuple[int, ...], expected: tuple[int, ...], num_labels: int | None = None) -> None:
     """ValueError unless `shape` is [N, *expected], with one label for each image."""
     if tuple(shape[1:]) != expected or not shape[0]:
         wanted = ", ".join(map(str, expected))

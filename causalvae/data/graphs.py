@@ -66,7 +66,7 @@ def confounded_shapes() -> Dataset:
 
 
 def _dataset(
-    name: str, model: tuple[Variable, ...], render: Callable, draw: Callable, propagate: Callable
+    name: str, model: tuple[Variable, ...], render_one: Callable, draw: Callable, propagate: Callable
 ) -> Dataset:
     return Dataset(
         name=name,
@@ -74,7 +74,7 @@ def _dataset(
         factor_names=tuple(variable.name for variable in model),
         factor_sizes=tuple(variable.size for variable in model),
         image_shape=(CANVAS, CANVAS, 3),
-        render=render,
+        render_one=render_one,
         draw=draw,
         propagate=propagate,
         arrays={},
@@ -142,8 +142,8 @@ def _deviation_table(variable: Variable) -> np.ndarray:
     """The deviation from the mean for each of STEPS equally likely noises, rising, in 1/STEPS of a step, int32."""
     if variable.noise == "uniform":
         return (round(variable.spread * STEPS) * (2 * np.arange(STEPS) - STEPS) // STEPS).astype(np.int32)
-    centred = (2 * np.arange(STEPS) + 1 - STEPS) / STEPS  # in (-1, 1), never 0
-    deviation = -np.sign(centred) * np.log1p(-np.abs(centred))
+    centerd = (2 * np.arange(STEPS) + 1 - STEPS) / STEPS  # in (-1, 1), never 0
+    deviation = -np.sign(centerd) * np.log1p(-np.abs(centerd))
     return np.round(STEPS * variable.spread * deviation).astype(np.int32)
 
 
@@ -155,7 +155,7 @@ PIVOT = 16.0
 ROD = 22.0
 SUN_ORBIT = 42.0
 MAX_TILT = np.pi / 5  # of the pendulum and of the light, either way from the vertical
-SHADOW_CENTRES = (6.0, 58.0)
+SHADOW_CENTERS = (6.0, 58.0)
 MAX_SHADOW = 26.0
 
 
@@ -173,7 +173,7 @@ def shadow_ends(light: jax.Array, pendulum: jax.Array) -> tuple[jax.Array, jax.A
 
 def _mean_position(light: jax.Array, pendulum: jax.Array) -> jax.Array:
     pivot, bob = shadow_ends(tilt(light), tilt(pendulum))
-    low, high = SHADOW_CENTRES
+    low, high = SHADOW_CENTERS
     return ((pivot + bob) / 2 - low) / (high - low) * (POSITIONS - 1)
 
 
@@ -206,7 +206,7 @@ def render_pendulum(arrays: dict, factors: jax.Array, key: jax.Array) -> jax.Arr
     """Image [64, 64, 3] of factors [4]: sky, floor, sun, shadow, rod and bob."""
     del arrays, key
     light, pendulum = tilt(factors[0]), tilt(factors[1])
-    low, high = SHADOW_CENTRES
+    low, high = SHADOW_CENTERS
     shadow = low + (high - low) * factors[2] / (POSITIONS - 1)
     half = MAX_SHADOW / 2 * factors[3] / (LENGTHS - 1)
     sun = CANVAS / 2 - SUN_ORBIT * jnp.sin(light), FLOOR - SUN_ORBIT * jnp.cos(light)
@@ -279,21 +279,21 @@ def render_confounded(arrays: dict, factors: jax.Array, key: jax.Array) -> jax.A
     square = jnp.maximum(jnp.abs(x), jnp.abs(y)) * 1.13  # both polygons have about the disc's area
     triangle = jnp.maximum(y, jnp.sqrt(0.75) * jnp.abs(x) - y / 2) * 1.29
     outside = jnp.select([shape == 0, shape == 1], [disc, square], triangle) - size
-    grey = (0.15 + 0.2 * background) * jnp.ones(3)
-    return _composite([(jnp.ones((CANVAS, CANVAS)), grey), (_edge(outside), hue_to_rgb(object_hue * 10 / 6))])
+    gray = (0.15 + 0.2 * background) * jnp.ones(3)
+    return _composite([(jnp.ones((CANVAS, CANVAS)), gray), (_edge(outside), hue_to_rgb(object_hue * 10 / 6))])
 
 
 # Drawing
 
 
 def _pixels() -> tuple[jax.Array, jax.Array]:
-    """x and y [64, 64] of pixel centres, in px."""
-    centres = jnp.arange(CANVAS) + 0.5
-    return tuple(jnp.meshgrid(centres, centres))
+    """x and y [64, 64] of pixel centers, in px."""
+    centers = jnp.arange(CANVAS) + 0.5
+    return tuple(jnp.meshgrid(centers, centers))
 
 
 def _edge(outside: jax.Array) -> jax.Array:
-    """Coverage of pixels [64, 64] from their centres' signed distance to an outline, in px."""
+    """Coverage of pixels [64, 64] from their centers' signed distance to an outline, in px."""
     return jnp.clip(0.5 - outside, 0.0, 1.0)
 
 
@@ -310,9 +310,9 @@ def _segment(start: tuple, end: tuple, radius: float) -> jax.Array:
 def _composite(layers: Sequence[tuple[jax.Array, Any]]) -> jax.Array:
     """Image [64, 64, 3] of layers (coverage [64, 64], RGB), from back to front."""
     image = jnp.zeros((CANVAS, CANVAS, 3))
-    for coverage, colour in layers:
+    for coverage, color in layers:
         # Without the barrier XLA fuses all layers into one loop that computes every coverage once per channel
         # (measured: 20 times slower on a CPU).
         coverage = jax.lax.optimization_barrier(coverage)[:, :, None]
-        image = image + coverage * (jnp.asarray(colour)[None, None, :] - image)
+        image = image + coverage * (jnp.asarray(color)[None, None, :] - image)
     return image

@@ -1,6 +1,6 @@
-"""MPI3D toy in its likeness: a grey post with a thin arm that carries an object over a dark floor.
+"""MPI3D toy in its likeness: a gray post with a thin arm that carries an object over a dark floor.
 
-The scene was fitted to genuine frames of the toy set (github.com/rr-learning/disentanglement_dataset): ring
+The scene was fitted to real frames of the toy set (github.com/rr-learning/disentanglement_dataset): ring
 edges and the object's path under both axes, then all numbers together to the frames' pixels. Lengths are in
 units of the ring's inner radius; x points right, y away from the camera, z up; the post stands at the origin.
 
@@ -31,21 +31,21 @@ STEPS = 39  # from the first to the last position of an axis
 
 
 class Scene(NamedTuple):
-    """Everything that was fitted. Fields may be traced, so that a scene can be fitted by any optimiser."""
+    """Everything that was fitted. Fields may be traced, so that a scene can be fitted by any optimizer."""
 
     focal: float = 47.06  # px
     # Per camera height: distance from the post, height, downward pitch (radians), offset of the image (px).
     cameras: tuple = ((0.528, 0.946, 0.917, -1.63), (0.648, 0.831, 0.696, 1.06), (0.768, 0.646, 0.360, -2.56))
     floor: float = 52 / 255
-    ring: tuple = (1.0, 1.33, 0.0)  # inner and outer radius, y of its centre
-    ring_end: float = 2.614  # azimuth (radians) where the ring's next colour begins
-    ring_light: float = 4.48  # the ring's colours are as seen where the lamp is nearest
+    ring: tuple = (1.0, 1.33, 0.0)  # inner and outer radius, y of its center
+    ring_end: float = 2.614  # azimuth (radians) where the ring's next color begins
+    ring_light: float = 4.48  # the ring's colors are as seen where the lamp is nearest
     ring_colors: tuple = ((105, 79, 148), (73, 101, 97), (113, 80, 89), (96, 105, 123))  # the last: next only
     lights: tuple = ((0.02, 0.5, 2.0, 1.6), (-0.02, -2.9, 2.2, 8.0), (2.0, -1.5, 1.5, 2.0))  # x, y, z, power
     horizontal: tuple = (-0.30, 3.79)  # first and last azimuth of the arm, radians
     vertical: tuple = (0.08, 3.06)  # first and last elevation; beyond pi / 2 the arm points the other way
     joint_height: float = 0.367  # where the arm turns
-    arm_length: float = 0.307  # from the joint to the object's centre
+    arm_length: float = 0.307  # from the joint to the object's center
     arm_offset: float = 0.040  # the arm is mounted on the side of the joint
     arm_radius: float = 0.010
     arm_gray: tuple = (0.43, 0.17)  # standing, and how much brighter lying
@@ -97,13 +97,13 @@ def procedural() -> Dataset:
         factor_names=factor_tables.names(factor_tables.MPI3D),
         factor_sizes=factor_tables.sizes(factor_tables.MPI3D),
         image_shape=(SIZE, SIZE, 3),
-        render=render,
+        render_one=render_one,
         arrays=jax.jit(_tables)(),
         provenance=(("variant", "toy"), ("drawn_by", "causalvae.data.mpi3d")),
     )
 
 
-def render(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
+def render_one(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
     """Image [64, 64, 3] of `factors` [7]; the key is not used, since factors determine the image."""
     del key
     *_, camera, background, horizontal, _ = factors
@@ -117,15 +117,15 @@ def compose(scene: Scene, factors: jax.Array, empty: jax.Array, post: jax.Array)
     view = _view(scene, camera)
     axis, side = arm(scene, horizontal, vertical)
     joint = jnp.stack([0.0, 0.0, scene.joint_height]) + scene.arm_offset * side
-    centre = joint + scene.arm_length * axis
+    center = joint + scene.arm_length * axis
     scale = jnp.where(size == 0, scene.small, 1.0)
     solid = jax.tree.map(lambda table: table[shape], solids(scene))
     albedo = jnp.array(scene.colors, jnp.float32)[color] / 255
 
-    start, carried = _object_layer(scene, view, solid, scale, centre, axis, side, albedo)
-    rod = _arm_layer(scene, view, joint, centre - scale * jnp.stack(scene.heights)[shape] * axis, axis)
+    start, carried = _object_layer(scene, view, solid, scale, center, axis, side, albedo)
+    rod = _arm_layer(scene, view, joint, center - scale * jnp.stack(scene.heights)[shape] * axis, axis)
     # Painter's order: the object hides the post when it is nearer to the camera than the joint.
-    nearer = jnp.sum((centre - view.eye) ** 2) < jnp.sum((joint - view.eye) ** 2)
+    nearer = jnp.sum((center - view.eye) ** 2) < jnp.sum((joint - view.eye) ** 2)
     post_start = (POST_ROWS[0], POST_COLS[0])
     image = _paint(empty, carried * (1 - nearer), start)
     image = _paint(image, post * nearer, post_start)
@@ -179,7 +179,7 @@ def solids(scene: Scene) -> Solid:
 def trace(solid: Solid, origin: jax.Array, direction: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
     """Where rays from `origin` [3] along `direction` (x, y, z, each [1, N]) enter a solid, in its own frame.
 
-    Returns (distance [N], infinite where a ray misses; normal x, y, z, each [N], not normalised).
+    Returns (distance [N], infinite where a ray misses; normal x, y, z, each [N], not normalized).
     """
     # Sums are written out: XLA's matrix products do not pay for three terms.
     slope = sum(n[:, None] * d for n, d in zip(solid.normals.T, direction, strict=True))  # [8, N]
@@ -216,7 +216,7 @@ def trace(solid: Solid, origin: jax.Array, direction: list[jax.Array]) -> tuple[
     return jnp.where(hit, distance, jnp.inf), normal
 
 
-def _look(scene, view, solid, axes, scale, centre, x, y):
+def _look(scene, view, solid, axes, scale, center, x, y):
     """(distance, infinite for a miss; brightness), each [N], of a white solid at image positions x, y [1, N].
 
     The solid is placed in the room: rows of `axes` [3, 3] are its own axes, `scale` [3] stretches them.
@@ -225,7 +225,7 @@ def _look(scene, view, solid, axes, scale, centre, x, y):
     to_local = axes / scale[:, None]
     right, down, forward = (to_local @ view.axes).T[:, :, None]
     local = forward + right * image_x + down * image_y  # [3, N]
-    distance, normal = trace(solid, to_local @ (view.eye - centre), [row[None] for row in local])
+    distance, normal = trace(solid, to_local @ (view.eye - center), [row[None] for row in local])
 
     right, down, forward = view.axes.T
     reach = jnp.where(jnp.isfinite(distance), distance, 0.0)
@@ -248,15 +248,15 @@ def shade(scene: Scene, normal: list[jax.Array], point: list[jax.Array]) -> jax.
     return total
 
 
-def _object_layer(scene, view, solid, scale, centre, axis, side, albedo):
+def _object_layer(scene, view, solid, scale, center, axis, side, albedo):
     """(start row and column, premultiplied RGBA [WINDOW, WINDOW, 4]) of the carried object."""
-    start = jnp.clip(jnp.round(project(view, centre)[::-1] - WINDOW / 2), 0, SIZE - WINDOW)
+    start = jnp.clip(jnp.round(project(view, center)[::-1] - WINDOW / 2), 0, SIZE - WINDOW)
     y, x = _samples(WINDOW, WINDOW, SAMPLES)
     across = jnp.cross(axis, side)
     cos, sin = jnp.cos(scene.spin), jnp.sin(scene.spin)
     axes = jnp.stack([cos * side + sin * across, cos * across - sin * side, axis])
-    looked = _look(scene, view, solid, axes, scale * jnp.ones(3), centre, x + start[1], y + start[0])
-    distance, light = jax.lax.optimization_barrier(looked)  # or XLA traces once per colour channel
+    looked = _look(scene, view, solid, axes, scale * jnp.ones(3), center, x + start[1], y + start[0])
+    distance, light = jax.lax.optimization_barrier(looked)  # or XLA traces once per color channel
     alpha = _average(jnp.isfinite(distance).astype(jnp.float32), WINDOW, WINDOW, SAMPLES)
     light = _average(jnp.minimum(light, 1.0), WINDOW, WINDOW, SAMPLES)
     layer = jnp.concatenate([light[..., None] * albedo[None, None], alpha[..., None]], -1)
@@ -297,7 +297,7 @@ def _tables() -> dict[str, jax.Array]:
 
 
 def background(scene: Scene, camera: jax.Array, color: jax.Array) -> jax.Array:
-    """[64, 64, 3]: floor and ring; past `ring_end` the ring wears the next colour."""
+    """[64, 64, 3]: floor and ring; past `ring_end` the ring wears the next color."""
     count = 4
     view = _view(scene, camera)
     y, x = _samples(SIZE, SIZE, count)
@@ -332,7 +332,7 @@ def post_layer(scene: Scene, camera: jax.Array, horizontal: jax.Array) -> jax.Ar
     head, head_height, head_gray = scene.head
     elbow, elbow_aside, elbow_gray = scene.elbow
     joint = scene.joint_height * up
-    bodies = (  # solid, axes, half-extents, centre, reflectance
+    bodies = (  # solid, axes, half-extents, center, reflectance
         (cylinder, upright, (disc, disc, 0.004), 0.004 * up, disc_gray),
         (cylinder, upright, (hub, hub, 0.010), 0.010 * up, hub_gray),
         (cylinder, upright, (radius, radius, height / 2), height / 2 * up, body_gray),
@@ -341,8 +341,8 @@ def post_layer(scene: Scene, camera: jax.Array, horizontal: jax.Array) -> jax.Ar
         (cylinder, lying, (elbow, elbow, 0.018), joint + elbow_aside * side, elbow_gray),
     )
     nearest, gray = jnp.full(x.size, jnp.inf), jnp.zeros(x.size)
-    for solid, axes, extents, centre, reflectance in bodies:
-        distance, light = _look(scene, view, solid, axes, jnp.stack(extents), centre, x, y)
+    for solid, axes, extents, center, reflectance in bodies:
+        distance, light = _look(scene, view, solid, axes, jnp.stack(extents), center, x, y)
         gray = jnp.where(distance < nearest, reflectance * light, gray)
         nearest = jnp.minimum(nearest, distance)
     layer = jnp.stack([gray] * 3 + [jnp.isfinite(nearest).astype(jnp.float32)], -1)

@@ -27,7 +27,7 @@ NAMES = factor_tables.names(factor_tables.MPI3D)
 
 @dataclasses.dataclass
 class Mpi3dConfig(tfds.core.BuilderConfig):
-    """One MPI3D file. `factor_sizes` other than the genuine ones are for parts of the grid of your own."""
+    """One MPI3D file. `factor_sizes` other than the real ones are for parts of the grid of your own."""
 
     factor_sizes: tuple[int, ...] = factor_tables.sizes(factor_tables.MPI3D)
 
@@ -47,9 +47,8 @@ class Mpi3d(tfds.core.GeneratorBasedBuilder):
             factor_sizes=factor_tables.sizes(factor_tables.MPI3D_COMPLEX),
         ),
     ]
-    MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "Needed only where the download fails: put the .npz file of the variant there. "
-        + ("; ".join(f"{name}: {originals.origin('mpi3d', name).url}" for name in originals.MPI3D_FILES))
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Needed only where the download fails: put the .npz file of the variant there. " + (
+        "; ".join(f"{name}: {originals.origin('mpi3d', name).url}" for name in originals.MPI3D_FILES)
     )
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -86,9 +85,7 @@ class Mpi3d(tfds.core.GeneratorBasedBuilder):
             folder = Path(dl_manager.manual_dir)
         except AssertionError:  # TFDS' word for an absent or empty folder
             return None
-        names = originals.MPI3D_FILES.get(
-            self.builder_config.name, (f"mpi3d_{self.builder_config.name}.npz",)
-        )
+        names = originals.MPI3D_FILES.get(self.builder_config.name, (f"mpi3d_{self.builder_config.name}.npz",))
         return next((folder / name for name in names if (folder / name).is_file()), None)
 
     def _download(self, dl_manager: tfds.download.DownloadManager) -> Path:

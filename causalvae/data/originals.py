@@ -1,4 +1,4 @@
-"""Genuine files: what they are called, where they come from, and where they lie on this machine."""
+"""Real files: what they are called, where they come from, and where they lie on this machine."""
 
 from __future__ import annotations
 
@@ -131,15 +131,13 @@ def locate(
         for path in _tfds_folders(folders, wanted.tfds):
             tfds_stem = wanted.tfds.replace("/", "-") + "-tfds"
             return Location(path, cache.location(tfds_stem + tag, root, cache_dir), is_tfds=True)
-        for entry in _prepared_entries(
-            name, options, {"variant": variant, "split": split}, folders, cache_dir
-        ):
+        for entry in _prepared_entries(name, options, {"variant": variant, "split": split}, folders, cache_dir):
             return Location(None, entry)
     raise FileNotFoundError(_not_found(name, root, file, wanted, variant))
 
 
 def prepared(name: str, data_dir: DataDir = None, **options: Any) -> bool:
-    """Whether genuine files of `name` lie in data_dir, prepared or in a form that needs no download.
+    """Whether real files of `name` lie in data_dir, prepared or in a form that needs no download.
 
     options: those of the set's reader; the ones that decide which file is read count.
     """
@@ -154,7 +152,7 @@ def prepared(name: str, data_dir: DataDir = None, **options: Any) -> bool:
 
 
 def default_data_dir(name: str) -> Path:
-    """Where genuine files are looked for when no folder is given: $CAUSALVAE_DATA, else ./data/<name>."""
+    """Where real files are looked for when no folder is given: $CAUSALVAE_DATA, else ./data/<name>."""
     given = os.environ.get("CAUSALVAE_DATA")
     return Path(given).expanduser() if given else Path("data") / name
 
@@ -168,9 +166,7 @@ def beside(path: Path, names: Sequence[str], *, required: bool = True) -> Path |
                 if (folder / name).is_file():
                     return folder / name
     if required:
-        raise FileNotFoundError(
-            f"{path} is there, but not {' or '.join(names)}, which belongs to it; put it beside"
-        )
+        raise FileNotFoundError(f"{path} is there, but not {' or '.join(names)}, which belongs to it; put it beside")
     return None
 
 
@@ -256,7 +252,7 @@ def _not_found(name: str, root: Path, file: str | None, wanted: Origin, variant:
     problem = "has no file of it" if root.is_dir() else "does not exist"
     extra = f" --variant={variant}" if name == "mpi3d" else ""
     return (
-        f"no genuine {name}: {root} {problem} (looked there and in {root / name} for "
+        f"no real {name}: {root} {problem} (looked there and in {root / name} for "
         f"{file or ' or '.join(wanted.files)}). Get it from {wanted.url} and put it there, or let TensorFlow "
         f"Datasets do it: `python -m experiments.prepare --dataset={name}{extra} --data_dir={root}`"
     )

@@ -1,4 +1,4 @@
-"""Readers of genuine files: `(data_dir, **options) -> Dataset`. None needs TensorFlow.
+"""Readers of real files: `(data_dir, **options) -> Dataset`. None needs TensorFlow.
 
 Each set is converted once, in chunks, into the cache (see cache.py) and opened from there ever after; the
 original files may then be deleted. What all readers take:
@@ -53,7 +53,7 @@ def dsprites(
 ) -> Dataset:
     """dSprites from its .npz or .hdf5 file, or from a file of the same format with a complete sub-grid.
 
-    Factor sizes come from the file's labels; factors that are constant there (colour, in the genuine set) are
+    Factor sizes come from the file's labels; factors that are constant there (color, in the real set) are
     dropped and recorded as dropped.
     """
     storage = Storage(cache_dir, residency, rebuild, verify)
@@ -138,7 +138,7 @@ def celeba(
     """CelebA, aligned and cropped, from img_align_celeba (zip or folder) and its lists of attributes,
     landmarks and partition (as released, or CSV).
 
-    It has attributes, not generative factors: `sample` gives pairs as they were observed, `observe` raises.
+    It has attributes, not generative factors: `sample` gives pairs as they were observed, `render` raises.
     crop: side of the central square that is kept (148 in many papers; None: all of 178×218); size: px after
     resizing; resample: a filter of Pillow's; split: "all", "train", "valid" or "test". The landmarks
     (arrays["landmarks"] [N, 5, 2], x and y in px of the prepared image) are optional; the partition is needed
@@ -204,7 +204,7 @@ def _factorial_set(
         factor_names=names,
         factor_sizes=images.shape[: len(names)],
         image_shape=images.shape[-3:],
-        render=images,
+        render_one=images,
         arrays=arrays,
         deterministic=len(images.shape) == len(names) + 3,
         provenance=_provenance(entry, images),

@@ -1,9 +1,9 @@
 """3DShapes, ray-traced: a floor, three walls, one primitive, two lights and one hard shadow.
 
 What the rays meet depends on (scale, shape, orientation) only, so they are traced once per combination into
-tables of coverage and shade; an image then colours its three surfaces by hue and lets them saturate.
-Camera, sizes and lights were fitted to genuine frames (github.com/google-deepmind/3d-shapes).
-Lengths are in units of a tenth of the room's half-width; z points up; the room's centre is the origin.
+tables of coverage and shade; an image then colors its three surfaces by hue and lets them saturate.
+Camera, sizes and lights were fitted to real frames (github.com/google-deepmind/3d-shapes).
+Lengths are in units of a tenth of the room's half-width; z points up; the room's center is the origin.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from causalvae.data.base import Dataset
 CANVAS = 64  # px
 SUPERSAMPLE = 3  # rays per pixel and axis
 STEP = 2.0**-14  # of the tables, whose numbers are -0.2 to 1.7: int16, since not every processor converts float16
-SKY_COLOUR = np.array([153, 226, 249], np.float32) / 255
+SKY_COLOR = np.array([153, 226, 249], np.float32) / 255
 UP = np.array([0, 0, 1], np.float32)
 FAR = 1e4  # the distance of what a ray does not meet
 FLOOR, BACK_WALL, SIDE_WALL, SKY = range(4)  # materials; reflectances are in this order, the object's last
 
 
 class Scene(NamedTuple):
-    """Everything that was fitted. Fields may be traced, so that a scene can be fitted by any optimiser."""
+    """Everything that was fitted. Fields may be traced, so that a scene can be fitted by any optimizer."""
 
     focal_length: float = 78.8802  # px
-    camera_distance: float = 10.0  # from the room's centre, around which the camera turns
+    camera_distance: float = 10.0  # from the room's center, around which the camera turns
     camera_height: float = 1.9047
     camera_pitch: float = -0.0145  # radians, downwards
     max_yaw: float = 0.5354  # radians; orientation 0 is -max_yaw, 14 is +max_yaw
@@ -74,13 +74,13 @@ def procedural() -> Dataset:
         factor_names=factor_tables.names(factor_tables.SHAPES3D),
         factor_sizes=factor_tables.sizes(factor_tables.SHAPES3D),
         image_shape=(CANVAS, CANVAS, 3),
-        render=render,
+        render_one=render_one,
         arrays={"room": jnp.asarray(room), "object": jnp.asarray(solid)},
         provenance=(("drawn_by", "causalvae.data.shapes3d"),),
     )
 
 
-def render(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
+def render_one(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
     """Image [64, 64, 3] of factors [6]; the key is not used, since factors determine the image."""
     del key
     floor_hue, wall_hue, object_hue, scale, shape, orientation = factors
@@ -88,7 +88,7 @@ def render(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> 
     solid = STEP * arrays["object"][scale, shape, orientation].astype(jnp.float32)
     floor, floor_shade, wall, wall_shade = (room[i][:, :, None] for i in range(4))
     covered, shade, highlight, lit = (solid[i][:, :, None] for i in range(4))
-    sky = (1 - floor - wall) * jnp.asarray(SKY_COLOUR)[None, None, :]
+    sky = (1 - floor - wall) * jnp.asarray(SKY_COLOR)[None, None, :]
     behind = sky + _paint(floor_hue, floor, floor_shade * lit) + _paint(wall_hue, wall, wall_shade * lit)
     image = (1 - covered) * behind + _paint(object_hue, covered, shade, highlight)
     return jnp.clip(image, 0.0, 1.0)
@@ -130,7 +130,7 @@ def layers(scene: Scene, scale: jax.Array, shape: jax.Array, orientation: Any) -
 
 
 def _lanczos(samples: int) -> np.ndarray:
-    """Weights [64, 64 samples] of the Lanczos-3 filter, whose ringing the edges of genuine frames show."""
+    """Weights [64, 64 samples] of the Lanczos-3 filter, whose ringing the edges of real frames show."""
     at = (np.arange(CANVAS * samples) + 0.5) / samples
     away = at[None, :] - (np.arange(CANVAS)[:, None] + 0.5)
     weights = np.where(np.abs(away) < 3, np.sinc(away) * np.sinc(away / 3), 0.0)
@@ -138,7 +138,7 @@ def _lanczos(samples: int) -> np.ndarray:
 
 
 def camera(scene: Scene, orientation: Any, right: jax.Array, down: jax.Array) -> tuple[Ray, jax.Array]:
-    """The ray through a point of the canvas, in focal lengths from its centre, and the object's place [3]."""
+    """The ray through a point of the canvas, in focal lengths from its center, and the object's place [3]."""
     yaw, zero = scene.max_yaw * (orientation / 7 - 1), jnp.zeros(())
     ahead = jnp.stack([-jnp.sin(yaw), jnp.cos(yaw), zero])
     rightwards = jnp.stack([jnp.cos(yaw), jnp.sin(yaw), zero])
@@ -258,9 +258,9 @@ def _hit_capsule(radius: jax.Array, height: jax.Array, ray: Ray) -> Hit:
     return Hit(distance, (point - jnp.clip(point[2], low, high) * UP) / radius)
 
 
-def _ball(radius: jax.Array, centre_height: jax.Array, ray: Ray) -> jax.Array:
+def _ball(radius: jax.Array, center_height: jax.Array, ray: Ray) -> jax.Array:
     """Distance to a sphere on the z axis."""
-    offset = ray.origin - centre_height * UP
+    offset = ray.origin - center_height * UP
     along = jnp.sum(ray.direction * offset)
     inside = along**2 - jnp.sum(offset**2) + radius**2
     distance = -along - jnp.sqrt(jnp.maximum(inside, 0.0))

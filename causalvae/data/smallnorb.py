@@ -1,4 +1,4 @@
-"""SmallNORB in its likeness: toys of five categories on a grey table, seen from above under six lightings.
+"""SmallNORB in its likeness: toys of five categories on a gray table, seen from above under six lightings.
 
 A toy is a handful of ellipsoids, boxes and cylinders (affine images of the unit ball, cube and cylinder) in
 orthographic projection. Then how far a ray passes from a body is a quadratic function of the pixel, whose
@@ -53,7 +53,7 @@ class Toy(NamedTuple):
 
 
 class Lighting(NamedTuple):
-    """Two distant lamps, sky light and the table's grey, fixed in the room (x right, y away, z up)."""
+    """Two distant lamps, sky light and the table's gray, fixed in the room (x right, y away, z up)."""
 
     key: jax.Array  # [3] unit vector to the lamp
     key_power: jax.Array
@@ -68,7 +68,7 @@ def _lamp(azimuth: float, elevation: float) -> tuple[float, float, float]:
     return float(np.cos(e) * np.sin(a)), float(-np.cos(e) * np.cos(a)), float(np.sin(e))
 
 
-# key lamp (azimuth from the camera, elevation), power; second lamp; ambient; background grey of 255
+# key lamp (azimuth from the camera, elevation), power; second lamp; ambient; background gray of 255
 LIGHTINGS = (
     (_lamp(-50, 55), 0.60, _lamp(60, 50), 0.15, 0.28, 201),
     (_lamp(-35, 60), 0.70, _lamp(45, 55), 0.45, 0.42, 251),
@@ -89,7 +89,7 @@ def procedural() -> Dataset:
         factor_names=factor_tables.names(factor_tables.SMALLNORB),
         factor_sizes=factor_tables.sizes(factor_tables.SMALLNORB),
         image_shape=(SIZE, SIZE, 1),
-        render=render,
+        render_one=render_one,
         arrays=jax.tree.map(
             jnp.asarray, {"toys": _toys(), "lightings": lighting._replace(background=lighting.background / 255)}
         ),
@@ -98,7 +98,7 @@ def procedural() -> Dataset:
     )
 
 
-def render(arrays: dict, factors: jax.Array, key: jax.Array) -> jax.Array:
+def render_one(arrays: dict, factors: jax.Array, key: jax.Array) -> jax.Array:
     """Image [64, 64, 1] in [0, 1] of `factors` [4]; `key` draws the instance (0-9) and the sensor noise."""
     instance_key, noise_key = jax.random.split(key)
     instance = jax.random.randint(instance_key, (), 0, INSTANCES)
@@ -153,7 +153,7 @@ def _cos_sin(degrees):
 
 
 def _pixels(extent: int, count: int) -> tuple[jax.Array, jax.Array]:
-    """(right, up) [1, count²] of a grid over the middle `extent` px of the frame, in px from its centre.
+    """(right, up) [1, count²] of a grid over the middle `extent` px of the frame, in px from its center.
 
     Constants: XLA would else divide each pixel's index by `count`, in every loop over pixels.
     """
@@ -196,7 +196,7 @@ def _quadratic(c, x, y):
     return c[0] + x * (c[1] + c[3] * x + c[4] * y) + y * (c[2] + c[5] * y)
 
 
-def _localised(bodies: Bodies, rays: Rays) -> Rays:
+def _localized(bodies: Bodies, rays: Rays) -> Rays:
     """The rays in each body's local coordinates, [bodies, 3]."""
     origin = jnp.einsum("bij,bj->bi", bodies.inverse, rays.origin[None] - bodies.center)
     return Rays(origin, *(jnp.einsum("bij,j->bi", bodies.inverse, vector) for vector in rays[1:]))
@@ -205,7 +205,7 @@ def _localised(bodies: Bodies, rays: Rays) -> Rays:
 class Quadric(NamedTuple):
     """Balls or endless cylinders met by rays: they enter at t = middle - sqrt(max(room, 0)) * reach."""
 
-    room: jax.Array  # [bodies, 6] quadratic: 1 - squared distance of the ray from the centre (axis)
+    room: jax.Array  # [bodies, 6] quadratic: 1 - squared distance of the ray from the center (axis)
     middle: jax.Array  # [bodies, 3] affine: t of that nearest approach
     reach: jax.Array  # [bodies, 1]
     patches: Patches
@@ -252,7 +252,7 @@ def _slabs(local: Rays) -> tuple[jax.Array, jax.Array]:
 
 
 def _ellipsoid_hits(bodies: Bodies, rays: Rays, x, y) -> tuple[Hits, Patches]:
-    ball = _quadric(bodies, _localised(bodies, rays), 3)
+    ball = _quadric(bodies, _localized(bodies, rays), 3)
     room = _quadratic(ball.room, x, y)
     depth = _affine(ball.middle, x, y) - jnp.sqrt(jnp.maximum(room, 0.0)) * ball.reach
     patch = jnp.arange(room.shape[0])[:, None]
@@ -260,7 +260,7 @@ def _ellipsoid_hits(bodies: Bodies, rays: Rays, x, y) -> tuple[Hits, Patches]:
 
 
 def _box_hits(bodies: Bodies, rays: Rays, x, y) -> tuple[Hits, Patches]:
-    local = _localised(bodies, rays)
+    local = _localized(bodies, rays)
     middle, half = _slabs(local)
     middles = [_affine(middle[:, i], x, y) for i in range(3)]
     halves = [half[:, i : i + 1] for i in range(3)]
@@ -278,7 +278,7 @@ def _box_hits(bodies: Bodies, rays: Rays, x, y) -> tuple[Hits, Patches]:
 
 
 def _cylinder_hits(bodies: Bodies, rays: Rays, x, y) -> tuple[Hits, Patches]:
-    local = _localised(bodies, rays)
+    local = _localized(bodies, rays)
     curve = _quadric(bodies, local, 2)
     cap_middle, cap_half = (slab[:, 2] for slab in _slabs(local))
     room = _quadratic(curve.room, x, y)
@@ -303,7 +303,7 @@ def _kinds(toy: Toy):
 
 
 def _toy_layer(toy: Toy, camera: jax.Array, lighting: Lighting) -> tuple[jax.Array, jax.Array]:
-    """(coverage, grey of the visible surface), each [64, 64]; coverage is antialiased."""
+    """(coverage, gray of the visible surface), each [64, 64]; coverage is antialiased."""
     x, y = _pixels(WINDOW, WINDOW)
     target = toy.middle * jnp.array([0.0, 0.0, 1.0])
     rays = Rays(target, camera[0] / toy.scale, camera[1] / toy.scale, camera[2])
@@ -321,9 +321,7 @@ def _toy_layer(toy: Toy, camera: jax.Array, lighting: Lighting) -> tuple[jax.Arr
     table = table[patch].T  # [18, N]
     light = _brightness(table, x[0], y[0], lighting)
     margin = (SIZE - WINDOW) // 2
-    return tuple(
-        jnp.pad(layer.reshape(WINDOW, WINDOW), margin) for layer in (jnp.clip(inside + 0.5, 0.0, 1.0), light)
-    )
+    return tuple(jnp.pad(layer.reshape(WINDOW, WINDOW), margin) for layer in (jnp.clip(inside + 0.5, 0.0, 1.0), light))
 
 
 def _nearest(hits: Hits, offset: int) -> jax.Array:
@@ -337,7 +335,7 @@ def _nearest(hits: Hits, offset: int) -> jax.Array:
 
 
 def _brightness(table: jax.Array, x: jax.Array, y: jax.Array, lighting: Lighting) -> jax.Array:
-    """Grey [N] of a matte surface under two lamps and the sky, from each pixel's row of patches [18, N]."""
+    """Gray [N] of a matte surface under two lamps and the sky, from each pixel's row of patches [18, N]."""
     reach = jnp.sqrt(jnp.maximum(_quadratic(table[12:].T, x[:, None], y[:, None])[:, 0], 0.0))
     normal = [table[i] + table[3 + i] * x + table[6 + i] * y + table[9 + i] * reach for i in range(3)]
     length = jax.lax.rsqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2 + 1e-9)
@@ -372,7 +370,7 @@ def _shadow(toy: Toy, camera: jax.Array, lighting: Lighting) -> jax.Array:
     return SHADOW_STRENGTH * kept / (lighting.key_power + lighting.second_power + lighting.ambient)
 
 
-Body = tuple[str, np.ndarray, np.ndarray]  # kind, centre [3], linear map [3, 3] of the unit body
+Body = tuple[str, np.ndarray, np.ndarray]  # kind, center [3], linear map [3, 3] of the unit body
 
 
 def _rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
@@ -594,7 +592,7 @@ def _toys() -> Toy:
 
 
 def _assemble(bodies: list[Body]) -> Toy:
-    """A toy of `bodies`, centred over the table and scaled to cover MEAN_AREA of the frame on average."""
+    """A toy of `bodies`, centerd over the table and scaled to cover MEAN_AREA of the frame on average."""
     points = np.concatenate([_filling(body) for body in bodies])
     low, high = points.min(0), points.max(0)
     shift = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
@@ -635,7 +633,7 @@ def _scale(points: np.ndarray, middle: float) -> float:
 
 
 def _reach(bodies: list[Body], middle: float) -> float:
-    """The farthest that bodies come to lie right, left, above or below the image's centre, over all views."""
+    """The farthest that bodies come to lie right, left, above or below the image's center, over all views."""
     turns = np.radians(20.0 * np.arange(18))
     right = np.stack([np.cos(turns), -np.sin(turns), 0 * turns], -1)[None]
     sideways = np.stack([np.sin(turns), np.cos(turns), 0 * turns], -1)[None]

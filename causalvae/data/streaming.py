@@ -3,7 +3,7 @@
 A set that fits is one uint8 array on the device. A larger one stays a memory map on the host, and two ways
 lead to its rows. Both give what the first form gives, bit for bit:
 
-    dataset.observe, .sample   ask the host through a callback: works wherever a data set does (jit, vmap,
+    dataset.render, .sample   ask the host through a callback: works wherever a data set does (jit, vmap,
                                scan), at the price of waiting for the disk
     batches(dataset, keys, n)  reads ahead in threads (Grain), for training loops: the wait is hidden
 
@@ -34,7 +34,7 @@ Arrays = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class StoredImages:
-    """`Dataset.render` of a stored set: the image at `factors` in an array [*grid, H, W, C] uint8.
+    """`Dataset.render_one` of a stored set: the image at `factors` in an array [*grid, H, W, C] uint8.
 
     Equal by value, so that a set loaded twice is compiled once. Grid axes beyond the factors are instances
     (SmallNORB's objects of one category): drawn from the key, uniformly. Factors out of range are clamped.
@@ -113,9 +113,7 @@ def batches(
         to wait for.
     """
     if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.ndim < 1:
-        raise ValueError(
-            f"keys must be an array [S, …] of jax.random.key, not {keys.dtype} {list(keys.shape)}"
-        )
+        raise ValueError(f"keys must be an array [S, …] of jax.random.key, not {keys.dtype} {list(keys.shape)}")
     seeds = np.asarray(jax.random.key_data(keys))  # indexing typed keys one by one is slow
     sample = functools.partial(_sample, num=num, implementation=jax.random.key_impl(keys))
     images = _streamed_images(dataset)
@@ -148,7 +146,7 @@ def _sample(dataset: Dataset, seed: jax.Array, num: int, implementation: str) ->
 
 
 def _streamed_images(dataset: Dataset) -> StoredImages | None:
-    images = dataset.pair.images if isinstance(dataset.pair, StoredPairs) else dataset.render
+    images = dataset.pair.images if isinstance(dataset.pair, StoredPairs) else dataset.render_one
     return images if isinstance(images, StoredImages) and images.path is not None else None
 
 
@@ -157,7 +155,7 @@ def _locating(dataset: Dataset) -> Dataset:
     locate = dataclasses.replace(_streamed_images(dataset), locate_only=True)
     if dataset.pair is not None:
         return dataset.replace(pair=StoredPairs(locate))
-    return dataset.replace(render=locate)
+    return dataset.replace(render_one=locate)
 
 
 def to_unit(pixels: jax.Array) -> jax.Array:

@@ -19,9 +19,7 @@ from causalvae.data import formats
 from causalvae.data.conversion import CELEBA_SPLITS, Encoded, FaceLists
 
 LOT = 1024  # records read at a time
-LANDMARKS = [
-    f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
-]
+LANDMARKS = [f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"]
 
 
 class Records:
@@ -52,9 +50,7 @@ class Records:
         """Decoded images, some at a time."""
         with concurrent.futures.ThreadPoolExecutor() as pool:  # Pillow decodes without the GIL
             for lot in self._encoded(splits):
-                yield np.stack(
-                    list(pool.map(lambda encoded: np.asarray(formats.decode_image(*encoded)), lot))
-                )
+                yield np.stack(list(pool.map(lambda encoded: np.asarray(formats.decode_image(*encoded)), lot)))
 
     def faces(self) -> tuple[FaceLists, Iterator[list[Encoded]]]:
         """CelebA: its lists, and encoded images in the same order."""
@@ -79,13 +75,9 @@ class Records:
         """Records as maps from a feature's name to its tf.train.Feature."""
         for split in splits:
             try:
-                source = self.builder.as_data_source(
-                    split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-                )
+                source = self.builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
                 for start in range(0, len(source), LOT):
                     records = source.__getitems__(range(start, min(start + LOT, len(source))))
                     yield [tf_example_pb2.Example.FromString(record).features.feature for record in records]
             except Exception as error:  # array_record raises whatever its C++ side met
-                raise ValueError(
-                    f"{self.path}: split {split!r} cannot be read ({error}); prepare it again"
-                ) from error
+                raise ValueError(f"{self.path}: split {split!r} cannot be read ({error}); prepare it again") from error

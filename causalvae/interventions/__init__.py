@@ -4,20 +4,12 @@ pairs = counterfactuals(dataset, key, factor="wall_hue", num=256)        # do(fa
 effects = factor_latent_effects(encoder(model, params), dataset, key, 64)     # [K, d]
 change = perturb_latents(decoder(model, params), z, Sweep(), key)             # do(z_i := v): [d, V, N]
 patched = patch_effects(model, params, pairs.x, pairs.x_source, "encoder/dense")
-effects = summarise(mediate(model, params, pairs, "encoder/dense"), key)
+effects = summarize(mediate(model, params, pairs, "encoder/dense"), key)
 """
 
-from causalvae.interventions.codes import KnockOut, code_swap_distances, knock_out, quantise
+from causalvae.interventions.codes import KnockOut, code_swap_distances, knock_out, quantize
 from causalvae.interventions.engine import GRANULARITIES, Run
-from causalvae.interventions.images import (
-    Brightness,
-    Noise,
-    Occlude,
-    Translate,
-    manipulate_images,
-    saliency_maps,
-)
-from causalvae.interventions.input import (
+from causalvae.interventions.factors import (
     AllValues,
     Pairs,
     counterfactuals,
@@ -28,7 +20,15 @@ from causalvae.interventions.input import (
     factor_unit_effects,
     in_units_of,
 )
-from causalvae.interventions.latent import (
+from causalvae.interventions.images import (
+    Brightness,
+    Noise,
+    Occlude,
+    Translate,
+    manipulate_images,
+    saliency_maps,
+)
+from causalvae.interventions.latents import (
     CodeSwap,
     Decoded,
     Perturbation,
@@ -49,7 +49,7 @@ from causalvae.interventions.mediation import (
     indirect_effects,
     mediate,
     projected_change,
-    summarise,
+    summarize,
     unscaled_projection,
 )
 from causalvae.interventions.patching import PatchEffects, patch_effects
@@ -63,5 +63,5 @@ __all__ = [
     "counterfactuals", "counterfactuals_all_values", "decoder", "encoder", "factor_changes",
     "factor_latent_effects", "factor_unit_effects", "in_units_of", "indirect_effects", "knock_out",
     "manipulate_images", "mediate", "patch_effects", "path_effects", "perturb_latents",
-    "projected_change", "quantise", "saliency_maps", "summarise", "unscaled_projection",
+    "projected_change", "quantize", "saliency_maps", "summarize", "unscaled_projection",
 ]  # fmt: skip

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from causalvae import vector_quantisation
+from causalvae import vector_quantization
 from causalvae.interventions import engine
-from causalvae.interventions.latent import CodeSwap, Perturbation, code_decoder, perturb_latents
+from causalvae.interventions.latents import CodeSwap, Perturbation, code_decoder, perturb_latents
 from causalvae.interventions.patching import distance
 
 PyTree = Any
@@ -38,23 +38,21 @@ def code_swap_distances(
     stays within a code's cell is no change, and every change is seen. perturbation: `CodeSwap(7)` by default.
     Raises ValueError for a model without a codebook.
     """
-    codes = quantise(model, params, x)
+    codes = quantize(model, params, x)
     perturbation = CodeSwap() if perturbation is None else perturbation
     return perturb_latents(code_decoder(model, params), codes, perturbation, key, response, chunk)
 
 
-def quantise(model: Any, params: PyTree, x: jax.Array) -> jax.Array:
+def quantize(model: Any, params: PyTree, x: jax.Array) -> jax.Array:
     """The codes of images x: [N, h, w] or [N, d] int32. ValueError for a model without a codebook."""
     if getattr(model, "codebook", None) is None:
-        raise ValueError(
-            f"model {getattr(model, 'name', model)!r} has no codebook: its latents are not discrete"
-        )
-    return _quantise(model.encode, model.codebook.quantise, params, x)
+        raise ValueError(f"model {getattr(model, 'name', model)!r} has no codebook: its latents are not discrete")
+    return _quantize(model.encode, model.codebook.quantize, params, x)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _quantise(encode, quantise, params, x):
-    return quantise(params, encode(params, x).mean)
+def _quantize(encode, quantize, params, x):
+    return quantize(params, encode(params, x).mean)
 
 
 class KnockOut(NamedTuple):
@@ -65,24 +63,20 @@ class KnockOut(NamedTuple):
     per_use: jax.Array  # [G, K] output_change / usage: mean over the images that use it; NaN where none does
 
 
-def knock_out(
-    model: Any, params: PyTree, x: jax.Array, entries: Any = None, chunk: int | None = None
-) -> KnockOut:
+def knock_out(model: Any, params: PyTree, x: jax.Array, entries: Any = None, chunk: int | None = None) -> KnockOut:
     """Each entry of the codebook taken out in turn: positions that had it take the next nearest entry.
 
     Source: this library. G is 1 for a map of codes, which share one codebook, else one for each latent.
     entries: numbers of the entries to take out, in every codebook; None takes all K.
     Raises ValueError for a model without a codebook, or entries that do not exist.
     """
-    quantise(model, params, x[:1])
+    quantize(model, params, x[:1])
     groups, size, _ = params["codebook"].shape
     entries = jnp.arange(size) if entries is None else jnp.atleast_1d(jnp.asarray(entries, jnp.int32))
     if entries.size == 0 or int(entries.min()) < 0 or int(entries.max()) >= size:
         raise ValueError(f"no entries {entries.tolist()}: the codebook has entries 0 to {size - 1}")
     numbers = (jnp.arange(groups)[:, None] * size + entries[None, :]).reshape(-1)
-    change, used, finite = _knock_out(
-        model.forward, engine.check_chunk(chunk), params, jnp.asarray(x), numbers
-    )
+    change, used, finite = _knock_out(model.forward, engine.check_chunk(chunk), params, jnp.asarray(x), numbers)
     engine.check_finite(finite)
     change, used = (a.reshape(groups, -1) / x.shape[0] for a in (change, used))
     return KnockOut(change, used, change / jnp.where(used > 0, used, jnp.nan))
@@ -144,5 +138,5 @@ def next_nearest(z: jax.Array, codes: jax.Array, codebook: jax.Array) -> jax.Arr
     """
     groups, _, dimension = codebook.shape
     in_use = codes.reshape(-1, groups)
-    others = vector_quantisation.nearest_codes(z.reshape(-1, groups, dimension), codebook, but=in_use)
+    others = vector_quantization.nearest_codes(z.reshape(-1, groups, dimension), codebook, but=in_use)
     return others.reshape(codes.shape).astype(codes.dtype)

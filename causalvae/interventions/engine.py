@@ -154,9 +154,7 @@ def _groups_of_masks(shapes: Mapping[str, Any], masks: Mapping[str, Any]) -> Gro
             )
         sizes.add(jnp.shape(mask)[0])
     if len(sizes) != 1:
-        raise ValueError(
-            f"masks must name at least one site and have as many groups at each, not {sorted(sizes)}"
-        )
+        raise ValueError(f"masks must name at least one site and have as many groups at each, not {sorted(sizes)}")
     return Groups({site: jnp.asarray(mask, bool) for site, mask in masks.items()}, "mask")
 
 
@@ -187,9 +185,7 @@ def run_rows(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def end_run(
-    forward: Callable, params: PyTree, x: jax.Array, keys: jax.Array | None
-) -> tuple[Run, Activations]:
+def end_run(forward: Callable, params: PyTree, x: jax.Array, keys: jax.Array | None) -> tuple[Run, Activations]:
     """The unpatched run with every site captured, and site -> whether all of it is finite.
 
     One program, which sweeps at all sites share.
@@ -232,9 +228,7 @@ class Patched(NamedTuple):
     replacement: dict[str, jax.Array]  # patched site -> [P, ...]
 
 
-def patched_runs(
-    x: jax.Array, keys: jax.Array | None, run: Run, replacement: Mapping[str, jax.Array]
-) -> Patched:
+def patched_runs(x: jax.Array, keys: jax.Array | None, run: Run, replacement: Mapping[str, jax.Array]) -> Patched:
     """`run`, of x, with the activations of some sites to be replaced."""
     base = {site: run.activations[site] for site in replacement}
     return Patched(x, keys, before(run, replacement), base, dict(replacement))

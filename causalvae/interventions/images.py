@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from causalvae.interventions import engine
-from causalvae.interventions.input import encoder
+from causalvae.interventions.factors import encoder
 
 PyTree = Any
 Shape = tuple[int, int, int]

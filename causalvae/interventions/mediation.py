@@ -12,7 +12,7 @@ from flax import struct
 
 from causalvae.interventions import engine
 from causalvae.interventions.engine import Run
-from causalvae.interventions.input import Pairs
+from causalvae.interventions.factors import Pairs
 from causalvae.sites import check_site, run_shapes
 
 PyTree = Any
@@ -35,7 +35,7 @@ def unscaled_projection(run: Run, base: Run, source: Run) -> jax.Array:
     """<D(run) - D(x), D(x') - D(x)>: 0 in the run of x, |D(x') - D(x)|^2 in that of x'. NaN as above.
 
     Source: this library. The mean effect over the mean total effect is then a ratio of sums over pairs, in which a
-    pair with little change has little weight: what `summarise(..., relative=True)` and `find_circuit` report.
+    pair with little change has little weight: what `summarize(..., relative=True)` and `find_circuit` report.
     """
     image, start, end = (engine.image_of(r.outputs) for r in (run, base, source))
     projection = jnp.sum((image - start) * (end - start), axis=tuple(range(1, image.ndim)))
@@ -73,9 +73,7 @@ class FactorReadout:
         """ValueError unless there is one weight for each latent."""
         num = jax.eval_shape(_vector, run).shape[1]
         if jnp.shape(self.weights) != (num,):
-            raise ValueError(
-                f"a readout needs one weight per latent [{num}], not {list(jnp.shape(self.weights))}"
-            )
+            raise ValueError(f"a readout needs one weight per latent [{num}], not {list(jnp.shape(self.weights))}")
 
 
 def _vector(run: Run) -> jax.Array:
@@ -241,12 +239,12 @@ class MediationSummary(NamedTuple):
     direct: Estimate  # [G]
     indirect: Estimate  # [G]
     interaction: Estimate  # [G]
-    proportion: Estimate  # [G] indirect / total, means over pairs; NaN where totals cancel, see `summarise`
+    proportion: Estimate  # [G] indirect / total, means over pairs; NaN where totals cancel, see `summarize`
     pairs: jax.Array  # [] how many pairs counted
     left_out: jax.Array  # [] how many did not: their total effect is NaN
 
 
-def summarise(
+def summarize(
     mediation: Mediation,
     key: jax.Array,
     num: int = 1000,
@@ -265,11 +263,11 @@ def summarise(
     """
     if num < 2 or not 0 < level < 1:
         raise ValueError(f"num must be at least 2 and level between 0 and 1, not {num} and {level}")
-    return _summarise(num, relative, mediation, key, level, tolerance)
+    return _summarize(num, relative, mediation, key, level, tolerance)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _summarise(num, relative, mediation, key, level, tolerance):
+def _summarize(num, relative, mediation, key, level, tolerance):
     valid = ~jnp.isnan(mediation.total)
     effects = jax.tree.map(lambda e: jnp.where(jnp.expand_dims(valid, range(e.ndim - 1)), e, 0.0), mediation)
     counts = _bootstrap_counts(key, valid, num)  # [num + 1, N], the first row being the sample itself

@@ -89,11 +89,7 @@ def patch_effects(
     forward, keys = getattr(model, "forward", model), engine.row_keys(key, x.shape[0])
     chunk = engine.check_chunk(chunk)
     mode = "interchange" if mode == "resample" else mode
-    mean = (
-        _mean_activations(forward, tuple(groups.selectors), params, x, keys, chunk)
-        if mode == "mean"
-        else None
-    )
+    mean = _mean_activations(forward, tuple(groups.selectors), params, x, keys, chunk) if mode == "mean" else None
 
     def block(rows, valid):
         x, x_source, keys = rows
@@ -113,8 +109,7 @@ def patch_effects(
 def _patch(forward, mode, chunk, params, patched, groups: Groups, mean, outputs) -> Measured:
     """What is measured of one block of pairs: [G, P, ...]."""
     replacement = {
-        site: _replacement(mode, site, patched.base[site], value, mean)
-        for site, value in patched.replacement.items()
+        site: _replacement(mode, site, patched.base[site], value, mean) for site, value in patched.replacement.items()
     }
     references = tuple((engine.image_of(o), engine.latent_of(o)) for o in outputs)
     patched = patched._replace(replacement=replacement)

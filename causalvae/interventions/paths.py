@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from causalvae.interventions import engine
 from causalvae.interventions.engine import Groups, Run
-from causalvae.interventions.input import Pairs
+from causalvae.interventions.factors import Pairs
 from causalvae.interventions.mediation import (
     check_outcome,
     end_outcomes,
@@ -73,9 +73,7 @@ def path_effects(
     receiving = _groups(shapes, receiver, receivers)
     order = list(shapes)
     if order.index(sender) >= order.index(receiver):
-        raise ValueError(
-            f"a path leads forward, but {receiver!r} does not come after {sender!r} in this model"
-        )
+        raise ValueError(f"a path leads forward, but {receiver!r} does not come after {sender!r} in this model")
     forward, keys = getattr(model, "forward", model), engine.row_keys(key, x.shape[0])
     outcome = engine.as_pytree(outcome)
     check_outcome(forward, (), params, x, outcome)

@@ -82,7 +82,7 @@ def lay_out(train: Array, test: Array) -> Layout:
 class Boosted(NamedTuple):
     """What `boost` found: importance of each latent for each factor, and every row's logits."""
 
-    importance: Array  # [d, K], unnormalised: the decrease of squared error by the splits on each latent
+    importance: Array  # [d, K], unnormalized: the decrease of squared error by the splits on each latent
     logits: Array  # [R, C] of the training rows, then the test rows; the factors' classes side by side
 
 
@@ -192,9 +192,7 @@ def _best_split(key: Array, layout: Layout, residual: Array, inside: Array) -> S
         block = jnp.min(jnp.where(score >= jnp.maximum(best - TIED_BITS, 0)[None], blocks, score.shape[0]), axis=0)
         score = jnp.max(jnp.where(blocks == block[None], score, -1), axis=0)
         gain = count[0] * jax.lax.bitcast_convert_type(best & ~OFFSET, jnp.float32)
-        return jnp.where(best >= 0, gain, -1.0), (block * BLOCK + OFFSET - (score & OFFSET)).astype(
-            jnp.float32
-        )
+        return jnp.where(best >= 0, gain, -1.0), (block * BLOCK + OFFSET - (score & OFFSET)).astype(jnp.float32)
 
     gain, place = jax.lax.map(best_of_latent, (layout.order, layout.is_cut, sums, counts))  # [d, C] each
     best = jnp.max(gain, axis=0)

@@ -106,9 +106,7 @@ def effect_distances(
         )
     if chunk is None:
         chunk = max(1, IMAGES_AT_ONCE // z.shape[0])
-    return _sweep(
-        _as_pytree(decode), z, values.astype(z.dtype), distance, min(chunk, values.shape[0] * z.shape[1])
-    )
+    return _sweep(_as_pytree(decode), z, values.astype(z.dtype), distance, min(chunk, values.shape[0] * z.shape[1]))
 
 
 def check_values(perturbation: Perturbation, z: Array, values: Array) -> None:
@@ -269,7 +267,7 @@ class Specificity(NamedTuple):
     """How concentrated each latent's effects are, in the paper's form and scaled to [0, 1]."""
 
     reported: Array  # [d], 1 / (H + eps)
-    normalised: Array  # [d], 1 - H / log K'
+    normalized: Array  # [d], 1 - H / log K'
 
 
 @jax.jit
@@ -277,7 +275,7 @@ def intervention_specificity(effects: Array, eps: float = 1e-6) -> Specificity:
     """How concentrated each latent's effects are over categories: p_i = effects_i / sum, H(p_i) in nats.
 
     Source: `reported` S_i = 1 / (H(p_i) + eps) is the paper's form (its eps is unknown; 1e-6 is this
-    library's); `normalised` 1 - H(p_i) / log K' and the sets of categories (outputs, factors, latents) are
+    library's); `normalized` 1 - H(p_i) / log K' and the sets of categories (outputs, factors, latents) are
     this library's.
     Args: effects [d, K'], non-negative, K' >= 2 categories. Returns [d] each; range (0, 1/eps] and [0, 1].
     A latent without any effect (0/0) is NaN in both: mask it, e.g. with `mean_over`. Rescaling a latent's
@@ -323,7 +321,7 @@ def unit_selectivity(effects: Array, floor: Array | float = 0.0) -> Selectivity:
 
 
 def _entropy(weights: Array) -> Array:
-    """Entropy (nats) of each row of non-negative weights [n, K], normalised to sum to one; NaN for a zero
+    """Entropy (nats) of each row of non-negative weights [n, K], normalized to sum to one; NaN for a zero
     row."""
     total = jnp.sum(weights, axis=1, keepdims=True)
     p = weights / jnp.where(total > 0, total, jnp.nan)
@@ -358,12 +356,12 @@ def circuit_modularity(responses: Array, active: Array | None = None) -> Array:
 def _modularity(xp: Any, responses: Any, active: Any) -> Any:
     """M [...] of responses [..., d, units], in jax.numpy or in numpy (`xp`): the nulls of many sites of many
     shapes are cheap in numpy, and would each be compiled in JAX."""
-    centred = responses - xp.mean(responses, axis=-1, keepdims=True)
-    norm = xp.sqrt(xp.sum(xp.square(centred), axis=-1))
-    # A constant vector centres to rounding error, not to zero.
+    centerd = responses - xp.mean(responses, axis=-1, keepdims=True)
+    norm = xp.sqrt(xp.sum(xp.square(centerd), axis=-1))
+    # A constant vector centers to rounding error, not to zero.
     varies = norm > 1e-6 * xp.sqrt(xp.sum(xp.square(responses), axis=-1))
     counted = varies if active is None else varies & xp.broadcast_to(active, varies.shape)
-    unit = centred / xp.where(varies, norm, 1.0)[..., None]
+    unit = centerd / xp.where(varies, norm, 1.0)[..., None]
     precision = {"precision": jax.lax.Precision.HIGHEST} if xp is jnp else {}
     correlation = xp.abs(xp.matmul(unit, xp.swapaxes(unit, -1, -2), **precision))
     pairs = xp.triu(counted[..., :, None] & counted[..., None, :], k=1)
@@ -372,9 +370,7 @@ def _modularity(xp: Any, responses: Any, active: Any) -> Any:
     return 1.0 - total / xp.where(count > 0, count, xp.nan)
 
 
-def permuted_modularity(
-    key: Array, responses: Array, active: Array | None = None, num: int = 100
-) -> np.ndarray:
+def permuted_modularity(key: Array, responses: Array, active: Array | None = None, num: int = 100) -> np.ndarray:
     """The null of `circuit_modularity`: [num] values of M with the units permuted within each a_i. Source:
     this library. Runs on the host, in numpy (see `_modularity`)."""
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32))

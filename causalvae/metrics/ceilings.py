@@ -7,10 +7,10 @@ ceiling. `CEILINGS` is stored; `python -m causalvae.metrics.ceilings` computes i
 again.
 
 Factors are drawn independently and uniformly, 15,000 rows (10,000 train, 5,000 test), seed 0. The identity
-code is the class ids themselves; the noisy one is the standardised class ids with Gaussian noise of standard
+code is the class ids themselves; the noisy one is the standardized class ids with Gaussian noise of standard
 deviation 0.1, and three latents of noise of standard deviation 0.01 beside them (nearly dead).
 
-The discrete SAP has no such ceiling: its support vector machine is penalised, so it depends on the scale of the
+The discrete SAP has no such ceiling: its support vector machine is penalized, so it depends on the scale of the
 code and on the number of rows. `SAP_OF_3000_ROWS` says what class ids score on 2,000 training and 1,000 test rows,
 over twelve draws of them (`sap_by_rows`); `CEILINGS` has the standard number of rows.
 """
@@ -26,7 +26,7 @@ import numpy as np
 from causalvae.metrics.sap import sap
 from causalvae.metrics.suite import evaluate_codes
 
-FACTOR_SIZES = {  # without constant factors: dSprites has one colour
+FACTOR_SIZES = {  # without constant factors: dSprites has one color
     "dsprites": (3, 6, 40, 32, 32),
     "3dshapes": (10, 10, 10, 8, 4, 15),
     "mpi3d": (6, 6, 2, 3, 3, 40, 40),
@@ -47,8 +47,8 @@ def perfect_codes(sizes: tuple[int, ...], num: int = NUM_ROWS, seed: int = 0) ->
     """Factors of these sizes, drawn independently, with the identity and the noisy identity code."""
     generator = np.random.default_rng(seed)
     factors = np.stack([generator.integers(0, size, num) for size in sizes], axis=1)
-    standardised = (factors - factors.mean(axis=0)) / factors.std(axis=0)
-    noisy = standardised + 0.1 * generator.normal(size=factors.shape)
+    standardized = (factors - factors.mean(axis=0)) / factors.std(axis=0)
+    noisy = standardized + 0.1 * generator.normal(size=factors.shape)
     near_dead = 0.01 * generator.normal(size=(num, 3))
     return PerfectCodes(factors, factors.astype(np.float64), np.concatenate([noisy, near_dead], axis=1))
 

@@ -43,7 +43,7 @@ def modularity_explicitness(
     Source: Ridgeway & Mozer 2018, section 3; estimates of Locatello et al. 2019. Modularity of latent i is
     1 - sum over factors but the best of I(z_i; f)^2 / (I(z_i; best)^2 (K - 1)), on training rows in 20 bins.
     Explicitness is the area under the ROC curve, one class against the rest and averaged over classes, of a
-    multinomial logistic regression (penalty ||w||^2 / 2, scikit-learn's default) on standardised codes, on
+    multinomial logistic regression (penalty ||w||^2 / 2, scikit-learn's default) on standardized codes, on
     test rows.
     Args: codes [N, d], factors [N, K] class ids; explicit=False leaves explicitness out (NaN).
     Range: modularity [0, 1], explicitness [0, 1] with 0.5 for chance. Ceiling: 1 for modularity; explicitness
@@ -104,7 +104,7 @@ def explicitness_kernel(
     Codes [N, d] and factors [N, K] are fitted, ids 0 to sizes[k] - 1, and those of the test rows scored.
     Memory: N (d + 1) times the largest size, for a Hessian.
     """
-    both = regression.standardised(jnp.concatenate([codes, test_codes]), len(codes))
+    both = regression.standardized(jnp.concatenate([codes, test_codes]), len(codes))
     both = jnp.concatenate([both, jnp.ones_like(both[:, :1])], axis=1)
     x, test_x = both[: len(codes)], both[len(codes) :]
     per_factor = jnp.zeros(len(sizes))

@@ -5,7 +5,7 @@ The score depends on the estimator, so the estimator is named in every result:
   "sklearn"        gradient-boosted trees of scikit-learn (100 trees, depth 3, rate 0.1): the literature's
   "xla"            the same trees compiled (`boosting`), all factors at once: within 0.01, many times faster
   "random_forest"  scikit-learn's random forest
-  "lasso"          linear regression of the class id with an l1 penalty, on standardised latents, compiled
+  "lasso"          linear regression of the class id with an l1 penalty, on standardized latents, compiled
 
 "xla" and "lasso" have kernels that trace, `dci_boosting_kernel` and `dci_lasso_kernel`: they run under `jax.jit`
 and `jax.vmap`, over checkpoints or members. "sklearn" and "random_forest" fit models of scikit-learn, on the host
@@ -57,9 +57,7 @@ class DCIScores(NamedTuple):
     accuracy: Array  # [K]
 
 
-Classifier = tuple[
-    np.ndarray, Callable[[np.ndarray], np.ndarray]
-]  # importance [d], codes [N, d] -> classes [N]
+Classifier = tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]  # importance [d], codes [N, d] -> classes [N]
 
 
 def dci(
@@ -176,7 +174,7 @@ def dci_lasso_kernel(
     """`dci` by lasso; arguments as of `dci_boosting_kernel`. Eastwood and Williams's first choice: it reads
     class ids as numbers, and can only see what is linear."""
     num = len(codes)
-    x = regression.standardised(jnp.concatenate([codes, test_codes]), num)
+    x = regression.standardized(jnp.concatenate([codes, test_codes]), num)
     mean, scale = (m[None] for m in (factors.mean(axis=0), factors.std(axis=0)))
     y = (factors - mean) / jnp.where(scale > 0, scale, 1)
     gram, products = (jnp.matmul(x[:num].T, b, precision=regression.HIGHEST) / num for b in (x[:num], y))
@@ -194,7 +192,7 @@ def _nearest(values: Array, labels: Array, size: int) -> Array:
 
 @jax.jit
 def _scores(importance: Array, predicted: Array, factors: Array, test_factors: Array) -> DCIScores:
-    """DCI of importance [d, K], unnormalised, and of the classes [R, K] predicted of training, test and other
+    """DCI of importance [d, K], unnormalized, and of the classes [R, K] predicted of training, test and other
     rows."""
     num, truth = len(factors), jnp.concatenate([factors, test_factors])
     varies = jnp.ptp(truth, axis=0) > 0

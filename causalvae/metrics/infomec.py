@@ -37,7 +37,7 @@ def infomec(
     codes: ArrayLike,
     factors: ArrayLike,
     prune: float = 0.05,
-    neighbours: int = 10,
+    neighbors: int = 10,
     bins: int | None = None,
     discrete: bool = False,
     explicit: bool = True,
@@ -49,24 +49,24 @@ def infomec(
     Source: Hsu et al. 2023 (arXiv:2305.18378), section 4, and its authors' code, with which it agrees; not in
     disentanglement_lib. With U = I(z_i; f_k) / H(f_k): InfoM is the mean over active latents of max_k U /
     sum_k U, rescaled from [1/K, 1] to [0, 1]; InfoC the same over factors and active latents; InfoE is 1 -
-    (cross-entropy of an unpenalised, class-balanced logistic regression of the factor on all latents, pruned
+    (cross-entropy of an unpenalized, class-balanced logistic regression of the factor on all latents, pruned
     or not) / (that of the best constant, log of the number of classes), averaged over factors, in sample.
     Args: codes [N, d], factors [N, K] class ids; prune: a latent is active where its range exceeds this share
     of the largest range (0.05: the authors' rule of 2023; others exist, so it is recorded with the score);
-    neighbours: of the nearest-neighbour estimate of I for continuous latents (Ross 2014); bins: estimate I by a
+    neighbors: of the nearest-neighbor estimate of I for continuous latents (Ross 2014); bins: estimate I by a
     histogram of this many bins instead (this library's; compiled: `infomec_kernel`); discrete=True: latents are
     indices or values of a code, of which each that is used counts as a class: I is the plug-in estimate, a
     latent is active where it uses two codes (`prune` says nothing), and InfoE regresses on one column for each
-    code in use; explicit=False leaves InfoE out. The nearest neighbours and InfoE are scikit-learn's, on the
+    code in use; explicit=False leaves InfoE out. The nearest neighbors and InfoE are scikit-learn's, on the
     host, in float64.
     Range: InfoM, InfoC [0, 1]; InfoE at most 1, and below 0 only where the regression has not converged.
     Ceiling: 1 for InfoC and InfoM up to the estimate of I, which leaves a perfect code 0.99, and to pruning: of
     class ids as they are, MPI3D's largest factor prunes its binary one, and InfoC is 0.92.
     Known weakness: pruning decides InfoC, and InfoM of pure noise is far from 0 (ratios of noise): see the
     null.
-    Defined answers: latents are standardised and pruned before any estimate, so dead and offset ones inform
+    Defined answers: latents are standardized and pruned before any estimate, so dead and offset ones inform
     of nothing (with prune=0 too); what would be 0/0 is NaN as listed in `InfoMEC`. Rescaling all latents
-    alike and permuting them changes nothing; rescaling one can prune it. Nearest neighbours break ties of a
+    alike and permuting them changes nothing; rescaling one can prune it. Nearest neighbors break ties of a
     code that takes few values at random: rounding noise moves such a score as another seed does.
     """
     checked = inputs.check(codes, factors)
@@ -85,7 +85,7 @@ def infomec(
         _, _, information, active = infomec_kernel(single, checked.factors, checked.sizes, bins, prune)
     else:
         active = np.asarray(_active(single, prune))
-        information = _nearest_neighbours(checked, active, neighbours, seed)
+        information = _nearest_neighbors(checked, active, neighbors, seed)
     modularity, compactness, information = _concentrations(information, active)
     return InfoMEC(
         modularity=float(modularity),
@@ -152,31 +152,29 @@ def _entropy(checked: inputs.Inputs) -> np.ndarray:
     return np.asarray(mutual_information.entropies(checked.factors, max(checked.sizes)))
 
 
-def _standardised(codes: np.ndarray) -> np.ndarray:
+def _standardized(codes: np.ndarray) -> np.ndarray:
     codes = codes.astype(np.float64)
     return (codes - codes.mean(axis=0)) / codes.std(axis=0)
 
 
-def _nearest_neighbours(checked: inputs.Inputs, active: np.ndarray, neighbours: int, seed: int) -> np.ndarray:
+def _nearest_neighbors(checked: inputs.Inputs, active: np.ndarray, neighbors: int, seed: int) -> np.ndarray:
     """I / H [d, K] of the active latents; 0 for the others."""
     information = np.zeros((len(active), checked.factors.shape[1]))
     if active.any():
-        codes = _standardised(checked.codes[:, active])
+        codes = _standardized(checked.codes[:, active])
 
         def estimate(labels):
-            return mutual_info_classif(
-                codes, labels, discrete_features=False, n_neighbors=neighbours, random_state=seed
-            )
+            return mutual_info_classif(codes, labels, discrete_features=False, n_neighbors=neighbors, random_state=seed)
 
         information[active] = np.stack([estimate(labels) for labels in checked.factors.T], axis=1)
     return information / _entropy(checked)[None]
 
 
 def _regressors(codes: np.ndarray, ids: np.ndarray | None) -> np.ndarray | scipy.sparse.spmatrix:
-    """What InfoE regresses on: live latents standardised, or a column for each code in use."""
+    """What InfoE regresses on: live latents standardized, or a column for each code in use."""
     if ids is not None:
         return OneHotEncoder().fit_transform(ids)
-    return _standardised(codes[:, ~inputs.dead_latents(codes)])
+    return _standardized(codes[:, ~inputs.dead_latents(codes)])
 
 
 def _explicitness(regressors: np.ndarray | scipy.sparse.spmatrix, factors: np.ndarray) -> float:

@@ -38,9 +38,7 @@ def check(codes: ArrayLike, factors: ArrayLike) -> Inputs:
     columns = [np.unique(column, return_inverse=True) for column in factors.T]
     kept = [k for k, (values, _) in enumerate(columns) if len(values) > 1]
     if not kept:
-        raise ValueError(
-            f"every one of the {factors.shape[1]} factors is constant: nothing can be disentangled"
-        )
+        raise ValueError(f"every one of the {factors.shape[1]} factors is constant: nothing can be disentangled")
     return Inputs(
         codes=codes,
         factors=np.stack([columns[k][1].reshape(-1) for k in kept], axis=1).astype(np.int32),
@@ -105,9 +103,7 @@ class Split(NamedTuple):
     test: np.ndarray
 
 
-def split_rows(
-    num_rows: int, num_train: int | None = None, num_test: int | None = None, seed: int | None = 0
-) -> Split:
+def split_rows(num_rows: int, num_train: int | None = None, num_test: int | None = None, seed: int | None = 0) -> Split:
     """Disjoint rows for fitting and for testing.
 
     num_train: None for two thirds, at most 10,000. num_test: None for the rest, at most 5,000.
@@ -136,7 +132,7 @@ def dead_latents(codes: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
     return xp.ptp(codes, axis=0) <= 4 * xp.finfo(codes.dtype).eps * xp.abs(codes).max(axis=0)
 
 
-def centred(codes: jax.Array, num: int | None = None) -> jax.Array:
+def centerd(codes: jax.Array, num: int | None = None) -> jax.Array:
     """Codes [N, d] less the mean of the first `num` rows (None: all), inside a kernel: float32 keeps its digits
     under any offset."""
     codes = codes - codes[:1]

@@ -12,7 +12,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from causalvae.metrics import inputs
-from causalvae.metrics.mutual_information import discretise, varies
+from causalvae.metrics.mutual_information import discretize, varies
 
 
 class IRS(NamedTuple):
@@ -54,9 +54,9 @@ def irs_kernel(
 
     A constant factor is nobody's parent, and its column is NaN.
     """
-    latents, live = inputs.centred(codes), ~inputs.dead_latents(codes)
+    latents, live = inputs.centerd(codes), ~inputs.dead_latents(codes)
     largest = jnp.abs(latents).max(axis=0)
-    grouped = discretise(factors.astype(jnp.float32), bins)
+    grouped = discretize(factors.astype(jnp.float32), bins)
     deviation = jax.vmap(_deviation, (None, 1, None, None), 1)(latents, grouped, quantile, bins)
     counted = live[:, None] & varies(factors)[None]
     matrix = jnp.where(counted, 1 - deviation / jnp.where(live, largest, 1)[:, None], jnp.nan)

@@ -22,7 +22,7 @@ LEAST_INFORMATION = 1e-6  # nats: less is what rounding leaves of none
 
 
 @functools.partial(jax.jit, static_argnames="bins")
-def discretise(codes: Array, bins: int = 20) -> Array:
+def discretize(codes: Array, bins: int = 20) -> Array:
     """Bin indices [N, d] int32 in 0 to bins - 1: equal-width bins over each latent's own range.
 
     A value on an edge belongs to the upper bin, and so does one that lies below it by no more than 1e-6 of
@@ -75,7 +75,7 @@ def pairwise_mutual_information(codes: Array, factors: Array, sizes: tuple[int, 
     Exactly 0 for dead latents and wherever the two are independent in these rows: sums of logarithms miss it by a
     rounding error, of which a ratio (modularity, InfoM) would make a score.
     """
-    counts = joint_counts(discretise(codes, bins), factors, bins, max(sizes))
+    counts = joint_counts(discretize(codes, bins), factors, bins, max(sizes))
     information = mutual_information_of_counts(counts)
     informs = ~inputs.dead_latents(codes)[:, None] & (information > LEAST_INFORMATION)
     return jnp.where(informs, information, 0.0)
@@ -113,7 +113,7 @@ def mig(codes: ArrayLike, factors: ArrayLike, bins: int = 20) -> MIG:
     Defined answers: constant factors are dropped; a dead latent informs of nothing (I = 0); with a single
     latent the gap is to nothing (second I = 0), where disentanglement_lib fails; pure noise gives about 0.
     Rescaling or shifting a latent leaves it unchanged, and so does rounding noise below 1e-6 of its range (see
-    `discretise`); permuting latents leaves it unchanged. Compiled: `mig_kernel`.
+    `discretize`); permuting latents leaves it unchanged. Compiled: `mig_kernel`.
     """
     checked = inputs.check(codes, factors)
     score, *details = mig_kernel(inputs.for_kernel(checked.codes), checked.factors, checked.sizes, bins)

@@ -1,4 +1,4 @@
-"""Penalised regressions that trace: scikit-learn's optima, by steps that a compiled program can hold."""
+"""Penalized regressions that trace: scikit-learn's optima, by steps that a compiled program can hold."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ STEPS = 15  # of Newton's method: one gains a factor of 2 at first and all digit
 SHARES = (1.0, 0.5, 0.25, 0.125)  # of a Newton step
 
 
-def standardised(codes: Array, num: int | None = None) -> Array:
+def standardized(codes: Array, num: int | None = None) -> Array:
     """Codes [N, d] with mean 0 and deviation 1 over the first `num` rows (None: all); 0 for a latent that is
     dead there."""
     live = ~inputs.dead_latents(codes[:num])
-    codes = inputs.centred(codes, num)
+    codes = inputs.centerd(codes, num)
     codes = codes / jnp.where(live, jnp.abs(codes[:num]).max(axis=0), 1)[None]  # no square underflows
     return jnp.where(live[None], codes / jnp.where(live, codes[:num].std(axis=0), 1)[None], 0)
 
@@ -30,9 +30,9 @@ def standardised(codes: Array, num: int | None = None) -> Array:
 
 @functools.partial(jax.jit, static_argnames="sweeps")
 def lasso(gram: Array, products: Array, alpha: float, sweeps: int = SWEEPS) -> Array:
-    """Weights w [d, K] that minimise |y - x w|^2 / 2N + alpha |w|_1 for every column of y [N, K].
+    """Weights w [d, K] that minimize |y - x w|^2 / 2N + alpha |w|_1 for every column of y [N, K].
 
-    gram: x'x / N, [d, d]; products: x'y / N, [d, K]; x and y centred. Cyclic coordinate descent from 0
+    gram: x'x / N, [d, d]; products: x'y / N, [d, K]; x and y centerd. Cyclic coordinate descent from 0
     (Friedman et al. 2010), until no weight moves by more than 1e-6: of copies the first takes all.
     """
     diagonal = jnp.diagonal(gram)
@@ -61,7 +61,7 @@ def lasso(gram: Array, products: Array, alpha: float, sweeps: int = SWEEPS) -> A
 def logistic(x: Array, target: Array, steps: int = STEPS) -> Array:
     """Weights [d + 1, C] of a multinomial logistic regression of one-hot targets [N, C], penalty |w|^2 / 2.
 
-    x [N, d + 1] has a last column of ones, whose weights are not penalised. A fixed number of Newton steps,
+    x [N, d + 1] has a last column of ones, whose weights are not penalized. A fixed number of Newton steps,
     each of the largest share that does not raise the loss.
     """
     (num, width), size = x.shape, target.shape[1]

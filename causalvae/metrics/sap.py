@@ -52,7 +52,7 @@ def sap(
     Defined answers: a dead latent predicts nothing: correlation 0, accuracy of the best constant guess. With
     a single latent the gap is to that constant guess. Both forms agree with disentanglement_lib, but for two
     rules: it fails on a single latent, and a variance below 1e-12 has correlation 0 there, where here rescaling
-    a latent leaves its correlation unchanged. (The support vector machine is penalised, so the discrete form
+    a latent leaves its correlation unchanged. (The support vector machine is penalized, so the discrete form
     depends on scale in both.)
     """
     checked = inputs.check(codes, factors)
@@ -85,7 +85,7 @@ def _correlations(codes: Array, factors: Array) -> Array:
         (codes, ~inputs.dead_latents(codes)),
         (factors.astype(jnp.float32), varies(factors)),
     ):
-        values = inputs.centred(values)
+        values = inputs.centerd(values)
         values = values / jnp.where(live, jnp.abs(values).max(axis=0), 1)[None]  # no square underflows
         norm = jnp.sqrt(jnp.sum(jnp.square(values), axis=0))
         unit.append(jnp.where(live[None], values / jnp.where(live, norm, 1)[None], 0))

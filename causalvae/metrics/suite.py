@@ -136,9 +136,7 @@ def _finite(value: float) -> float | None:
 
 
 def _train_rows(checked: inputs.Inputs, sizes: Sizes) -> inputs.Inputs:
-    rows = inputs.split_rows(
-        len(checked.codes), sizes.num_train, sizes.num_test, sizes.seed if sizes.shuffle else None
-    )
+    rows = inputs.split_rows(len(checked.codes), sizes.num_train, sizes.num_test, sizes.seed if sizes.shuffle else None)
     return checked._replace(codes=checked.codes[rows.train], factors=checked.factors[rows.train])
 
 
@@ -162,9 +160,7 @@ def _dci_by(estimator: str, prefix: str, checked: inputs.Inputs, sizes: Sizes) -
     samples, settings = {"train": found.num_train, "test": found.num_test}, {"estimator": found.estimator}
     note = "undefined for a single latent" if checked.codes.shape[1] == 1 else "undefined for a single factor"
     return {
-        f"{prefix}_{name}": Measured(
-            getattr(found, name), how, samples, settings, _note(getattr(found, name), note)
-        )
+        f"{prefix}_{name}": Measured(getattr(found, name), how, samples, settings, _note(getattr(found, name), note))
         for name in ("disentanglement", "completeness", "informativeness")
     }
 
@@ -184,18 +180,14 @@ def _modularity(checked: inputs.Inputs, sizes: Sizes) -> dict[str, Measured]:
     found = modularity_explicitness(checked.codes, checked.factors, explicit=False, **sizes.split())
     counted = int(np.isfinite(found.per_latent).sum())
     settings = {"bins": 20, "latents_counted": counted}
-    return {
-        "modularity": Measured(found.modularity, "histogram, 20 bins", {"train": found.num_train}, settings)
-    }
+    return {"modularity": Measured(found.modularity, "histogram, 20 bins", {"train": found.num_train}, settings)}
 
 
 def _explicitness(checked: inputs.Inputs, sizes: Sizes) -> dict[str, Measured]:
     found = modularity_explicitness(checked.codes, checked.factors, **sizes.split())
     samples = {"train": found.num_train, "test": found.num_test}
     note = _note(found.explicitness, "no factor has two classes in both parts")
-    return {
-        "explicitness": Measured(found.explicitness, "logistic regression, area under ROC", samples, {}, note)
-    }
+    return {"explicitness": Measured(found.explicitness, "logistic regression, area under ROC", samples, {}, note)}
 
 
 def _irs(checked: inputs.Inputs, sizes: Sizes) -> dict[str, Measured]:
@@ -224,8 +216,8 @@ def _infomec(checked: inputs.Inputs, sizes: Sizes) -> dict[str, Measured]:
     rows = _train_rows(checked, sizes)
     found = infomec(rows.codes, rows.factors, seed=sizes.seed)
     samples = {"train": len(rows.codes)}
-    settings = {"prune": 0.05, "neighbours": 10, "latents_active": int(found.active.sum())}
-    nearest = "nearest neighbours (10)"
+    settings = {"prune": 0.05, "neighbors": 10, "latents_active": int(found.active.sum())}
+    nearest = "nearest neighbors (10)"
     why = {
         "infom": (found.modularity, nearest, "no active latent, or a single factor"),
         "infoe": (found.explicitness, "logistic regression without penalty, in sample", ""),

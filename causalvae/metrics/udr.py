@@ -35,7 +35,7 @@ def udr(
     """How far two models' latents match one to one, up to order and sign. Needs no factors.
 
     Source: Duan et al. 2020 (arXiv:1905.12614), section 4. R[a, b] is the strength by which latent a of one
-    model gives latent b of another: the weight of a lasso regression (alpha 0.1) of standardised latents, or
+    model gives latent b of another: the weight of a lasso regression (alpha 0.1) of standardized latents, or
     Spearman's correlation, in absolute value. A pair scores the mean, over the active latents of both, of max
     R^2 / sum R along that latent's row or column; a member scores the median over the others.
     Args: codes: [members, N, d] or a list of [N, d_m] (members may differ in d), the same N inputs in each;
@@ -81,14 +81,12 @@ def _active(codes: np.ndarray, active: ArrayLike | None, member: int) -> np.ndar
 
 
 @functools.partial(jax.jit, static_argnames=("correlation", "reference"))
-def udr_kernel(
-    codes: Array, active: Array, correlation: str = "lasso", reference: bool = False
-) -> tuple[Array, Array]:
+def udr_kernel(codes: Array, active: Array, correlation: str = "lasso", reference: bool = False) -> tuple[Array, Array]:
     """`udr` of codes [members, N, d], active [members, d] bool: scores [members], pairwise [members, members].
 
     Memory: N values for each latent of each member.
     """
-    prepare = regression.standardised if correlation == "lasso" else _standard_ranks
+    prepare = regression.standardized if correlation == "lasso" else _standard_ranks
     active = active & ~jax.vmap(inputs.dead_latents)(codes)
     x = jnp.where(active[:, None], jax.vmap(prepare)(codes), 0)
     products = jnp.einsum("ina,jnb->ijab", x, x, precision=regression.HIGHEST) / codes.shape[1]
@@ -115,7 +113,7 @@ def _standard_ranks(codes: Array) -> Array:
         last = jax.lax.cummin(jnp.where(jnp.append(starts[1:], True), place, num), reverse=True)
         return jnp.zeros(num).at[order].set((first + last - (num - 1)) / 2)
 
-    return regression.standardised(jax.vmap(ranks, 1, 1)(codes))
+    return regression.standardized(jax.vmap(ranks, 1, 1)(codes))
 
 
 def _agreement(strength: Array, rows: Array, columns: Array, reference: bool) -> Array:

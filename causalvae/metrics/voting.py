@@ -60,7 +60,7 @@ def betavae_score(
     Range [0, 1], chance 1/K, ceiling 1. Known weakness: it saturates at 1 for codes that are far from
     disentangled, and a linear classifier forgives any rotation that leaves one direction still.
     Defined answers: dead latents are constant features, ignored; a single factor gives 1 (nothing to guess);
-    pure noise gives about chance. Rescaling a latent changes it only through the classifier's regulariser
+    pure noise gives about chance. Rescaling a latent changes it only through the classifier's regularizer
     (|w|^2 / 2, scikit-learn's default). Compiled: `betavae_kernel`.
     """
     checked = inputs.check(codes, factors)
@@ -82,7 +82,7 @@ def betavae_kernel(
     """`betavae_score` of codes [N, d] and factors [N, K], ids 0 to sizes[k] - 1: score, training accuracy and
     chance, [] each. A constant factor is never the one that pairs share."""
     groups = _group(factors, sizes)
-    features, labels = _pair_features(key, groups, inputs.centred(codes), num_train + num_test, batch)
+    features, labels = _pair_features(key, groups, inputs.centerd(codes), num_train + num_test, batch)
     # A moved origin changes an intercept, which has no penalty.
     features = features - features[:num_train].mean(axis=0, keepdims=True)
     features = jnp.concatenate([features, jnp.ones_like(features[:, :1])], axis=1)
@@ -141,7 +141,7 @@ def factorvae_kernel(
     """
     groups = _group(factors, sizes)
     active = (_deviations(codes) >= prune * (1 - TIE)) & ~inputs.dead_latents(codes)
-    relative = regression.standardised(codes)
+    relative = regression.standardized(codes)
     least, labels = _votes(key, groups, relative, active, num_train + num_test, batch)
     none = jnp.zeros((codes.shape[1], len(sizes)), int)
     train, test = (
@@ -160,13 +160,13 @@ def factorvae_kernel(
 
 
 def _for_kernel(codes: np.ndarray) -> np.ndarray:
-    """Checked codes as float32 and on their own scale, which both scores depend on; float64 is centred first."""
+    """Checked codes as float32 and on their own scale, which both scores depend on; float64 is centerd first."""
     return codes if codes.dtype == np.float32 else (codes - codes.mean(axis=0)).astype(np.float32)
 
 
 def _deviations(codes: Array) -> Array:
     """Standard deviations [d] of codes [N, d]."""
-    codes = inputs.centred(codes)
+    codes = inputs.centerd(codes)
     scale = jnp.maximum(jnp.abs(codes).max(axis=0), jnp.finfo(codes.dtype).tiny)
     return scale * (codes / scale[None]).std(axis=0, ddof=1)  # no square underflows
 
@@ -226,9 +226,7 @@ def _pair_features(key: Array, groups: _Groups, codes: Array, num: int, batch: i
     return jax.lax.map(feature, (first, second), batch_size=CHUNK), labels
 
 
-def _votes(
-    key: Array, groups: _Groups, relative: Array, active: Array, num: int, batch: int
-) -> tuple[Array, Array]:
+def _votes(key: Array, groups: _Groups, relative: Array, active: Array, num: int, batch: int) -> tuple[Array, Array]:
     """(latent [num], factor [num]): which active latent varies least in a batch with the factor fixed.
 
     relative: codes [N, d] with deviation 1.

@@ -27,7 +27,7 @@ GLOROT = nn.initializers.glorot_uniform()
 
 
 def dense(features: int, name: str, kernel_init=GLOROT) -> nn.Dense:
-    """A dense layer of the last axis with the standard network's initialisation."""
+    """A dense layer of the last axis with the standard network's initialization."""
     return nn.Dense(features, kernel_init=kernel_init, name=name)
 
 
@@ -46,9 +46,7 @@ def encoder_head(h: jax.Array, latents: int, dense_features: Sequence[int], head
     return mean, log_variance
 
 
-def decoder_base(
-    z: jax.Array, dense_features: Sequence[int], base: tuple[int, int, int], tap: Tap
-) -> jax.Array:
+def decoder_base(z: jax.Array, dense_features: Sequence[int], base: tuple[int, int, int], tap: Tap) -> jax.Array:
     """z [B, d] or [B, h, w, d] -> the decoder's first feature map [B, *base]. A map of latents is projected
     position by position, by one layer."""
     if z.ndim == 4:
@@ -92,12 +90,12 @@ class ConvDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, tap: Tap = no_tap) -> jax.Array:
-        height, width, colours = self.image_shape
+        height, width, colors = self.image_shape
         shrink = 2 ** (len(self.channels) + 1)
         h = decoder_base(z, self.dense_features, (height // shrink, width // shrink, self.base_channels), tap)
         for i, features in enumerate(self.channels):
             h = tap(f"decoder/conv{i}", nn.relu(Up(features, name=f"conv{i}")(h)))
-        return tap("decoder/logits", Up(colours, name="logits")(h))
+        return tap("decoder/logits", Up(colors, name="logits")(h))
 
 
 # --- residual --------------------------------------------------------------------------------------------
@@ -106,19 +104,19 @@ class ConvDecoder(nn.Module):
 def convolution3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Stride-1 SAME convolution: x [B, H, W, Cin], kernel [3, 3, Cin, Cout] -> [B, H, W, Cout].
 
-    On a CPU as one matrix product over the nine neighbours: 50 times as fast as XLA's own in a loop body.
+    On a CPU as one matrix product over the nine neighbors: 50 times as fast as XLA's own in a loop body.
     """
     if jax.default_backend() != "cpu":
         return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     _, height, width, channels = x.shape
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    neighbours = [padded[:, a : a + height, b : b + width] for a in range(3) for b in range(3)]
-    return jnp.concatenate(neighbours, axis=-1) @ kernel.reshape(1, 1, 9 * channels, -1)
+    neighbors = [padded[:, a : a + height, b : b + width] for a in range(3) for b in range(3)]
+    return jnp.concatenate(neighbors, axis=-1) @ kernel.reshape(1, 1, 9 * channels, -1)
 
 
 class ResidualBlock(nn.Module):
     """relu(h + W relu(K * h)), K 3x3 and W 1x1: van den Oord et al. 2017, section 4.1, with its first ReLU
-    moved behind the sum. W starts at zero, so the block starts as the identity and needs no normalisation."""
+    moved behind the sum. W starts at zero, so the block starts as the identity and needs no normalization."""
 
     @nn.compact
     def __call__(self, h: jax.Array) -> jax.Array:
@@ -155,20 +153,20 @@ class ResidualDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, tap: Tap = no_tap) -> jax.Array:
-        height, width, colours = self.image_shape
+        height, width, colors = self.image_shape
         shrink = 2 ** len(self.channels)
         h = decoder_base(z, self.dense_features, (height // shrink, width // shrink, self.channels[0]), tap)
         for i in range(len(self.channels)):
             h = tap(f"decoder/block{i}", ResidualBlock(name=f"block{i}")(h))
             if i + 1 < len(self.channels):
                 h = tap(f"decoder/conv{i}", nn.relu(Up(self.channels[i + 1], name=f"conv{i}")(h)))
-        return tap("decoder/logits", Up(colours, name="logits")(h))
+        return tap("decoder/logits", Up(colors, name="logits")(h))
 
 
 # --- the table -------------------------------------------------------------------------------------------
 
 
-def networks(
+def create(
     image_shape: tuple[int, int, int], latents: int, network: str = "standard", head: str = "gaussian"
 ) -> tuple[nn.Module, nn.Module]:
     """(encoder, decoder) modules of a named network for an image shape, a number of latents and a head.
@@ -188,8 +186,7 @@ def check_image_shape(image_shape: tuple[int, int, int], divisor: int, network: 
     """ValueError unless height and width are multiples of `divisor`."""
     if len(image_shape) != 3 or image_shape[0] % divisor or image_shape[1] % divisor or min(image_shape) < 1:
         raise ValueError(
-            f"the {network} network needs images [H, W, C] with H and W multiples of {divisor}, "
-            f"not {list(image_shape)}"
+            f"the {network} network needs images [H, W, C] with H and W multiples of {divisor}, not {list(image_shape)}"
         )
 
 
@@ -207,7 +204,7 @@ def locatello_k2(image_shape: tuple[int, int, int], latents: int, head: str) -> 
 
 def burgess(image_shape: tuple[int, int, int], latents: int, head: str) -> tuple[nn.Module, nn.Module]:
     """Burgess et al. 2018 for 64-pixel images: 32 channels everywhere, two dense layers of 256, mirrored.
-    The network of the published disentangling-vae logs (which start from PyTorch's initialisation)."""
+    The network of the published disentangling-vae logs (which start from PyTorch's initialization)."""
     check_image_shape(image_shape, 16, "burgess")
     return (
         ConvEncoder(latents, (32, 32, 32, 32), dense_features=(256, 256), head=head),

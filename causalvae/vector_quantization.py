@@ -1,6 +1,6 @@
 """Codebooks as pure functions: nearest codes, moving averages, revival of dead codes, usage.
 
-A codebook is [G, K, D]: G groups of K embeddings of size D. Vectors to be quantised are [N, G, D] and codes
+A codebook is [G, K, D]: G groups of K embeddings of size D. Vectors to be quantized are [N, G, D] and codes
 [N, G]: N vectors for each group. A codebook that all positions of a feature map share is one group, with the
 positions among the N; one codebook for each latent is one group per latent, with D = 1.
 """
@@ -24,8 +24,8 @@ def nearest_codes(vectors: jax.Array, codebook: jax.Array, but: jax.Array | None
     """
     # An embedding and not the mean, which one that lies far out would draw away from all others.
     from_mean = jnp.sum((codebook - jnp.mean(codebook, axis=1, keepdims=True)) ** 2, axis=-1)
-    centre = codebook[jnp.arange(codebook.shape[0]), jnp.argmin(from_mean, axis=-1)]
-    vectors, codebook = vectors - centre[None], codebook - centre[:, None]
+    center = codebook[jnp.arange(codebook.shape[0]), jnp.argmin(from_mean, axis=-1)]
+    vectors, codebook = vectors - center[None], codebook - center[:, None]
     products = jnp.einsum("ngd,gkd->ngk", vectors, codebook, precision=jax.lax.Precision.HIGHEST)
     halves = jnp.sum(codebook**2, axis=-1)[None] / 2
     distances = halves - products
@@ -43,9 +43,9 @@ def embed(codes: jax.Array, codebook: jax.Array) -> jax.Array:
     return codebook[jnp.arange(codebook.shape[0])[None], codes]
 
 
-def straight_through(vectors: jax.Array, quantised: jax.Array) -> jax.Array:
-    """The value of `quantised` with the gradient of `vectors`; none reaches the codebook."""
-    return jax.lax.stop_gradient(quantised) + (vectors - jax.lax.stop_gradient(vectors))
+def straight_through(vectors: jax.Array, quantized: jax.Array) -> jax.Array:
+    """The value of `quantized` with the gradient of `vectors`; none reaches the codebook."""
+    return jax.lax.stop_gradient(quantized) + (vectors - jax.lax.stop_gradient(vectors))
 
 
 # --- usage -----------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def revive(
 ) -> tuple[jax.Array, jax.Array]:
     """Dead codes put on vectors drawn from the batch, with the mean cluster size: (codebook, cluster_size).
 
-    A fresh codebook has cluster size zero, so the first call also initialises it from data. Drawn without
+    A fresh codebook has cluster size zero, so the first call also initializes it from data. Drawn without
     replacement where there are enough vectors: of two equal embeddings one would stay dead.
     """
     groups, num_codes, _ = codebook.shape

@@ -21,9 +21,7 @@ def decode(z):
 def test_values_are_what_each_family_says():
     z, s = np.asarray(Z), np.asarray(SCALE)
     sweep = iv.Sweep(-2.0, 2.0, 5).values(KEY, Z, SCALE)
-    np.testing.assert_allclose(
-        sweep, np.broadcast_to(np.linspace(-2, 2, 5)[:, None, None], (5, 5, 3)), atol=1e-6
-    )
+    np.testing.assert_allclose(sweep, np.broadcast_to(np.linspace(-2, 2, 5)[:, None, None], (5, 5, 3)), atol=1e-6)
     np.testing.assert_allclose(iv.Shift(-1.5).values(KEY, Z, SCALE)[0], z - 1.5 * s, atol=1e-6)
     resampled = np.asarray(iv.Resample(40).values(KEY, Z, SCALE))
     rows = (resampled[:, :, None, :] == z[None, None]).all(-1)  # [V, N, row it came from]
@@ -83,7 +81,7 @@ def test_every_response_equals_a_loop_whatever_the_chunk(chunk):
 def test_a_linear_decoder_has_the_closed_form_effect():
     model, params, truth = (planted.plant("rotated", angle=0.5)[i] for i in (1, 2, 4))
     factors = jnp.asarray(planted.all_factors())
-    z = model.represent(params, planted.linear_world().observe(factors, KEY))
+    z = model.represent(params, planted.linear_world().render(factors, KEY))
     found = iv.perturb_latents((model, params), z, iv.Sweep(), KEY, ("l2", "sites"))
     expected = planted.known_strength(truth, np.linspace(-3, 3, 7))
     np.testing.assert_allclose(np.asarray(found["l2"]).mean((1, 2)), expected, atol=1e-5)

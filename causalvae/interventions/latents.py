@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae.interventions import engine
-from causalvae.interventions.input import encoder, in_units_of
+from causalvae.interventions.factors import encoder, in_units_of
 from causalvae.metrics.causal import check_values
 from causalvae.sites import Activations, tapped
 
@@ -130,9 +130,7 @@ class CodeSwap:
     def _chosen(self, key: jax.Array, z: jax.Array) -> jax.Array:
         """The place [V, *z.shape] in the flat z of the code that each code is swapped for."""
         if not jnp.issubdtype(z.dtype, jnp.integer):
-            raise ValueError(
-                f"CodeSwap swaps integer codes, not {z.dtype}: give the codes, not their embeddings"
-            )
+            raise ValueError(f"CodeSwap swaps integer codes, not {z.dtype}: give the codes, not their embeddings")
         flat = z.reshape(-1)
         order = jnp.argsort(flat, stable=True)
         pool = flat[order]
@@ -336,9 +334,7 @@ def _sum_rows(change: jax.Array, valid: jax.Array) -> jax.Array:
 def _check_responses(responses: tuple, encode: Any) -> None:
     for name in responses:
         if not callable(name) and name not in RESPONSES:
-            raise ValueError(
-                f"no response {name!r}; there are: {', '.join(RESPONSES)}, or a function (base, changed)"
-            )
+            raise ValueError(f"no response {name!r}; there are: {', '.join(RESPONSES)}, or a function (base, changed)")
     if "latents" in responses and encode is None:
         raise ValueError("response 'latents' encodes again: give encode=, or decode=(model, params)")
 
@@ -380,9 +376,7 @@ def code_decoder(model: Any, params: PyTree) -> jax.tree_util.Partial:
 @functools.lru_cache(maxsize=256)
 def _decoded(decode: Callable) -> Callable:
     def decoded(params, z):
-        logits, activations = tapped(
-            lambda params, z, key, tap: decode(params, z, tap), ("*",), params, z, None, {}
-        )
+        logits, activations = tapped(lambda params, z, key, tap: decode(params, z, tap), ("*",), params, z, None, {})
         return Decoded(jax.nn.sigmoid(logits), activations)
 
     return decoded

@@ -91,9 +91,7 @@ def test_attributes_give_matched_pairs_that_say_so():
     assert different[:, 1].all()
     # 320 candidates over 32 combinations: nearly every image finds one that agrees in all else.
     assert different[:, [0, 2, 3, 4]].mean() < 0.02
-    np.testing.assert_allclose(
-        pairs.x_source[:, 0, 0, 0], np.asarray(pairs.factors_source).sum(1) / 5, atol=1e-6
-    )
+    np.testing.assert_allclose(pairs.x_source[:, 0, 0, 0], np.asarray(pairs.factors_source).sum(1) / 5, atol=1e-6)
     for function in (
         iv.counterfactuals_all_values,
         lambda *a: iv.factor_latent_effects(jnp.mean, ATTRIBUTES, KEY, 4),
@@ -105,9 +103,7 @@ def test_attributes_give_matched_pairs_that_say_so():
 def test_factor_effects_equal_their_closed_form():
     effects = iv.factor_latent_effects((PLANTED.model, PLANTED.params), PLANTED.dataset, KEY, 16, jnp.ones(6))
     np.testing.assert_allclose(effects, planted.known_effects(PLANTED.truth), atol=1e-5)
-    scaled = iv.factor_latent_effects(
-        (PLANTED.model, PLANTED.params), PLANTED.dataset, KEY, 16, jnp.full(6, 2.0)
-    )
+    scaled = iv.factor_latent_effects((PLANTED.model, PLANTED.params), PLANTED.dataset, KEY, 16, jnp.full(6, 2.0))
     np.testing.assert_allclose(scaled, effects / 2, atol=1e-6)
 
 
@@ -159,7 +155,7 @@ def test_saliency_finds_the_block_that_a_latent_listens_to():
     x = dataset.sample(KEY, 6)[1]
     maps = iv.saliency_maps((model.model, model.params), x, KEY, iv.Occlude(4, 4, 0.5))
     assert maps.shape == (6, 6, 1, 4)
-    # Grey is value 0, so hiding block k moves latent k by 1.5 and no other; dead latents listen to nothing.
+    # Gray is value 0, so hiding block k moves latent k by 1.5 and no other; dead latents listen to nothing.
     np.testing.assert_allclose(maps[:, :3, 0, :3], np.broadcast_to(1.5 * np.eye(3), (6, 3, 3)), atol=1e-5)
     np.testing.assert_allclose(maps[:, 3:], 0, atol=1e-6)
 

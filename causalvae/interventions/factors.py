@@ -31,9 +31,7 @@ class Pairs:
     factors: jax.Array  # [N, K] int32
     factors_source: jax.Array  # [N, K] int32
     factor: int = struct.field(pytree_node=False, default=0)
-    observational: bool = struct.field(
-        pytree_node=False, default=False
-    )  # True: matched on attributes, not causal
+    observational: bool = struct.field(pytree_node=False, default=False)  # True: matched on attributes, not causal
     dataset: str = struct.field(pytree_node=False, default="")  # "name (source)"
 
 
@@ -63,8 +61,8 @@ def counterfactuals(
     factors = dataset.sample_factors(factor_key, num)
     factors, changed = _changed_factors(dataset, factors, index, contrast, factor_key, value_key)
     return Pairs(
-        dataset.observe(factors, image_key),
-        dataset.observe(changed, image_key),
+        dataset.render(factors, image_key),
+        dataset.render(changed, image_key),
         factors,
         changed,
         index,
@@ -77,8 +75,7 @@ def _check_contrast(dataset: Dataset, factor: int, contrast: tuple[int, int] | N
     size = dataset.factor_sizes[factor]
     if contrast is not None and (len(contrast) != 2 or not all(0 <= value < size for value in contrast)):
         raise ValueError(
-            f"contrast {contrast} is not two values of {dataset.factor_names[factor]!r}, "
-            f"which are 0 to {size - 1}"
+            f"contrast {contrast} is not two values of {dataset.factor_names[factor]!r}, which are 0 to {size - 1}"
         )
 
 
@@ -141,8 +138,8 @@ def counterfactuals_all_values(dataset: Dataset, key: jax.Array, factor: int | s
     factor_key, image_key = jax.random.split(key)
     factors = dataset.sample_factors(factor_key, num)
     changed = all_values(dataset, factors, index, factor_key)
-    images = jax.lax.map(lambda f: dataset.observe(f, image_key), changed)
-    return AllValues(dataset.observe(factors, image_key), images, factors, changed)
+    images = jax.lax.map(lambda f: dataset.render(f, image_key), changed)
+    return AllValues(dataset.render(factors, image_key), images, factors, changed)
 
 
 @functools.partial(jax.jit, static_argnames="factor")
@@ -222,7 +219,7 @@ def factor_changes(
     factors = dataset.sample_factors(factor_key, num)
     changed = _all_values_of_all(dataset, factors, factor_key)
     owner = np.repeat(np.arange(dataset.num_factors), dataset.factor_sizes)
-    x = dataset.observe(factors, image_key)
+    x = dataset.render(factors, image_key)
     return _factor_changes(engine.as_pytree(function), dataset, x, factors, changed, owner, image_key)
 
 
@@ -240,7 +237,7 @@ def _factor_changes(function, dataset, x, factors, changed, owner, key):
     def effect(entry):
         factors_now, k = entry
         moved = (jnp.take(factors_now, k, axis=1) != jnp.take(factors, k, axis=1)).astype(jnp.float32)
-        now = function(dataset.observe(factors_now, key))
+        now = function(dataset.render(factors_now, key))
         change = jax.tree.map(lambda a, b: _mean_change(a, b, moved), now, base)
         return change, jnp.sum(moved), jax.tree.map(_moments, now, base)
 
@@ -272,8 +269,8 @@ def _standard_deviation(moments: jax.Array, base: jax.Array) -> jax.Array:
 def _moments(now: jax.Array, base: jax.Array) -> jax.Array:
     """[2, units]: mean and mean square of [N, ..., units] about the base's mean (for float32's sake)."""
     rows = tuple(range(now.ndim - 1))
-    centred = now - jnp.mean(base, axis=rows, keepdims=True)
-    return jnp.stack([jnp.mean(centred, axis=rows), jnp.mean(centred**2, axis=rows)])
+    centerd = now - jnp.mean(base, axis=rows, keepdims=True)
+    return jnp.stack([jnp.mean(centerd, axis=rows), jnp.mean(centerd**2, axis=rows)])
 
 
 def _mean_change(now: jax.Array, base: jax.Array, weight: jax.Array) -> jax.Array:
