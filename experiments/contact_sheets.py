@@ -25,7 +25,7 @@ OUT = flags.DEFINE_string("out", "docs/figures", "Where the sheets go, as contac
 
 COLUMNS = 12
 # Per set: the file in `samples`, and its row of indices into the full set, if it has one.
-GENUINE = {
+REAL = {
     "dsprites": ("dsprites/dsprites_genuine_subgrid_46080.npz", "imgs", "original_dataset_indices"),
     "3dshapes": ("3dshapes/3dshapes_genuine_91.npz", "images", "dataset_index"),
     "mpi3d": ("mpi3d/mpi3d_toy_gif_tiles.npz", "images", None),
@@ -49,7 +49,7 @@ def rows(name: str, samples: pathlib.Path) -> list[np.ndarray]:
     """Rows of images [12, H, W, C] in [0, 1]: real and procedural ones, or two rows of procedural ones."""
     dataset = data.load(name, source="procedural")
     drawn = dataset.sample_factors(jax.random.key(0), COLUMNS)
-    file, images, index = GENUINE.get(name, (None, None, None))
+    file, images, index = REAL.get(name, (None, None, None))
     if file is None or not (samples / file).is_file():
         more = dataset.sample_factors(jax.random.key(1), COLUMNS)
         return [np.asarray(render(dataset, drawn)), np.asarray(render(dataset, more))]

@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 
 from causalvae import data
-from causalvae.data import originals
+from causalvae.data.real import locations
 from experiments import cli
 
 DATASET = flags.DEFINE_string("dataset", None, "Which: dsprites, 3dshapes, mpi3d, smallnorb or celeba.", required=True)
@@ -26,7 +26,7 @@ CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where to put the prepared ar
 REBUILD = flags.DEFINE_bool("rebuild", False, "Prepare again what lies prepared, a damaged cache for one.")
 VERIFY = flags.DEFINE_bool("verify", False, "Check the sha256 of what lies prepared, however large.")
 FILE = flags.DEFINE_string("file", None, "Which file, where the folder holds several.")
-VARIANT = flags.DEFINE_enum("variant", None, tuple(originals.MPI3D_FILES), "Of mpi3d. Default: toy.")
+VARIANT = flags.DEFINE_enum("variant", None, tuple(locations.MPI3D_FILES), "Of mpi3d. Default: toy.")
 SPLIT = flags.DEFINE_string("split", None, "Of smallnorb: both, train or test. Default: both.")
 CROP = flags.DEFINE_integer("crop", None, "Of celeba: side of the central square to keep, px. Default: everything.")
 SIZE = flags.DEFINE_integer("size", None, "Of celeba and smallnorb: px after resizing. Default: 64.")
@@ -46,8 +46,8 @@ def prepare(name: str, data_dir: str | None, options: dict[str, Any]) -> data.Da
     real = [known for known, entry in data.DATASETS.items() if entry.real]
     if name not in real:
         raise ValueError(f"no real data set {name!r}.{cli.nearest(name, real)} There are: {', '.join(real)}")
-    folder = Path(data_dir).expanduser() if data_dir else originals.default_data_dir(name)
-    if not originals.prepared(name, folder, **options):
+    folder = Path(data_dir).expanduser() if data_dir else locations.default_data_dir(name)
+    if not locations.prepared(name, folder, **options):
         download(name, folder, options.get("variant", "toy"))
     # Prepared sets are opened, not loaded onto a device: nothing is computed here.
     return data.load(name, source="real", data_dir=folder, residency="stream", **options)
@@ -58,7 +58,7 @@ def download(name: str, folder: Path, variant: str = "toy") -> None:
 
     Raises OSError, with the files to fetch by hand, from where and whereto, if that fails for any reason.
     """
-    origin = originals.origin(name, variant)
+    origin = locations.origin(name, variant)
     by_hand = f"Fetch {by_hand_files(name, origin)} from {origin.url} by hand and put it into {folder}."
     if importlib.util.find_spec("tensorflow") is None:
         raise OSError(
@@ -67,7 +67,7 @@ def download(name: str, folder: Path, variant: str = "toy") -> None:
         )
     import tensorflow_datasets as tfds
 
-    import causalvae.data.mpi3d_tfds  # noqa: F401 (registers mpi3d)
+    import causalvae.data.real.mpi3d_tfds  # noqa: F401 (registers mpi3d)
 
     print(f"{name}: downloading {origin.tfds} with TensorFlow Datasets into {folder}", flush=True)
     try:
@@ -79,7 +79,7 @@ def download(name: str, folder: Path, variant: str = "toy") -> None:
         raise OSError(f"{origin.tfds} could not be downloaded and prepared: {first_line}\n{by_hand}") from error
 
 
-def by_hand_files(name: str, origin: originals.Origin) -> str:
+def by_hand_files(name: str, origin: locations.Origin) -> str:
     """What to fetch when it must be done by hand."""
     if name == "smallnorb":
         return "the six files smallnorb-*-{dat,cat,info}.mat.gz"

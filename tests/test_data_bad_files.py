@@ -7,8 +7,8 @@ import subprocess
 import sys
 import textwrap
 
-import genuine_files as real
 import numpy as np
+import real_files as real
 
 from causalvae import data
 

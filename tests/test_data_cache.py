@@ -8,12 +8,12 @@ import sys
 import textwrap
 import time
 
-import genuine_files as real
 import numpy as np
 import pytest
+import real_files as real
 
 from causalvae import data
-from causalvae.data import cache
+from causalvae.data.real import cache
 
 ENTRY = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"
 
@@ -131,7 +131,7 @@ def test_an_interrupted_preparation_leaves_nothing(tmp_path, interruption):
 
 def test_an_interrupted_rebuild_keeps_what_there_was(folder, monkeypatch):
     before = np.asarray(load(folder).arrays["images"])
-    monkeypatch.setattr("causalvae.data.conversion.build_dsprites", lambda *_: 1 / 0)
+    monkeypatch.setattr("causalvae.data.real.conversion.build_dsprites", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         load(folder, rebuild=True)
     np.testing.assert_array_equal(load(folder).arrays["images"], before)
@@ -230,7 +230,7 @@ def test_progress_tells_the_time_left(folder, monkeypatch, capsys):
     load(folder)
     assert capsys.readouterr().err == "", "a short preparation is silent"
     monkeypatch.setattr(cache.Progress, "EVERY", 0.0)
-    monkeypatch.setattr("causalvae.data.formats.CHUNK_BYTES", 6 * 4096)
+    monkeypatch.setattr("causalvae.data.real.formats.CHUNK_BYTES", 6 * 4096)
     load(folder, rebuild=True)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith(f"preparing {ENTRY}: 6 of 12 images (50%), ") and lines[0].endswith(" s left")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causalvae.data import celeba
+from causalvae.data.procedural import celeba
 
 KEY = jax.random.key(0)
 BATCH = 64  # every call is padded to this size: one compilation for all tests

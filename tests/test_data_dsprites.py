@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causalvae.data import dsprites, load
+from causalvae.data import load
+from causalvae.data.procedural import dsprites
 
 BATCH = 1536
 render = jax.jit(lambda dataset, factors: dataset.render(factors, jax.random.key(0))[..., 0])
@@ -23,7 +24,7 @@ def draw(dataset, factors):
     return np.concatenate(images)[: len(factors)]
 
 
-def test_genuine_frames_to_the_pixel(shared_data):
+def test_real_frames_to_the_pixel(shared_data):
     real = np.load(shared_data / "dsprites" / "dsprites_genuine_subgrid_46080.npz")
     dataset = load("dsprites", "procedural", strides=SUB_GRID)
     assert dataset.factor_sizes == (3, 6, 10, 16, 16) and dataset.size == len(real["imgs"]) == 46_080
@@ -33,7 +34,7 @@ def test_genuine_frames_to_the_pixel(shared_data):
     assert (wrong_pixels > 0).sum() <= 0.005 * len(images)
 
 
-def test_genuine_frames_are_found_at_their_indices_in_the_full_set(shared_data):
+def test_real_frames_are_found_at_their_indices_in_the_full_set(shared_data):
     real = np.load(shared_data / "dsprites" / "dsprites_genuine_subgrid_46080.npz")
     rows = np.random.default_rng(0).choice(46_080, BATCH, replace=False)
     dataset = load("dsprites", "procedural")
@@ -62,7 +63,7 @@ GENUINE = {
 
 
 @pytest.mark.parametrize("strides", [(1, 1, 1, 1, 1), SUB_GRID])
-def test_genuine_frames_by_their_digests(strides):
+def test_real_frames_by_their_digests(strides):
     dataset = load("dsprites", "procedural", strides=strides)
     factors = np.stack(np.unravel_index(list(GENUINE), (3, 6, 40, 32, 32)), axis=1)
     images = draw(dataset, factors // strides)

@@ -33,8 +33,8 @@ def test_names_that_do_not_exist():
 
 
 def test_sources_that_do_not_exist():
-    with pytest.raises(ValueError, match=r"no source 'real'; there are: auto, real, procedural"):
-        load("dsprites", source="real")
+    with pytest.raises(ValueError, match=r"no source 'genuine'; there are: auto, real, procedural"):
+        load("dsprites", source="genuine")
     with pytest.raises(ValueError, match=r"did you mean 'procedural'"):
         load("dsprites", source="procedual")
 
@@ -47,14 +47,14 @@ def test_options_that_do_not_exist():
 
 
 def test_a_set_whose_module_is_missing_says_which(monkeypatch):
-    monkeypatch.setitem(sys.modules, "causalvae.data.smallnorb", None)
+    monkeypatch.setitem(sys.modules, "causalvae.data.procedural.smallnorb", None)
     with pytest.raises(ImportError, match="smallnorb is not available: cannot import .*smallnorb"):
         load("smallnorb", source="procedural")
 
 
 @pytest.mark.parametrize("prepared", [True, False])
-def test_auto_takes_genuine_files_exactly_where_they_are_prepared(monkeypatch, tmp_path, prepared):
-    from causalvae.data import readers
+def test_auto_takes_real_files_exactly_where_they_are_prepared(monkeypatch, tmp_path, prepared):
+    from causalvae.data.real import readers
 
     asked = []
     real = load("dsprites", source="procedural").replace(source="real")
@@ -72,7 +72,7 @@ def test_auto_without_files_is_procedural_and_real_says_what_is_missing(monkeypa
         load("dsprites", source="real")
 
 
-def test_sets_without_genuine_files_never_look_for_them(monkeypatch):
+def test_sets_without_real_files_never_look_for_them(monkeypatch):
     monkeypatch.setattr(data, "_is_prepared", lambda *_: pytest.fail("looked for files"))
     assert load("confounded_shapes").source == "procedural"
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causalvae.data import mpi3d
+from causalvae.data.procedural import mpi3d
 
 KEY = jax.random.key(0)
 BATCH = 64  # every call is padded to this size: one compilation for all tests
@@ -90,7 +90,7 @@ def test_object_color_changes_the_object_alone(render):
     assert np.ptp(white, axis=-1).max() < 0.02  # gray where the object is white
 
 
-def test_floor_and_ring_lie_where_the_genuine_ones_do(render):
+def test_floor_and_ring_lie_where_the_real_ones_do(render):
     images = render(varied(3, range(3), base=(2, 4, 0, 0, 1, 0, 0)))
     np.testing.assert_allclose(images[:, 45:, :20], 52 / 255, atol=1e-4)
     for image, row in zip(images, (14, 21, 32), strict=True):

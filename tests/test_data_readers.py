@@ -6,15 +6,15 @@ import json
 import os
 import zipfile
 
-import genuine_files as real
 import h5py
 import jax
 import numpy as np
 import pytest
+import real_files as real
 from PIL import Image
 
 from causalvae import data
-from causalvae.data import cache, conversion, originals, streaming
+from causalvae.data.real import cache, conversion, locations, streaming
 
 KEY = jax.random.key(0)
 render = jax.jit(lambda dataset, factors, key: dataset.render(factors, key))
@@ -35,7 +35,7 @@ def every_image(dataset):
 
 def in_chunks(monkeypatch):
     """Make chunks so small that small files take several."""
-    monkeypatch.setattr("causalvae.data.formats.CHUNK_BYTES", 11 * 64 * 64)
+    monkeypatch.setattr("causalvae.data.real.formats.CHUNK_BYTES", 11 * 64 * 64)
 
 
 # dSprites
@@ -86,7 +86,7 @@ def test_dsprites_sub_grid_without_color_in_a_file_of_another_name(tmp_path):
     np.testing.assert_array_equal(stored.reshape(images.shape), images * 255)
 
 
-def test_dsprites_genuine_sub_grid(shared_data, tmp_path):
+def test_dsprites_real_sub_grid(shared_data, tmp_path):
     dataset = data.load("dsprites", source="real", data_dir=shared_data / "dsprites", cache_dir=tmp_path)
     assert dataset.factor_sizes == (3, 6, 10, 16, 16)
     assert (tmp_path / "dsprites_genuine_subgrid_46080" / "images.npy").is_file()
@@ -276,12 +276,12 @@ def test_auto_looks_for_what_the_options_ask_for(tmp_path):
     (tmp_path / f"{real.NORB_STEMS['train']}-dat.mat.gz").unlink()
     assert data.load("mpi3d", data_dir=tmp_path, variant="real", factor_sizes=sizes).source == "real"
     assert data.load("smallnorb", data_dir=tmp_path, split="test").source == "real"
-    assert not originals.prepared("mpi3d", tmp_path) and not originals.prepared("smallnorb", tmp_path)
+    assert not locations.prepared("mpi3d", tmp_path) and not locations.prepared("smallnorb", tmp_path)
     with pytest.raises(ValueError, match="no variant 'reel'; it has: toy, realistic, real, complex"):
         data.load("mpi3d", data_dir=tmp_path, variant="reel")
 
 
-def test_auto_takes_genuine_files_where_they_are(tmp_path, monkeypatch):
+def test_auto_takes_real_files_where_they_are(tmp_path, monkeypatch):
     monkeypatch.delenv("CAUSALVAE_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     assert data.load("dsprites").source == "procedural"
@@ -299,7 +299,7 @@ def test_the_original_may_be_deleted_once_prepared(tmp_path):
     images = real.write_dsprites_npz(tmp_path)
     data.load("dsprites", source="real", data_dir=tmp_path)
     (tmp_path / real.DSPRITES_NPZ).unlink()
-    assert originals.prepared("dsprites", tmp_path) and not originals.prepared("3dshapes", tmp_path)
+    assert locations.prepared("dsprites", tmp_path) and not locations.prepared("3dshapes", tmp_path)
     dataset = data.load("dsprites", data_dir=tmp_path)
     np.testing.assert_array_equal(every_image(dataset), images[..., None] * 255)
     with pytest.raises(FileNotFoundError, match="cannot be rebuilt"):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from causalvae.data import load, shapes3d
+from causalvae.data import load
+from causalvae.data.procedural import shapes3d
 
 BATCH = 64
 SIZES = (10, 10, 10, 8, 4, 15)
@@ -91,7 +92,7 @@ def test_factors_of_labeled_frames_are_inferred_exactly(real):
     np.testing.assert_array_equal(np.ravel_multi_index(factors[labeled].T, SIZES), index[labeled])
 
 
-def test_genuine_frames_are_matched(real):
+def test_real_frames_are_matched(real):
     images, valid, index, _, drawn = real
     quality = psnr(drawn, images, valid)
     assert quality[index >= 0].mean() >= 24
@@ -126,7 +127,7 @@ def test_hues_in_flat_areas(real):
                     np.testing.assert_allclose(pure, PALETTE[row[surface]], atol=2 / 255)
 
 
-def test_fronts_of_cubes_have_the_genuine_color(real):
+def test_fronts_of_cubes_have_the_real_color(real):
     images, _, _, factors, drawn = real
     fronts = [i for i, row in enumerate(factors) if row[4] == 0 and 5 <= row[5] <= 9]
     assert len(fronts) >= 5
@@ -169,7 +170,7 @@ def one_step_away(factors):
 
 
 @pytest.mark.parametrize("index", LABELED)
-def test_genuine_frames_by_the_means_of_their_blocks(index):
+def test_real_frames_by_the_means_of_their_blocks(index):
     box, means = LABELED[index]
     rows = one_step_away(np.array(np.unravel_index(index, SIZES)))
     images = draw(rows)
@@ -181,7 +182,7 @@ def test_genuine_frames_by_the_means_of_their_blocks(index):
         np.testing.assert_allclose(bounding_box(images[0], rows[0, :3]), box, atol=2)
 
 
-def test_fronts_of_cubes_have_the_stored_genuine_color():
+def test_fronts_of_cubes_have_the_stored_real_color():
     fronts = draw(np.array(list(FRONTS)))[:, 43:50, 28:35]
     np.testing.assert_allclose(255 * np.median(fronts, axis=(1, 2)), list(FRONTS.values()), atol=4)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causalvae.data import smallnorb
+from causalvae.data.procedural import smallnorb
 
 KEY = jax.random.key(0)
 BATCH = 60  # every call has this size: one compilation for all tests

@@ -2,14 +2,14 @@
 
 import functools
 
-import genuine_files as real
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import real_files as real
 
 from causalvae import data
-from causalvae.data import streaming
+from causalvae.data.real import streaming
 
 KEY = jax.random.key(7)
 

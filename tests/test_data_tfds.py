@@ -11,9 +11,9 @@ import pathlib
 import subprocess
 import sys
 
-import genuine_files as real
 import numpy as np
 import pytest
+import real_files as real
 from PIL import Image
 
 from causalvae import data
@@ -50,7 +50,7 @@ def no_tensorflow(monkeypatch):
 
 
 def test_dsprites(tmp_path, monkeypatch, no_tensorflow):
-    monkeypatch.setattr("causalvae.data.tfds_source.LOT", 10, raising=False)
+    monkeypatch.setattr("causalvae.data.real.tfds_source.LOT", 10, raising=False)
     images, records = dsprites_records((3, 2, 2, 2, 2))
     real.write_tfds(tmp_path, "dsprites", "2.0.0", {"train": records})
     dataset = data.load("dsprites", source="real", data_dir=tmp_path)
@@ -194,7 +194,7 @@ def test_the_command_itself(tmp_path):
 def test_mpi3d_builder(tmp_path):
     import tensorflow_datasets as tfds
 
-    from causalvae.data import mpi3d_tfds
+    from causalvae.data.real import mpi3d_tfds
 
     sizes = (2, 1, 2, 1, 3, 2, 2)
     manual = tmp_path / "downloads" / "manual"
@@ -218,7 +218,7 @@ def test_mpi3d_builder(tmp_path):
 def test_mpi3d_builder_refuses_the_wrong_number_of_images_and_a_failed_download(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
-    import causalvae.data.mpi3d_tfds  # noqa: F401
+    import causalvae.data.real.mpi3d_tfds  # noqa: F401
 
     def no_network(self, url):
         raise ConnectionError("no route to host")

@@ -30,11 +30,11 @@ class Entry(NamedTuple):
 
 
 DATASETS: dict[str, Entry] = {
-    "dsprites": Entry("dsprites:procedural", "readers:dsprites", factors.DSPRITES),
-    "3dshapes": Entry("shapes3d:procedural", "readers:shapes3d", factors.SHAPES3D),
-    "mpi3d": Entry("mpi3d:procedural", "readers:mpi3d", factors.MPI3D),
-    "smallnorb": Entry("smallnorb:procedural", "readers:smallnorb", factors.SMALLNORB),
-    "celeba": Entry("celeba:procedural", "readers:celeba", None),
+    "dsprites": Entry("procedural.dsprites:procedural", "real.readers:dsprites", factors.DSPRITES),
+    "3dshapes": Entry("procedural.shapes3d:procedural", "real.readers:shapes3d", factors.SHAPES3D),
+    "mpi3d": Entry("procedural.mpi3d:procedural", "real.readers:mpi3d", factors.MPI3D),
+    "smallnorb": Entry("procedural.smallnorb:procedural", "real.readers:smallnorb", factors.SMALLNORB),
+    "celeba": Entry("procedural.celeba:procedural", "real.readers:celeba", None),
     "pendulum": Entry("graphs:pendulum", None, None),
     "confounded_shapes": Entry("graphs:confounded_shapes", None, None),
 }
@@ -66,7 +66,7 @@ def load(name: str, source: str = "auto", data_dir: str | None = None, **options
 
 def _is_prepared(name: str, data_dir: str | None, options: dict[str, Any]) -> bool:
     """Whether the real files that `options` ask for lie on disk in a form that needs no download."""
-    return _resolve(name, "readers:prepared")(name, data_dir, **options)
+    return _resolve(name, "real.readers:prepared")(name, data_dir, **options)
 
 
 def _resolve(name: str, target: str) -> Callable[..., Any]:

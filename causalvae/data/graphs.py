@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae.data.base import Dataset
-from causalvae.data.shapes3d import hue_to_rgb
+from causalvae.data.procedural.shapes3d import hue_to_rgb
 
 CANVAS = 64  # px
 STEPS = 4096  # parts of a grid step in which mechanisms are computed

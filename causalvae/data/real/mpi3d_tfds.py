@@ -1,6 +1,6 @@
 """MPI3D for TensorFlow Datasets, which has none. Importing this module registers it:
 
-    import causalvae.data.mpi3d_tfds
+    import causalvae.data.real.mpi3d_tfds
     builder = tfds.builder("mpi3d/toy")          # or /realistic, /real, /complex
     tfds.load("mpi3d/toy", split="train")        # downloads 12.7 GB, unless the file is in the manual folder
 
@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from causalvae.data import conversion, formats, originals
 from causalvae.data import factors as factor_tables
+from causalvae.data.real import conversion, formats, locations
 
 NAMES = factor_tables.names(factor_tables.MPI3D)
 
@@ -48,7 +48,7 @@ class Mpi3d(tfds.core.GeneratorBasedBuilder):
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Needed only where the download fails: put the .npz file of the variant there. " + (
-        "; ".join(f"{name}: {originals.origin('mpi3d', name).url}" for name in originals.MPI3D_FILES)
+        "; ".join(f"{name}: {locations.origin('mpi3d', name).url}" for name in locations.MPI3D_FILES)
     )
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -62,7 +62,7 @@ class Mpi3d(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Any]]:
         path = self._manual_file(dl_manager) or self._download(dl_manager)
-        if originals.compare_published(path) == "differs":
+        if locations.compare_published(path) == "differs":
             logging.warning("%s differs from the file that others have published a checksum of", path)
         return {"train": self._generate_examples(path)}
 
@@ -85,11 +85,11 @@ class Mpi3d(tfds.core.GeneratorBasedBuilder):
             folder = Path(dl_manager.manual_dir)
         except AssertionError:  # TFDS' word for an absent or empty folder
             return None
-        names = originals.MPI3D_FILES.get(self.builder_config.name, (f"mpi3d_{self.builder_config.name}.npz",))
+        names = locations.MPI3D_FILES.get(self.builder_config.name, (f"mpi3d_{self.builder_config.name}.npz",))
         return next((folder / name for name in names if (folder / name).is_file()), None)
 
     def _download(self, dl_manager: tfds.download.DownloadManager) -> Path:
-        origin = originals.origin("mpi3d", self.builder_config.name)
+        origin = locations.origin("mpi3d", self.builder_config.name)
         try:
             return Path(dl_manager.download(origin.url))
         except Exception as error:

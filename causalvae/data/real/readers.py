@@ -3,7 +3,7 @@
 Each set is converted once, in chunks, into the cache (see cache.py) and opened from there ever after; the
 original files may then be deleted. What all readers take:
 
-    data_dir: the folder of the files (see `originals.locate`), or the file itself.
+    data_dir: the folder of the files (see `locations.locate`), or the file itself.
     file: the name of the file to read, where data_dir holds several.
     cache_dir: where the prepared array goes; by default beside the files, or in $CAUSALVAE_CACHE or
         ~/.cache/causalvae where that folder is read-only.
@@ -26,10 +26,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae.data import cache, conversion, formats, originals
 from causalvae.data.base import Dataset
-from causalvae.data.originals import DataDir, Location, locate, prepared
-from causalvae.data.streaming import StoredImages, StoredPairs, choose_residency, draw_attributes
+from causalvae.data.real import cache, conversion, formats, locations
+from causalvae.data.real.locations import DataDir, Location, locate, prepared
+from causalvae.data.real.streaming import StoredImages, StoredPairs, choose_residency, draw_attributes
 
 __all__ = ["celeba", "dsprites", "mpi3d", "prepared", "shapes3d", "smallnorb"]
 
@@ -114,7 +114,7 @@ def smallnorb(
     counterfactuals keep it (same key, same instance). split: "train" and "test" have five instances of each
     category, "both" all ten. size: px; resample: a filter of Pillow's ("lanczos": disentanglement_lib's).
     """
-    _check_choice("smallnorb", "split", split, ("both", *originals.NORB_SPLITS))
+    _check_choice("smallnorb", "split", split, ("both", *locations.NORB_SPLITS))
     _check_resize("smallnorb", size, resample)
     storage = Storage(cache_dir, residency, rebuild, verify)
     options = {"split": split, "size": size, "resample": resample}
@@ -215,12 +215,12 @@ def _prepare(
     name: str, location: Location, build: Build, storage: Storage, options: dict[str, Any], **facts: str
 ) -> cache.Entry:
     """Open the prepared data of `location`, building it first if needed."""
-    files = originals.parts(name, location, options)
+    files = locations.parts(name, location, options)
 
     def build_with_record(store: cache.Store) -> dict[str, Any]:
         if location.path is None:
             raise FileNotFoundError(f"what {location.entry} was made from is gone: it cannot be rebuilt")
-        checksums = {path.name: originals.compare_published(path) for path in files}
+        checksums = {path.name: locations.compare_published(path) for path in files}
         record = {"dataset": name, "options": options, "checksums": checksums, **facts}
         return record | build(location, store)
 

@@ -99,7 +99,7 @@ def procedural() -> Dataset:
         image_shape=(SIZE, SIZE, 3),
         render_one=render_one,
         arrays=jax.jit(_tables)(),
-        provenance=(("variant", "toy"), ("drawn_by", "causalvae.data.mpi3d")),
+        provenance=(("variant", "toy"), ("drawn_by", __name__)),
     )
 
 

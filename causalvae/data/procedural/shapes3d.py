@@ -76,7 +76,7 @@ def procedural() -> Dataset:
         image_shape=(CANVAS, CANVAS, 3),
         render_one=render_one,
         arrays={"room": jnp.asarray(room), "object": jnp.asarray(solid)},
-        provenance=(("drawn_by", "causalvae.data.shapes3d"),),
+        provenance=(("drawn_by", __name__),),
     )
 
 

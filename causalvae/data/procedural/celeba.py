@@ -154,7 +154,7 @@ def procedural() -> Dataset:
             "eye_color": jnp.array(EYE_COLORS, jnp.float32) / 255,
         },
         deterministic=False,
-        provenance=(("drawn_by", "causalvae.data.celeba"), ("attributes", ATTRIBUTE_NAMES)),
+        provenance=(("drawn_by", __name__), ("attributes", ATTRIBUTE_NAMES)),
     )
 
 

@@ -46,7 +46,7 @@ def procedural(strides: tuple[int, ...] = (1, 1, 1, 1, 1)) -> Dataset:
             "x": jnp.asarray(x[shape, scale, turn, pos_x]),
             "y": jnp.asarray(y[shape, scale, turn, pos_y]),
         },
-        provenance=(("strides", tuple(strides)), ("drawn_by", "causalvae.data.dsprites")),
+        provenance=(("strides", tuple(strides)), ("drawn_by", __name__)),
     )
 
 

@@ -94,7 +94,7 @@ def procedural() -> Dataset:
             jnp.asarray, {"toys": _toys(), "lightings": lighting._replace(background=lighting.background / 255)}
         ),
         deterministic=False,
-        provenance=(("instances", INSTANCES), ("seed", SEED), ("drawn_by", "causalvae.data.smallnorb")),
+        provenance=(("instances", INSTANCES), ("seed", SEED), ("drawn_by", __name__)),
     )
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from causalvae.data import formats
-from causalvae.data.conversion import CELEBA_SPLITS, Encoded, FaceLists
+from causalvae.data.real import formats
+from causalvae.data.real.conversion import CELEBA_SPLITS, Encoded, FaceLists
 
 LOT = 1024  # records read at a time
 LANDMARKS = [f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"]

@@ -20,10 +20,10 @@ import numpy as np
 from PIL import Image
 
 from causalvae.data import factors as factor_tables
-from causalvae.data import formats, originals
-from causalvae.data.cache import Store
-from causalvae.data.formats import Grid
-from causalvae.data.originals import Location
+from causalvae.data.real import formats, locations
+from causalvae.data.real.cache import Store
+from causalvae.data.real.formats import Grid
+from causalvae.data.real.locations import Location
 
 CELEBA_SIZE = (178, 218)  # width, height, px
 CELEBA_SPLITS = {"train": 0, "valid": 1, "test": 2}  # as in list_eval_partition
@@ -103,14 +103,14 @@ def mpi3d_sizes(path: Path, num: int, given: Sequence[int] | None = None) -> tup
 def build_smallnorb(location: Location, store: Store, split: str, size: int, resample: str) -> Facts:
     """From .mat.gz or TFDS: the left camera. Stored with the instance as the last axis of the grid."""
     names = (*factor_tables.names(factor_tables.SMALLNORB), "instance")
-    splits = tuple(originals.NORB_SPLITS) if split == "both" else (split,)
+    splits = tuple(locations.NORB_SPLITS) if split == "both" else (split,)
     with contextlib.ExitStack() as stack:
         if location.is_tfds:
             records = _tfds_records(location)
             labels = records.labels([*(f"label_{name}" for name in names[:-1]), "instance"], splits)
             rows = records.images(splits)
         else:
-            parts = [_open_norb_split(stack, location.path, originals.NORB_SPLITS[part]) for part in splits]
+            parts = [_open_norb_split(stack, location.path, locations.NORB_SPLITS[part]) for part in splits]
             labels = np.concatenate([part_labels for part_labels, _ in parts])
             rows = itertools.chain.from_iterable(part_rows for _, part_rows in parts)
         grid = formats.complete_grid(location.path, labels, names)
@@ -121,7 +121,7 @@ def build_smallnorb(location: Location, store: Store, split: str, size: int, res
 def _open_norb_split(stack: contextlib.ExitStack, dat: Path, stem: str) -> tuple[np.ndarray, Iterator[np.ndarray]]:
     """Labels [N, 5] (category, elevation, azimuth, lighting, instance) and the left images of one split."""
     paths = {
-        part: originals.beside(dat, (f"{stem}-{part}.mat.gz", f"{stem}-{part}.mat")) for part in ("dat", "cat", "info")
+        part: locations.beside(dat, (f"{stem}-{part}.mat.gz", f"{stem}-{part}.mat")) for part in ("dat", "cat", "info")
     }
     shape, images = stack.enter_context(formats.open_norb(paths["dat"]))
     formats.check_images(paths["dat"], shape, NORB_SHAPE)
@@ -179,11 +179,11 @@ def build_celeba(location: Location, store: Store, crop: int | None, size: int, 
 
 
 def _face_lists(path: Path) -> FaceLists:
-    attributes_path = originals.beside(path, ("list_attr_celeba.txt", "list_attr_celeba.csv"))
+    attributes_path = locations.beside(path, ("list_attr_celeba.txt", "list_attr_celeba.csv"))
     names, files, attributes = formats.read_table(attributes_path)
     others = {}
     for stem, width in (("list_landmarks_align_celeba", 10), ("list_eval_partition", 1)):
-        list_path = originals.beside(path, (f"{stem}.txt", f"{stem}.csv"), required=False)
+        list_path = locations.beside(path, (f"{stem}.txt", f"{stem}.csv"), required=False)
         others[stem] = None
         if list_path is not None:
             _, listed, others[stem] = formats.read_table(list_path)
@@ -269,6 +269,6 @@ def _write_grid(
 
 
 def _tfds_records(location: Location) -> Any:
-    from causalvae.data.tfds_source import Records  # imports tensorflow_datasets: slow, and needed by few
+    from causalvae.data.real.tfds_source import Records  # imports tensorflow_datasets: slow, and needed by few
 
     return Records(location.path)

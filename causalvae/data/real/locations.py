@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from causalvae.data import cache
+from causalvae.data.real import cache
 
 DataDir = str | os.PathLike | None
 
