@@ -27,6 +27,7 @@ from causalvae import (
     evaluation,
     explorer,
     figures,
+    metrics,
     networks,
     pretrained,
     sites,
@@ -159,7 +160,7 @@ def evaluate(config, model, dataset, settings, trained, step: int, workdir: path
     for m, seed in enumerate(seeds(config)):
         say(f"evaluating member {m + 1} of {config.seeds} (seed {seed})")
         params = training.member(trained, m)
-        found = evaluation.evaluate(model, params, training.member(untrained, m), dataset, settings)
+        found = evaluation.evaluate(model, params, dataset, settings, training.member(untrained, m))
         suffix = member_suffix(config, seed)
         figures.draw(found, model, dataset, workdir / "figures", suffix)
         page = explore(config, model, dataset, settings, params, seed, step, found)
@@ -190,7 +191,7 @@ def explore(config, model, dataset, settings, params, seed: int, steps: int, fou
     """The explorer of one member, JSON-able (see explorer_page). found: its evaluation, or the record of it, if there
     was one. Sites and pairs are the evaluation's, so its compiled programs serve again."""
     strengths = None if found is None else explorer.evaluated_strengths(found, codes=bool(model.codebook))
-    key = jax.random.fold_in(jax.random.key(settings.seed), 11)  # an evaluation takes the numbers below
+    key = evaluation.random_key(settings.seed, "explorer")
     explored = explorer.explore(model, params, dataset, key, settings.sites, settings.pairs, strengths)
     architecture = {**dict(config.architecture), "latents": model.latents}
     return explorer.as_json(explored, explorer_page.describe(architecture, dataset.describe(), steps, seed))
@@ -306,7 +307,7 @@ def catalog() -> str:
         "architectures: " + ", ".join(architectures.ARCHITECTURES),
         "data sets:     " + ", ".join(data.DATASETS),
         "networks:      " + ", ".join(networks.NETWORKS),
-        "metrics:       " + ", ".join(evaluation.metric_names()),
+        "metrics:       " + ", ".join(metrics.METRICS),
         "sites (standard network, 64×64×3; shape without the batch):",
         *(f"  {site:<22} {list(shape.shape[1:])}" for site, shape in shapes.items()),
         "pretrained:    " + ", ".join(pretrained.names()),

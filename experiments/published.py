@@ -64,8 +64,7 @@ def load(state: Mapping[str, np.ndarray]) -> tuple[Architecture, PyTree]:
 
 def measure(model: Architecture, params: PyTree, dataset: Dataset, settings: evaluation.Settings) -> dict[str, Any]:
     """What an evaluation finds of a model, and the reconstruction that training logs hold, from sampled latents."""
-    untrained = jax.jit(model.init)(jax.random.key(settings.seed))
-    found = evaluation.record(evaluation.evaluate(model, params, untrained, dataset, settings))
+    found = evaluation.record(evaluation.evaluate(model, params, dataset, settings))
     sampled = sampled_reconstruction(model, params, dataset, jax.random.key(settings.seed + 1))
     return {"sampled_reconstruction": sampled, **found}
 

@@ -66,7 +66,7 @@ def describe(
 ) -> dict[str, Any]:
     """The card of the stored weights but for their checksum."""
     untrained = training.member(training.initial_params(model, [config.seed]), 0)
-    found = evaluation.evaluate(model, params, untrained, dataset, settings)
+    found = evaluation.evaluate(model, params, dataset, settings, untrained)
     kept = ("name", "value", "standard_error", "null", "ceiling", "estimator", "note")
     scores = [{field: score._asdict()[field] for field in kept} for score in found.scores]
     own = dict(config.training)

@@ -248,7 +248,7 @@ class Study:
         model = pipeline.create_model(run.config, dataset)
         settings = evaluation.Settings(**run.config.evaluation)
         try:
-            found = evaluation.evaluate(model, params, untrained, dataset, settings)
+            found = evaluation.evaluate(model, params, dataset, settings, untrained)
         except Exception as error:
             self.fail([run], dataset, error)
             return

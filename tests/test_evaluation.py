@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from causalvae import architectures, data, evaluation, figures, metrics, planted
+from causalvae.evaluation import latents, representations
+from causalvae.evaluation.codes import code_usage
 
 
 @pytest.mark.parametrize("kind", ["spatial", "latent"])
@@ -17,13 +19,14 @@ def test_rate_and_usage_of_discrete_codes(kind):
     options = {"latents": 4, "network": "small", "codes": kind, "num_codes": 8}
     model = architectures.create("vq", image_shape=dataset.image_shape, **options)
     params = model.init(jax.random.key(0))
-    codes = evaluation.collect_codes(model, params, dataset, jax.random.key(1), 500)
-    rate = evaluation.rate_score(model, params, None, codes)
+    encoded = evaluation.encode_sample(model, params, dataset, jax.random.key(1), 500)
+    usage = code_usage(model, params, encoded)
+    rate = representations.rate_score(encoded, usage)
 
-    found = np.asarray(jax.jit(model.codebook.quantize)(params, codes.mean))
+    found = np.asarray(jax.jit(model.codebook.quantize)(params, encoded.mean))
     groups = found.reshape(500, -1) if kind == "latent" else found.reshape(-1, 1)
     shares = [np.bincount(group, minlength=8) / len(groups) for group in groups.T]
-    np.testing.assert_allclose(evaluation.code_usage(model, params, codes), shares, atol=1e-6)
+    np.testing.assert_allclose(usage, shares, atol=1e-6)
     entropies = [-sum(p * np.log(p) for p in share if p > 0) for share in shares]
     positions = found[0].size if kind == "spatial" else 1
     assert rate.value == pytest.approx(positions * sum(entropies), rel=1e-5) and rate.value > 0.01
@@ -35,14 +38,14 @@ def test_the_error_of_resampled_strengths_is_that_of_both_indices():
     """Of a planted linear model, against a jackknife that leaves out each image with all values taken from it."""
     model = planted.plant("rotated")
     settings = evaluation.Settings(codes=20, images=40)
-    codes = evaluation.collect_codes(model.model, model.params, model.dataset, jax.random.key(0), 20)
+    encoded = evaluation.encode_sample(model.model, model.params, model.dataset, jax.random.key(0), 20)
     # The world has eight images; latents of their own make distances differ.
     z = jax.random.normal(jax.random.key(1), (40, planted.LATENTS)) * 0.3
     pair = (model.params, z)
-    found = evaluation.perturb(model.model, pair, pair, codes, settings, jax.random.key(2))
-    latents = evaluation.summarize_latents(found, None)
+    found = latents.perturb(model.model, pair, pair, encoded, settings, jax.random.key(2))
+    summary = latents.summarize_latents(found, None)
     distances, sources = np.asarray(found.families["_resample"]["l2"], np.float64), np.asarray(found.sources)
-    values = evaluation.RESAMPLE.values(jax.random.key(2), z, None)
+    values = latents.RESAMPLE.values(jax.random.key(2), z, None)
     np.testing.assert_array_equal(values, np.asarray(z)[sources])
     without = []
     for n in range(40):
@@ -51,27 +54,27 @@ def test_the_error_of_resampled_strengths_is_that_of_both_indices():
         without.append(np.delete(rows, n, axis=1).mean(axis=1))
     jackknife = np.sqrt(39 / 40 * ((without - np.mean(without, axis=0)) ** 2).sum(axis=0))
     alive = model.truth.latents.any(axis=1)
-    error, jackknife = np.asarray(latents.ces_resample_l2_error)[alive], jackknife[alive]
+    error, jackknife = np.asarray(summary.ces_resample_l2_error)[alive], jackknife[alive]
     assert (error < jackknife).all() and (error > 0.8 * jackknife).all()  # the jackknife errs on the safe side
     naive = metrics.effect_strength(found.families["_resample"]["l2"]).standard_error
     assert (error > 1.3 * np.asarray(naive)[alive]).all()
-    assert np.isnan(latents.specificity_to_factors).all() and np.isfinite(latents.specificity_outputs[alive]).all()
+    assert np.isnan(summary.specificity_to_factors).all() and np.isfinite(summary.specificity_outputs[alive]).all()
 
 
 def test_strength_under_each_family_and_distance_is_that_of_the_metric():
     """The evaluation sweeps all families at once; the metric takes one at a time."""
     model = planted.plant("rotated")
     settings = evaluation.Settings(codes=20, images=40)
-    codes = evaluation.collect_codes(model.model, model.params, model.dataset, jax.random.key(0), 20)
+    encoded = evaluation.encode_sample(model.model, model.params, model.dataset, jax.random.key(0), 20)
     z = jax.random.normal(jax.random.key(1), (40, planted.LATENTS)) * 0.3
     pair, key = (model.params, z), jax.random.key(2)
-    perturbed = evaluation.perturb(model.model, pair, pair, codes, settings, key)
-    found, active = evaluation.strengths(perturbed), np.asarray(perturbed.active)
+    perturbed = latents.perturb(model.model, pair, pair, encoded, settings, key)
+    found, active = latents.strengths(perturbed), np.asarray(perturbed.active)
     assert 0 < active.sum() < len(active)
     decode = lambda z: jax.nn.sigmoid(model.model.decode(model.params, z))  # noqa: E731
-    families = {"": evaluation.SWEEP, **evaluation.FAMILIES}
-    assert len(found) == 2 * len(families) * len(evaluation.DISTANCES)
-    for (suffix, family), distance in itertools.product(families.items(), evaluation.DISTANCES):
+    families = {"": evaluation.SWEEP, **latents.FAMILIES}
+    assert len(found) == 2 * len(families) * len(latents.DISTANCES)
+    for (suffix, family), distance in itertools.product(families.items(), latents.DISTANCES):
         each = metrics.causal_effect_strength(decode, z, family, key, distance, scale=perturbed.scale)
         name = f"ces{suffix}_{distance}"
         np.testing.assert_allclose(found[name], np.mean(np.asarray(each)[active]), rtol=1e-4, err_msg=name)
@@ -79,11 +82,11 @@ def test_strength_under_each_family_and_distance_is_that_of_the_metric():
 
 
 def test_what_equals_the_threshold_but_for_a_last_bit_is_not_active():
-    codes = evaluation.Codes(*[None] * 4, np.full((4, 3), 0.01, np.float32), *[None] * 4)
+    encoded = evaluation.Encoded(*[None] * 4, np.full((4, 3), 0.01, np.float32), *[None] * 4)
     last_bit = np.full((4, 3), np.nextafter(np.float32(0.01), np.float32(1)))
-    assert not evaluation.is_active(codes, evaluation.Settings()).any()
-    assert not evaluation.is_active(codes._replace(activity=last_bit), evaluation.Settings()).any()
-    assert evaluation.is_active(codes, evaluation.Settings(active_threshold=0.0099)).all()
+    assert not representations.is_active(encoded, evaluation.Settings()).any()
+    assert not representations.is_active(encoded._replace(activity=last_bit), evaluation.Settings()).any()
+    assert representations.is_active(encoded, evaluation.Settings(active_threshold=0.0099)).all()
 
 
 def test_the_latents_of_a_figure_do_not_depend_on_last_bits():

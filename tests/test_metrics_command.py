@@ -32,8 +32,8 @@ def test_records_survive_json_and_csv():
 def test_the_table_shows_what_a_value_is_read_against():
     header, _, first, second = scores.table(EXAMPLE).splitlines()
     assert header.split() == ["score", "value", "null", "ceiling", "estimator", "samples", "note"]
-    assert "0.512 ± 0.010" in first and "0.900" in first and "1,000 train" in first
-    assert "undefined" in second and second.endswith("undefined for a single latent")
+    assert "0.512 ± 0.01 " in first and "0.9" in first and "1,000 train" in first
+    assert " – " in second and second.endswith("undefined for a single latent")
 
 
 def test_an_undefined_score_needs_its_reason():

@@ -52,7 +52,7 @@ def test_a_folder_of_models_becomes_records_and_tables(tmp_path):
     records = [json.loads((out / f"{name}.json").read_text()) for name in ("VAE_celeba", "VAE_dsprites")]
     assert "scores" not in records[0] and records[1]["data"]["name"] == "dsprites"
     model, params = published.load(state)
-    codes = evaluation.collect_codes(
+    codes = evaluation.encode_sample(
         model, params, data.load("dsprites", source="procedural"), jax.random.fold_in(jax.random.key(0), 0), 128
     )
     mean, log_variance = np.asarray(codes.mean), np.asarray(codes.log_variance)
@@ -77,7 +77,7 @@ def test_published_models_agree_with_their_logs(shared_data, name, kl, reconstru
     assert (log["kl_loss"], log["recon_loss"]) == pytest.approx((kl, reconstruction), abs=0.01)
     model, params = published.load(dict(np.load(folder / f"{name}.npz")))
     dataset = data.load("dsprites", source="procedural")
-    codes = evaluation.collect_codes(model, params, dataset, jax.random.key(0), 1500)
+    codes = evaluation.encode_sample(model, params, dataset, jax.random.key(0), 1500)
     found = np.mean(codes.activity, axis=0)
     np.testing.assert_allclose(found, [log[f"kl_loss_{i}"] for i in range(10)], atol=0.15)
     assert found.sum() == pytest.approx(kl, abs=0.4)

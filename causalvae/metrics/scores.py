@@ -11,8 +11,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, SupportsFloat
 
 
 class Score(NamedTuple):
@@ -29,15 +29,13 @@ class Score(NamedTuple):
     note: str = ""  # dropped factors, pruned latents, why a value is undefined
 
 
-def score(name: str, value: float, **circumstances: Any) -> Score:
+def score(name: str, value: SupportsFloat, **circumstances: Any) -> Score:
     """A `Score` whose value NaN becomes None; ValueError where an undefined value comes without its
     reason."""
-    value = float(value)
-    if math.isfinite(value):
-        return Score(name, value, **circumstances)
-    if not circumstances.get("note"):
+    known = finite(value)
+    if known is None and not circumstances.get("note"):
         raise ValueError(f"{name} is {value}: an undefined score needs a note that says why")
-    return Score(name, None, **circumstances)
+    return Score(name, known, **circumstances)
 
 
 def to_json(scores: Sequence[Score], **metadata: Any) -> str:
@@ -60,22 +58,52 @@ def to_csv(scores: Sequence[Score]) -> str:
     return buffer.getvalue()
 
 
-def table(scores: Sequence[Score]) -> str:
-    """A text table: value ± standard error, the null and the ceiling beside it, then how it was computed."""
-    header = ("score", "value", "null", "ceiling", "estimator", "samples", "note")
-    rows = [header, *(_row(s) for s in scores)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+def table(
+    scores: Sequence[Score] | Mapping[str, Sequence[Score]],
+    columns: Sequence[str] = ("null", "ceiling", "estimator", "samples", "note"),
+    beside: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
+    """Returns a text table with one line for each score.
+
+    Args:
+      scores: scores, or several lists of the same scores by the titles of their columns.
+      columns: what stands right of the values: fields of `Score`, or "how" (the estimator, or why there is no value).
+      beside: title -> name of a score -> text, for columns between values and `columns`.
+    """
+    members = scores if isinstance(scores, Mapping) else {"value": scores}
+    beside = beside or {}
+    rows = [("score", *members, *beside, *columns)]
+    for same in zip(*members.values(), strict=True):
+        first = same[0]
+        known = [texts.get(first.name, "–") for texts in beside.values()]
+        rows.append((first.name, *map(_value, same), *known, *(CELLS[column](first) for column in columns)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def _row(record: Score) -> tuple[str, ...]:
-    def number(x: float | None) -> str:
-        return "–" if x is None else f"{x:.3f}"
+CELLS: dict[str, Callable[[Score], str]] = {
+    "null": lambda record: short(record.null),
+    "ceiling": lambda record: short(record.ceiling),
+    "estimator": lambda record: record.estimator,
+    "samples": lambda record: ", ".join(f"{count:,} {what}" for what, count in record.samples.items()),
+    "note": lambda record: record.note,
+    "how": lambda record: (record.estimator if record.value is not None else "") or record.note or record.estimator,
+}
 
-    value = "undefined" if record.value is None else number(record.value)
-    if record.standard_error is not None:
-        value += f" ± {record.standard_error:.3f}"
-    samples = ", ".join(f"{count:,} {what}" for what, count in record.samples.items())
-    null, ceiling = number(record.null), number(record.ceiling)
-    return (record.name, value, null, ceiling, record.estimator, samples, record.note)
+
+def _value(record: Score) -> str:
+    error = "" if record.standard_error is None else f" ± {short(record.standard_error)}"
+    return short(record.value) + error
+
+
+def short(value: float | None) -> str:
+    """Returns a number with three significant digits, or more where it is a large one; "–" for None."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if abs(value) >= 1000 or float(value).is_integer() and abs(value) > 1 else f"{value:.3g}"
+
+
+def finite(value: SupportsFloat) -> float | None:
+    """Returns the number as a float; None for NaN and infinity, which JSON does not have."""
+    return float(value) if math.isfinite(float(value)) else None

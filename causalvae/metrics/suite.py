@@ -21,7 +21,7 @@ from causalvae.metrics.infomec import infomec
 from causalvae.metrics.irs import irs
 from causalvae.metrics.mutual_information import mig
 from causalvae.metrics.sap import sap
-from causalvae.metrics.scores import Score, score
+from causalvae.metrics.scores import Score, finite, score
 from causalvae.metrics.voting import betavae_score, factorvae_score
 
 
@@ -95,7 +95,7 @@ def evaluate_codes(
         ceiling = _attempt(metric.ceiling, checked, sizes)[0] or {}
         for each, found in measured.items():
             note = "; ".join(filter(None, (found.note, dropped)))
-            rest = {"null": _finite(null[each].value) if each in null else None, "ceiling": ceiling.get(each)}
+            rest = {"null": finite(null[each].value) if each in null else None, "ceiling": ceiling.get(each)}
             fields = {"estimator": found.estimator, "samples": found.samples, "settings": found.settings}
             records.append(score(each, found.value, note=note, **fields, **rest))
     return records
@@ -126,10 +126,6 @@ def _permuted(checked: inputs.Inputs, split: inputs.Split, seed: int) -> inputs.
     """Rows of the factors permuted: codes and factors keep their distributions and lose their relation."""
     order = np.random.default_rng((seed, len(split.train))).permutation(len(checked.factors))
     return checked._replace(factors=checked.factors[order])
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 # --- one function per metric -----------------------------------------------------------------------------
