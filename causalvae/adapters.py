@@ -1,8 +1,7 @@
 """Anybody's model: what to intervene with when the network is not one of ours.
 
-Everything that takes a model needs no more than `forward(params, x, key, tap) -> outputs`. These functions make
-one from a Flax Linen module, an NNX module or a plain pair of functions, without a change to their code, and
-carry weights from PyTorch into our networks.
+These functions make a model (see `causalvae.model`) of a Flax Linen module, an NNX module or a plain pair of functions,
+without a change to their code, and carry weights from PyTorch into our networks.
 
     model = from_linen(module)                    # sites: the paths of its submodules
     outputs, acts = run(model, variables, x, edits={"encoder/Dense_0": set_unit(3, 0.0)}, capture=("*",))
@@ -24,6 +23,7 @@ from flax import nnx
 
 from causalvae import layers
 from causalvae.architectures import Architecture
+from causalvae.model import identity
 from causalvae.sites import Tap, no_tap
 
 PyTree = Any
@@ -37,9 +37,12 @@ class ForeignOutputs(NamedTuple):
 
 
 class Foreign(NamedTuple):
-    """A model that is not ours; wherever a model is asked for, this will do."""
+    """A model that is not ours, with as much of the contract (`causalvae.model`) as could be made of it."""
 
     forward: Callable  # (params, x, key, tap) -> outputs
+    represent: Callable | None = None  # (params, x) -> [N, d]
+    decode: Callable | None = None  # (params, z, tap) -> image
+    to_image = staticmethod(identity)
 
 
 # --- modules, tapped at their submodules -----------------------------------------------------------------
@@ -140,20 +143,34 @@ def _call_names() -> Callable[[str], str]:
 
 
 @functools.cache
-def from_functions(encode: Callable, decode: Callable) -> Foreign:
-    """A plain pair of functions, with the sites latent/z and decoder/image.
+def from_functions(encode: Callable | None = None, decode: Callable | None = None) -> Foreign:
+    """Returns a model made of a plain pair of functions, with the sites latent/z and decoder/image.
 
-    encode: x -> z [B, d] and decode: z -> image [B, ...], used with params None; or encode(params, x) and
-    decode(params, z), with params any pytree. Latent perturbation needs only `decode`:
-    `interventions.perturb_latents(decode, z, Sweep(), key)`.
+    Args:
+      encode: x -> z [N, d], used with params None; or (params, x) -> z, with params any pytree. None where nothing is
+        to be encoded.
+      decode: z -> image [N, ...], or (params, z) -> image; its results are images, whatever their range. None where
+        nothing is to be decoded.
+
+    Raises: ValueError where both are None.
     """
+    if encode is None and decode is None:
+        raise ValueError("from_functions needs encode, decode or both")
+
+    def represent(params, x):
+        return encode(x) if params is None else encode(params, x)
+
+    def image(params, z, tap: Tap = no_tap):
+        return tap("decoder/image", decode(z) if params is None else decode(params, z))
 
     def forward(params, x, key=None, tap: Tap = no_tap):
-        first = () if params is None else (params,)
-        z = tap("latent/z", encode(*first, x))
-        return ForeignOutputs(tap("decoder/image", decode(*first, z)), z)
+        if encode is None or decode is None:
+            missing = "encode" if encode is None else "decode"
+            raise ValueError(f"this model has no {missing}: give from_functions both, to run images through it")
+        z = tap("latent/z", represent(params, x))
+        return ForeignOutputs(image(params, z, tap), z)
 
-    return Foreign(forward)
+    return Foreign(forward, represent if encode else None, image if decode else None)
 
 
 # --- weights from and to PyTorch -------------------------------------------------------------------------

@@ -76,6 +76,7 @@ class Architecture(NamedTuple):
     optimizers: Mapping[str, str] = {}  # top-level parameter -> optimizer label; others are "adam"
     codebook: Codebook | None = None  # where codes are discrete
     auxiliary: tuple[str, ...] = ()  # top-level parameters that only the loss reads
+    to_image = staticmethod(jax.nn.sigmoid)  # logits -> image
 
 
 def inference_params(model: Architecture, params: PyTree) -> PyTree:

@@ -17,18 +17,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from causalvae import metrics
-from causalvae.interventions.engine import Run
-from causalvae.interventions.factors import Pairs
-from causalvae.interventions.mediation import indirect_effects, projected_change, unscaled_projection
+from causalvae.interventions._runs import Outcome
+from causalvae.interventions.factors import Pairs, as_pairs
+from causalvae.interventions.mediation import indirect_effects
+from causalvae.interventions.outcomes import projected_change, unscaled_projection
 from causalvae.interventions.paths import path_effects
 from causalvae.metrics import ties
 from causalvae.sites import check_site, site_shapes
 
 PyTree = Any
-Outcome = Callable[[Run, Run, Run], jax.Array]
+RANDOM_SETS = 20  # of a circuit's size: the null of its faithfulness
 TIE = 1e-5  # of the total effect: what float32 images leave uncertain of a fraction of it
 
 
@@ -57,23 +57,27 @@ def find_circuit(
     params: PyTree,
     pairs: Pairs | tuple[jax.Array, jax.Array],
     site: str,
+    *,
     threshold: float = 0.9,
     outcome: Outcome = unscaled_projection,
-    key: jax.Array | None = None,
     chunk: int | None = None,
-    random_sets: int = 20,
     seed: int = 0,
 ) -> Circuit:
-    """The smallest set of a site's units, chosen greedily, whose joint patch recovers `threshold` of the
-    effect.
+    """Returns the smallest set of a site's units, chosen greedily, that recovers `threshold` of the total effect.
 
-    Source: this library, after Wang et al. 2022. pairs: of one factor, as `counterfactuals` gives them.
-    Others as in `mediate`. Every other pair that has an effect chooses the units, and with them the size; the
-    rest measure whatever is reported. Random sets have the size that was chosen and are measured on the same
-    pairs: where all units are alike, the circuit is one of them. Effects within 1e-5 of each other or of the
-    threshold are equal, and of equal units the first is taken. Only a cut set can recover all; at another site
-    a circuit may not exist (`found` is False). Raises ValueError where either half of the pairs has no
-    effect on the outcome to explain.
+    Source: this library, after Wang et al. 2022. Every other pair that has an effect chooses the units, and with them
+    the size; the rest measure whatever is reported. Twenty random sets have the size that was chosen and are measured
+    on the same pairs: where all units are alike, the circuit is one of them. Effects within 1e-5 of each other or of
+    the threshold are equal, and of equal units the first is taken. Only a cut set can recover all; at another site a
+    circuit may not exist (`found` is False).
+
+    Args:
+      pairs: of one factor, as `counterfactuals` gives them.
+      threshold: fraction of the total effect, in (0, 1].
+      seed: of the random sets.
+      others: as in `mediate`.
+
+    Raises: ValueError where either half of the pairs has no effect on the outcome to explain.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is a fraction of the total effect, in (0, 1], not {threshold}")
@@ -81,9 +85,11 @@ def find_circuit(
 
     def joint(masks):  # [G, units] -> fractions of the total effect [G], of the choosing and of the other pairs
         # One shape, one program. Empty masks change nothing, and what changes nothing is not run.
-        padded = np.zeros((max(num_units, random_sets + 2), num_units), bool)
+        padded = np.zeros((max(num_units, RANDOM_SETS + 2), num_units), bool)
         padded[: len(masks)] = masks
-        total, indirect = indirect_effects(model, params, pairs, site, outcome, {site: padded}, key, chunk)
+        total, indirect = indirect_effects(
+            model, params, pairs, site, groups={site: padded}, outcome=outcome, chunk=chunk
+        )
         return [_fractions(total, indirect, half)[: len(masks)] for half in _halves(np.asarray(total))]
 
     choosing, effects = joint(np.eye(num_units, dtype=bool))
@@ -95,7 +101,7 @@ def find_circuit(
     enough = choosing >= threshold - TIE
     found = bool(enough.any())
     units = _prune(lambda masks: joint(masks)[0], prefixes[enough.argmax()], threshold) if found else prefixes[-1]
-    sets = _random_sets(np.random.default_rng(seed), random_sets, int(units.sum()), num_units)
+    sets = _random_sets(np.random.default_rng(seed), int(units.sum()), num_units)
     alone, rest, *random = joint(np.stack([units, ~units, *sets]))[1]
     members = np.array([unit for unit in order if units[unit]])
     return Circuit(site, members, float(alone), float(1 - rest), np.asarray(random), effects, curve, found)
@@ -134,8 +140,8 @@ def _without(units: np.ndarray, left_out: Sequence[np.ndarray]) -> np.ndarray:
     return masks
 
 
-def _random_sets(generator: np.random.Generator, draws: int, size: int, num_units: int) -> list[np.ndarray]:
-    sets = [np.zeros(num_units, bool) for _ in range(draws)]
+def _random_sets(generator: np.random.Generator, size: int, num_units: int) -> list[np.ndarray]:
+    sets = [np.zeros(num_units, bool) for _ in range(RANDOM_SETS)]
     for mask in sets:
         mask[generator.choice(num_units, size, replace=False)] = True
     return sets
@@ -154,7 +160,7 @@ def _fractions(total: jax.Array, indirect: jax.Array, rows: np.ndarray) -> np.nd
 
 
 def _num_units(model: Any, params: PyTree, pairs: Any, site: str) -> int:
-    shapes = site_shapes(model, params, pairs.x if isinstance(pairs, Pairs) else pairs[0])
+    shapes = site_shapes(model, params, as_pairs(pairs).x)
     check_site(site, shapes)
     if not jnp.issubdtype(shapes[site].dtype, jnp.floating):
         raise ValueError(f"site {site!r} holds {shapes[site].dtype} codes; circuits are sets of real units")
@@ -177,32 +183,34 @@ def trace(
     params: PyTree,
     pairs: Pairs | tuple[jax.Array, jax.Array],
     sites: Sequence[str],
+    *,
     factor: str = "",
     outcome: Outcome = unscaled_projection,
-    key: jax.Array | None = None,
     chunk: int | None = None,
     **options: Any,
 ) -> Wiring:
-    """A factor's circuit at every site of `sites`, and its edges by path patching between neighbors.
+    """Returns a factor's circuit at every site of `sites`, and its edges by path patching between neighbors.
 
     An edge is the mean effect on the outcome of a sender through one receiver only, over the mean total
     effect, of the pairs that measure the circuits and did not choose them.
-    options: of `find_circuit`.
+
+    Args:
+      factor: its name, for the graph.
+      options: of `find_circuit`.
     """
-    shapes = site_shapes(model, params, pairs.x if isinstance(pairs, Pairs) else pairs[0])
+    shapes = site_shapes(model, params, as_pairs(pairs).x)
     for site in sites:
         check_site(site, shapes)
     sites = [site for site in shapes if site in sites]
     circuits = {
-        site: find_circuit(model, params, pairs, site, outcome=outcome, key=key, chunk=chunk, **options)
-        for site in sites
+        site: find_circuit(model, params, pairs, site, outcome=outcome, chunk=chunk, **options) for site in sites
     }
-    total, _ = indirect_effects(model, params, pairs, sites[0], outcome, "site", key, chunk)
+    total, _ = indirect_effects(model, params, pairs, sites[0], groups="site", outcome=outcome, chunk=chunk)
     _, measuring = _halves(np.asarray(total))
     edges = {}
     for site, following in zip(sites, sites[1:], strict=False):
-        ends = circuits[site].units, circuits[following].units
-        paths = path_effects(model, params, pairs, site, following, outcome, *ends, key=key, chunk=chunk).path
+        sender, receiver = ((s, circuits[s].units) for s in (site, following))
+        paths = path_effects(model, params, pairs, sender, receiver, outcome=outcome, chunk=chunk).path
         fractions = _fractions(total, paths.reshape(-1, paths.shape[-1]), measuring)
         edges[site, following] = fractions.reshape(paths.shape[:2])
     return Wiring(factor, circuits, edges)
@@ -224,15 +232,14 @@ def check_same_dataset(pairs: Mapping[str, Pairs]) -> None:
 def find_circuits(
     model: Any, params: PyTree, pairs: Mapping[str, Pairs], site: str, **options: Any
 ) -> dict[str, Circuit]:
-    """factor -> its circuit at a site; options as in `find_circuit`. ValueError for pairs of different data
-    sets.
-    """
+    """Returns factor -> its circuit at a site; options as in `find_circuit`. ValueError for pairs of different data
+    sets."""
     check_same_dataset(pairs)
     return {factor: find_circuit(model, params, p, site, **options) for factor, p in pairs.items()}
 
 
 def overlap(circuits: Mapping[str, Circuit]) -> np.ndarray:
-    """Jaccard index of the units of every two factors' circuits at one site: [K, K], 1 on the diagonal."""
+    """Returns the Jaccard index of the units of every two factors' circuits at one site: [K, K], 1 on the diagonal."""
     sets = [set(circuit.units.tolist()) for circuit in circuits.values()]
     return np.array([[len(a & b) / len(a | b) for b in sets] for a in sets])
 
@@ -252,9 +259,7 @@ class Motifs(NamedTuple):
 
 
 def motifs(circuits: Mapping[str, Circuit]) -> Motifs:
-    """Dedicated, shared (of latents: merged), split and idle units, from the factors' circuits at one
-    site.
-    """
+    """Returns dedicated, shared (of latents: merged), split and idle units, from the factors' circuits at one site."""
     num_units = {len(circuit.effects) for circuit in circuits.values()}
     if len(num_units) != 1 or len({circuit.site for circuit in circuits.values()}) != 1:
         raise ValueError("motifs are of one site: give every factor's circuit at the same one")
@@ -285,23 +290,27 @@ def selectivity(
     params: PyTree,
     pairs: Mapping[str, Pairs],
     site: str,
+    *,
     permutations: int = 200,
     seed: int = 0,
     outcome: Outcome = projected_change,
-    key: jax.Array | None = None,
     chunk: int | None = None,
 ) -> Selectivity:
-    """Monosemanticity of a site's units over factors, with the noise floor that permuted pairs give.
+    """Returns the monosemanticity of a site's units over factors, with the noise floor that permuted pairs give.
 
-    Source: this library. p_u(k) is proportional to E|NIE_u| over pairs that differ in factor k. The floor
-    comes from dealing the pairs out to factors at random; a unit counts if its largest effect exceeds it. A
-    unit that serves all factors alike does not differ from chance in this sense, and does not count: see
-    `effects`.
+    Source: this library. p_u(k) is proportional to E|NIE_u| over pairs that differ in factor k. The floor comes from
+    dealing the pairs out to factors at random; a unit counts if its largest effect exceeds it. A unit that serves all
+    factors alike does not differ from chance in this sense, and does not count: see `effects`.
+
+    Args:
+      pairs: factor -> pairs of one data set that differ in it.
+      permutations: how often pairs are dealt out, from `seed`.
+      others: as in `mediate`.
     """
     check_same_dataset(pairs)
     effects = []
     for factor_pairs in pairs.values():
-        _, indirect = indirect_effects(model, params, factor_pairs, site, outcome, "unit", key, chunk)
+        _, indirect = indirect_effects(model, params, factor_pairs, site, outcome=outcome, chunk=chunk)
         effects.append(np.abs(np.asarray(indirect, np.float64)))
     owner = np.repeat(np.arange(len(effects)), [e.shape[1] for e in effects])
     pooled = np.concatenate(effects, axis=1)
@@ -327,10 +336,10 @@ def _means(effects: np.ndarray, owner: np.ndarray, num_factors: int) -> np.ndarr
 
 
 def as_graph(wiring: Wiring, smallest: float = 0.01) -> dict[str, Any]:
-    """Nodes and edges of a factor's circuits as networkx's node-link JSON (`networkx.node_link_graph` reads
-    it).
+    """Returns nodes and edges of a factor's circuits as node-link JSON, which `networkx.node_link_graph` reads.
 
-    smallest: edges whose absolute effect is below it are left out.
+    Args:
+      smallest: edges whose absolute effect is below it are left out.
     """
     nodes, edges = [], []
     for layer, (site, circuit) in enumerate(wiring.circuits.items()):
@@ -352,49 +361,5 @@ def as_graph(wiring: Wiring, smallest: float = 0.01) -> dict[str, Any]:
 
 
 def save_graph(graph: Mapping[str, Any], path: str | pathlib.Path) -> None:
-    """The node-link graph as a JSON file."""
+    """Writes the node-link graph as a JSON file."""
     pathlib.Path(path).write_text(json.dumps(graph, indent=1))
-
-
-def draw(graph: Mapping[str, Any], subtitle: str = "") -> Figure:
-    """The graph in layers, one column per site: circles as large as a unit's own effect, lines as wide as a
-    path's.
-
-    Blue is towards the source image, red away from it. subtitle: say the data set and its source there.
-    """
-    layers: dict[str, list[Mapping[str, Any]]] = {}
-    for node in graph["nodes"]:
-        layers.setdefault(node["site"], []).append(node)
-    figure = Figure(figsize=(2.2 * max(len(layers), 2), 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    place = {}
-    for column, nodes in enumerate(layers.values()):
-        for row, node in enumerate(nodes):
-            place[node["id"]] = column, (len(nodes) - 1) / 2 - row
-    for edge in graph["edges"]:
-        (x0, y0), (x1, y1) = place[edge["source"]], place[edge["target"]]
-        axes.plot(
-            [x0, x1],
-            [y0, y1],
-            color=_color(edge["effect"]),
-            lw=8 * min(abs(edge["effect"]), 1),
-            alpha=0.6,
-            zorder=1,
-        )
-    for node in graph["nodes"]:
-        x, y = place[node["id"]]
-        size = 60 + 540 * min(abs(node["effect"]), 1)
-        axes.scatter([x], [y], s=size, color=_color(node["effect"]), edgecolors="white", zorder=2)
-        axes.annotate(str(node["unit"]), (x, y), ha="center", va="center", fontsize=7, color="white", zorder=3)
-    axes.set_xticks(range(len(layers)), list(layers), rotation=20, ha="right", fontsize=8)
-    axes.set_yticks([])
-    axes.margins(0.15)
-    for side in ("top", "left", "right"):
-        axes.spines[side].set_visible(False)
-    title = f"Circuit of {graph['graph']['factor'] or 'the pairs'}: effects as fractions of the total effect"
-    axes.set_title(f"{title}\n{subtitle}" if subtitle else title, fontsize=9)
-    return figure
-
-
-def _color(effect: float) -> str:
-    return "#2a6fbb" if effect >= 0 else "#c0392b"

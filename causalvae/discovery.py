@@ -13,11 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from causalvae.data.base import Dataset
-from causalvae.interventions import engine
-from causalvae.interventions.factors import encoder, factor_latent_effects
+from causalvae.interventions.factors import encoder, factor_effects
 from causalvae.metrics.ties import TIE
 
 PyTree = Any
@@ -33,43 +31,53 @@ class LatentGraph(NamedTuple):
 
 
 def recover_graph(
-    encode: Callable[[jax.Array], jax.Array] | tuple[Any, PyTree],
+    model: Any,
+    params: PyTree,
     dataset: Dataset,
     key: jax.Array,
+    *,
     num: int = 128,
     scale: jax.Array | None = None,
     threshold: float = 0.05,
 ) -> LatentGraph:
-    """The graph among the factors of a set with mechanisms, read off the latents of a model.
+    """Returns the graph among the factors of a set with mechanisms, read off the latents of a model.
 
-    Source: this library. encode: x -> codes [N, d], or (model, params). num: instances. scale: [d], the
-    units of effects; None takes each latent's own standard deviation. threshold: the effect from which an
-    edge is there. Factors are taken to be listed causes first. Of latents that match alike, up to 1e-6 of the
-    best match, the first goes to the first factor. Raises ValueError for a set without mechanisms, or fewer
-    latents than factors.
+    Source: this library. Factors are taken to be listed causes first. Of latents that match alike, up to 1e-6 of the
+    best match, the first goes to the first factor.
+
+    Args:
+      model: anything with a `represent`, see `causalvae.model`.
+      num: instances.
+      scale: [d], the units of effects; None takes each latent's own standard deviation.
+      threshold: the effect from which an edge is there.
+
+    Raises: ValueError for a set without mechanisms, or fewer latents than factors.
     """
     if dataset.propagate is None:
         raise ValueError(f"{dataset.name} has no causal graph among its factors: there is nothing to recover")
-    encode = encoder(*encode) if isinstance(encode, tuple) else engine.as_pytree(encode)
+    encode = encoder(model, params)
     factor_key, image_key, match_key = jax.random.split(key, 3)
     factors = dataset.sample_factors(factor_key, num)
-    codes = _codes(encode, dataset, factors, image_key)
-    if codes.shape[1] < dataset.num_factors:
-        raise ValueError(f"{codes.shape[1]} latents cannot stand for {dataset.num_factors} factors")
-    scale = jnp.maximum(jnp.std(codes, axis=0), 1e-12) if scale is None else scale
+    latents = _latents(encode, dataset, factors, image_key)
+    if latents.shape[1] < dataset.num_factors:
+        raise ValueError(f"{latents.shape[1]} latents cannot stand for {dataset.num_factors} factors")
+    scale = jnp.maximum(jnp.std(latents, axis=0), 1e-12) if scale is None else scale
     # Without mechanisms a factor changes nothing but its own pixels.
-    match = np.asarray(factor_latent_effects(encode, dataset.replace(propagate=None), match_key, num, scale))
-    latents = _assign(np.nan_to_num(match))
+    pixels = dataset.replace(propagate=None)
+    match = np.asarray(factor_effects(model, params, pixels, match_key, num=num, scale=scale))
+    matched = _assign(np.nan_to_num(match))
     held, followed = _answers(dataset, factors, factor_key)
     effects = np.zeros((dataset.num_factors,) * 2)
     for j, i in np.argwhere(~np.eye(dataset.num_factors, dtype=bool)):
-        ends = (_codes(encode, dataset, f, image_key)[:, latents[i]] for f in (held[j], followed[j, i]))
-        effects[j, i] = jnp.mean(jnp.abs(next(ends) - next(ends))) / scale[latents[i]]
-    return LatentGraph(effects >= threshold * (1 - TIE), effects, latents, match)
+        ends = (_latents(encode, dataset, f, image_key)[:, matched[i]] for f in (held[j], followed[j, i]))
+        effects[j, i] = jnp.mean(jnp.abs(next(ends) - next(ends))) / scale[matched[i]]
+    return LatentGraph(effects >= threshold * (1 - TIE), effects, matched, match)
 
 
 def _assign(match: np.ndarray) -> np.ndarray:
     """The latent [K] of each factor: the assignment with the largest sum of match [K, d]."""
+    from scipy.optimize import linear_sum_assignment  # here: it takes half a second to import
+
     num_factors, num_latents = match.shape
     # Ten times what rounding can move decides ties: the first latent, and of two factors the first.
     order = np.outer(num_factors - np.arange(num_factors), np.arange(num_latents)) / match.size
@@ -94,12 +102,12 @@ def _answers(dataset: Dataset, factors: jax.Array, key: jax.Array) -> tuple[jax.
 
 
 @jax.jit
-def _codes(encode: Callable, dataset: Dataset, factors: jax.Array, key: jax.Array) -> jax.Array:
+def _latents(encode: Callable, dataset: Dataset, factors: jax.Array, key: jax.Array) -> jax.Array:
     return encode(dataset.render(factors, key))
 
 
 def structural_hamming_distance(found: np.ndarray, true: np.ndarray) -> int:
-    """How many pairs of nodes differ in their edge: missing, extra, or the other way round (counted once)."""
+    """Returns how many pairs of nodes differ in their edge: missing, extra, or the other way round (counted once)."""
     found, true = np.asarray(found, bool), np.asarray(true, bool)
     if found.shape != true.shape or found.ndim != 2 or found.shape[0] != found.shape[1]:
         raise ValueError(f"adjacency matrices must both be [K, K], not {list(found.shape)} and {list(true.shape)}")

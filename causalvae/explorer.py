@@ -22,8 +22,11 @@ import numpy as np
 from causalvae import evaluation, interventions, metrics
 from causalvae.architectures import Architecture, inference_params
 from causalvae.data.base import Dataset
-from causalvae.interventions import engine
+from causalvae.interventions._checks import default_chunk
+from causalvae.interventions._groups import Groups, make_groups
+from causalvae.interventions._runs import base_run
 from causalvae.interventions.latents import image_distance
+from causalvae.model import image_of, latents_of, sites_of
 from causalvae.progress import finite
 from causalvae.sites import patch, tapped
 from causalvae.tiles import Tiles
@@ -128,7 +131,7 @@ def explore(
     factors, images = draw_images(dataset, keys[1], ROWS if runner.codes else STARTS, at_once=pairs)
     moves = move_latents(runner, factors, images, strengths)
     shown, x, x_source = draw_pairs(runner, dataset, keys[2], pairs)
-    rows = min(pairs, engine.default_chunk())
+    rows = min(pairs, default_chunk())
     return Explored(
         dataset.factor_names,
         dataset.factor_sizes,
@@ -163,8 +166,8 @@ class Runner:
         self.model, self.params = model, params
         self.codes, self.code_site = model.codebook is not None, code_site(model)
         image = jax.ShapeDtypeStruct((ROWS, *model.image_shape), jnp.float32)
-        self.shapes = {site: s for site, s in engine.model_sites(model, params, image).items() if site in sites}
-        self.kinds = tuple((site, engine.make_groups(self.shapes, site, "unit").granularity) for site in self.shapes)
+        self.shapes = {site: s for site, s in sites_of(model, params, image).items() if site in sites}
+        self.kinds = tuple((site, make_groups(self.shapes, site).granularity) for site in self.shapes)
         self.idle = {site: jnp.zeros(shape.shape, shape.dtype) for site, shape in self.shapes.items()}
 
     def __call__(
@@ -202,11 +205,11 @@ def _replaced_runs(forward, kinds, params, x, replacement, numbers):
     """Runs of x [R, ...] in whose row n the unit numbers[site][n] of each site is replaced; -1 is none."""
     edits = {}
     for site, granularity in kinds:
-        groups = engine.Groups({site: numbers[site]}, granularity)
+        groups = Groups({site: numbers[site]}, granularity)
         mask = groups.select(site, jnp.arange(x.shape[0]), replacement[site])
         edits[site] = (patch(replacement[site], mask),)
     outputs, _ = tapped(forward, (), params, x, None, edits)
-    return engine.image_of(outputs), engine.latent_of(outputs)
+    return image_of(outputs), latents_of(outputs)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -250,7 +253,7 @@ def measure_strengths(
     outputs = evaluation.reconstruct(model.forward, params, images)
     scale, activity = evaluation.aggregate_scale(*outputs.posterior), model.activity(params, images)
     responses = ("l2", "outputs")
-    found = interventions.perturb_latents((model, params), outputs.z, evaluation.SWEEP, key, responses, scale=scale)
+    found = interventions.perturb_latents(model, params, outputs.z, evaluation.SWEEP, key, response=responses)
     strength = metrics.effect_strength(found["l2"])
     outputs = found["outputs"].reshape(len(strength.mean), -1)
     specificity = metrics.intervention_specificity(outputs).normalized
@@ -367,10 +370,10 @@ def patch_sites(runner: Runner, x: np.ndarray, x_source: np.ndarray, rows: int, 
     model, params, num = runner.model, runner.params, len(x)
     ends = (np.concatenate([end, np.repeat(x[:1], -num % rows, axis=0)]) for end in (x, x_source))
     blocks = list(zip(*(end.reshape(-1, rows, *end.shape[1:]) for end in ends)))
-    sources = [engine.end_run(model.forward, params, end, None)[0].activations for _, end in blocks]
+    sources = [base_run(model.forward, params, end, None)[0].activations for _, end in blocks]
     for site in runner.shapes:
         source = np.concatenate([run[site] for run in sources])
-        effects = [interventions.patch_effects(model, params, *ends, site, per_pair=True) for ends in blocks]
+        effects = [interventions.patch_effects(model, params, ends, site, per_pair=True) for ends in blocks]
         effect, change, recovery, _ = (np.concatenate(parts, axis=1)[:, :num] for parts in zip(*effects))
         response = None if runner.codes else change / np.where(strengths.scale > 0, strengths.scale, np.nan)
         pictured = strongest_units(runner, site, effect)

@@ -215,7 +215,7 @@ class Patcher:
         """Effects of every unit of the site in the pair."""
         p, site, runner = self.pair.value, self.site.value, self.runner
         ends = self.x[p : p + 1], self.x_source[p : p + 1]
-        self.effects = interventions.patch_effects(runner.model, runner.params, *ends, site)
+        self.effects = interventions.patch_effects(runner.model, runner.params, ends, site)
         _, source = run(runner.model, runner.params, ends[1], capture=self.capture)
         self.source = {name: np.asarray(value) for name, value in source.items()}
         effect, recovery = np.asarray(self.effects.output_change), np.asarray(self.effects.recovery)

@@ -116,18 +116,25 @@ def run(
     model: Any,
     params: PyTree,
     x: jax.Array,
+    *,
     key: jax.Array | None = None,
     edits: Edits | None = None,
-    capture: Iterable[str] = (),
+    capture: str | Iterable[str] = (),
 ) -> tuple[Any, Activations]:
-    """The forward pass under `edits`, with the activations that `capture` names.
+    """Returns the forward pass under `edits`, with the activations that `capture` names.
 
-    model: anything with `forward(params, x, key, tap) -> outputs`, or such a function itself.
-    key: the posterior's noise; None takes the posterior mean. The same key gives the same noise, edited or not.
-    edits: site -> Edit or list of Edits. capture: site names or patterns such as "decoder/*".
-    Returns (outputs, activations), activations in forward order and as they are after the edits.
     Compiles once per model, shapes and structure of `edits`; other values of an edit do not recompile.
-    Raises ValueError naming what exists for an unknown site, a unit out of range, or a value of a wrong shape.
+
+    Args:
+      model: anything with `forward(params, x, key, tap) -> outputs`, or such a function itself.
+      x: [N, ...] images.
+      key: the posterior's noise; None takes the posterior mean. The same key gives the same noise, edited or not.
+      edits: site -> Edit or list of Edits.
+      capture: site names or patterns such as "decoder/*".
+
+    Returns: (outputs, activations), activations in forward order and as they are after the edits.
+
+    Raises: ValueError naming what exists for an unknown site, a unit out of range, or a value of a wrong shape.
     """
     forward = getattr(model, "forward", model)
     edits = {site: _as_tuple(edit) for site, edit in (edits or {}).items()}
@@ -178,6 +185,13 @@ def check_site(site: str, shapes: Mapping[str, Any]) -> None:
         raise ValueError(f"no site {site!r} in this model.{hint} Its sites, in order: {', '.join(shapes)}")
 
 
+def check_patterns(patterns: Sequence[str], shapes: Mapping[str, Any]) -> None:
+    """ValueError, naming the nearest and all sites, for a pattern that no site matches."""
+    for pattern in patterns:
+        if not fnmatch.filter(shapes, pattern):
+            check_site(pattern, shapes)
+
+
 def check_units(site: str, units: Any, shapes: Mapping[str, Any]) -> None:
     """ValueError if a concrete unit index does not exist at `site` (traced indices cannot be seen)."""
     if units is None or isinstance(units, jax.core.Tracer):
@@ -193,9 +207,7 @@ def check_units(site: str, units: Any, shapes: Mapping[str, Any]) -> None:
 
 def check_edits(edits: Mapping[str, Sequence[Edit]], capture: Sequence[str], shapes: Mapping[str, Any]) -> None:
     """ValueError if an edit or a capture pattern does not fit the sites that exist."""
-    for pattern in capture:
-        if not fnmatch.filter(shapes, pattern):
-            check_site(pattern, shapes)
+    check_patterns(capture, shapes)
     for site, several in edits.items():
         check_site(site, shapes)
         for edit in several:

@@ -241,8 +241,8 @@ def patch(settings: Settings) -> Table:
     units = {site: range(min(s.units or shape.shape[-1], shape.shape[-1])) for site, shape in shapes.items()}
 
     def ours():
-        effects = functools.partial(interventions.patch_effects, model, params, x, x_source)
-        return {site: effects(site, units=list(indices)).output_change for site, indices in units.items()}
+        effects = functools.partial(interventions.patch_effects, model, params, (x, x_source))
+        return {site: effects(site, groups=list(indices)).output_change for site, indices in units.items()}
 
     start = time.perf_counter()
     found = jax.block_until_ready(ours())

@@ -63,8 +63,8 @@ def linear_answers(model: planted.Planted, key: jax.Array) -> list[Answer]:
     factors = jnp.asarray(planted.all_factors())
     x = model.dataset.render(factors, key)
     z = model.model.represent(model.params, x)
-    effects = iv.factor_latent_effects(pair, model.dataset, key, PAIRS, jnp.ones(planted.LATENTS))
-    sweep = iv.perturb_latents(pair, z, iv.Sweep(), key, ("l2", "sites"))
+    effects = iv.factor_effects(*pair, model.dataset, key, num=PAIRS, scale=jnp.ones(planted.LATENTS))
+    sweep = iv.perturb_latents(*pair, z, iv.Sweep(), key, response=("l2", "sites"))
     alive = truth.latents.any(axis=1)
     specificity = metrics.intervention_specificity(effects.T[alive]).normalized
     modularity = metrics.circuit_modularity(sweep["sites"]["decoder/hidden"])
@@ -134,7 +134,7 @@ def mediated_answers(model: planted.Planted, key: jax.Array) -> list[Answer]:
     """Effects of the planted mediator; the tolerance is three standard errors of the mean over pairs."""
     pairs = iv.counterfactuals(model.dataset, key, "first", MEDIATION_PAIRS, contrast=(0, 1))
     found = iv.mediate(
-        model.model, model.params, pairs, "encoder/hidden", iv.LatentOutcome(0), units=[model.truth.mediator]
+        model.model, model.params, pairs, "encoder/hidden", groups=[model.truth.mediator], outcome=iv.LatentOutcome(0)
     )
     rows = []
     for name, known in model.truth.effects._asdict().items():

@@ -82,7 +82,7 @@ def test_an_nnx_module_is_tapped_and_left_as_it_was():
     h = np.maximum(h, 0) @ np.asarray(module.hidden[1].kernel[...]) + np.asarray(module.hidden[1].bias[...])
     h = np.maximum(h, 0) @ np.asarray(module.decoder.kernel[...]) + np.asarray(module.decoder.bias[...])
     np.testing.assert_allclose(edited, h, rtol=1e-5, atol=1e-6)
-    effects = cv.interventions.patch_effects(model, params, x[:3], x[3:], "hidden/1")
+    effects = cv.interventions.patch_effects(model, params, (x[:3], x[3:]), "hidden/1")
     assert effects.output_change.shape == (3,)
 
 
@@ -98,7 +98,7 @@ def test_a_plain_pair_of_functions_is_enough():
     model, x = adapters.from_functions(encode, decode), jax.random.normal(jax.random.key(0), (6, 4))
     outputs, _ = cv.run(model, None, x, edits={"latent/z": cv.set_unit(0, 0.5)})
     np.testing.assert_allclose(outputs.image, decode(encode(x).at[:, 0].set(0.5)), rtol=1e-6)
-    mediated = cv.interventions.mediate(model, None, (x[:3], x[3:]), "latent/z", granularity="site")
+    mediated = cv.interventions.mediate(model, None, (x[:3], x[3:]), "latent/z", groups="site")
     np.testing.assert_allclose(mediated.indirect[0], mediated.total, rtol=1e-5)
 
 
@@ -248,7 +248,7 @@ def test_patching_agrees_with_replaced_activations(ours, state, site):
     expected = np.stack([change(patched(units), base) for units in (*theirs, theirs)])
     masks = np.zeros((len(shown) + 1, len(state[f"{PLACES[site]}.bias"])), bool)
     masks[range(len(shown)), shown] = masks[-1, shown] = True
-    found = cv.interventions.patch_effects(model, params, x, source, site, {site: masks}, per_pair=True)
+    found = cv.interventions.patch_effects(model, params, (x, source), site, groups={site: masks}, per_pair=True)
     assert expected.max() > 0.01
     np.testing.assert_allclose(found.output_change, expected, atol=1e-5)
 
@@ -279,7 +279,7 @@ def test_patching_agrees_with_forward_hooks(ours, state, twin, site):
             hook = layer.register_forward_hook(replace)
             changes.append(change(twin(images).numpy(), base))
             hook.remove()
-    found = cv.interventions.patch_effects(model, params, x, source, site, units=shown, per_pair=True)
+    found = cv.interventions.patch_effects(model, params, (x, source), site, groups=shown, per_pair=True)
     np.testing.assert_allclose(found.output_change, np.stack(changes), atol=1e-5)
 
 

@@ -75,6 +75,6 @@ def test_the_pytorch_network_loses_and_patches_as_ours():
     units = {"encoder/conv1": [0, 5], "decoder/dense1": [3, 700]}
     theirs = benchmark_torch.patch_sweep(x, x_source, units)
     for site, indices in units.items():
-        ours = interventions.patch_effects(model, params, x, x_source, site, units=indices).output_change
+        ours = interventions.patch_effects(model, params, (x, x_source), site, groups=indices).output_change
         np.testing.assert_allclose(theirs[site], ours, rtol=1e-3, atol=1e-5)
     assert np.isfinite(benchmark_torch.train(False, 2, 1))

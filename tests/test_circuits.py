@@ -7,7 +7,7 @@ import networkx
 import numpy as np
 import pytest
 
-from causalvae import circuits, planted
+from causalvae import circuits, planted, plots
 from causalvae import interventions as iv
 from causalvae.architectures import Outputs
 from causalvae.sites import no_tap
@@ -90,7 +90,7 @@ def test_overlap_and_motifs_say_what_was_planted():
 def test_edges_are_the_planted_paths():
     model = planted.plant("split", seed=2)
     pairs = pairs_of(model)["first"]
-    wiring = circuits.trace(model.model, model.params, pairs, SITES, "first")
+    wiring = circuits.trace(model.model, model.params, pairs, SITES, factor="first")
     weights = (
         model.params["encoder"]["mean"],
         model.params["decoder"]["hidden"] @ model.params["decoder"]["blocks"],
@@ -104,7 +104,7 @@ def test_edges_are_the_planted_paths():
 
 def test_a_graph_is_read_by_networkx_and_drawn(tmp_path):
     model = planted.plant("split", seed=2)
-    wiring = circuits.trace(model.model, model.params, pairs_of(model)["first"], SITES[:2], "first")
+    wiring = circuits.trace(model.model, model.params, pairs_of(model)["first"], SITES[:2], factor="first")
     graph = circuits.as_graph(wiring)
     circuits.save_graph(graph, tmp_path / "graph.json")
     read = networkx.node_link_graph(json.loads((tmp_path / "graph.json").read_text()), edges="edges")
@@ -113,7 +113,7 @@ def test_a_graph_is_read_by_networkx_and_drawn(tmp_path):
     assert networkx.is_directed_acyclic_graph(read)
     assert read.nodes["latent/z:3"]["site"] == "latent/z"
     assert len(circuits.as_graph(wiring, smallest=0.9)["edges"]) == 0
-    figure = circuits.draw(graph, "linear world (procedural)")
+    figure = plots.circuit_graph(graph, "linear world (procedural)")
     figure.savefig(tmp_path / "circuit.png")
     (axes,) = figure.axes
     assert "first" in axes.get_title() and "procedural" in axes.get_title()
@@ -196,8 +196,8 @@ def test_rounding_does_not_choose_between_units_that_are_alike(seed, monkeypatch
     source[:, 0, 1:5] = 1.0
     generator, exact = np.random.default_rng(seed), circuits.indirect_effects
 
-    def rounded(*args):
-        total, indirect = (np.asarray(e) for e in exact(*args))
+    def rounded(*args, **options):
+        total, indirect = (np.asarray(e) for e in exact(*args, **options))
         return total, indirect * (1 + generator.choice([-1, 0, 1], indirect.shape) * 2.0**-23)
 
     monkeypatch.setattr(circuits, "indirect_effects", rounded)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from causalvae import architectures, data, evaluation, figures, metrics, planted
+from causalvae import architectures, data, evaluation, figures, interventions, metrics, planted
 from causalvae.evaluation import latents, representations
 from causalvae.evaluation.codes import code_usage
 
@@ -45,7 +45,7 @@ def test_the_error_of_resampled_strengths_is_that_of_both_indices():
     found = latents.perturb(model.model, pair, pair, encoded, settings, jax.random.key(2))
     summary = latents.summarize_latents(found, None)
     distances, sources = np.asarray(found.families["_resample"]["l2"], np.float64), np.asarray(found.sources)
-    values = latents.RESAMPLE.values(jax.random.key(2), z, None)
+    values = latents.RESAMPLE.values(jax.random.key(2), z)
     np.testing.assert_array_equal(values, np.asarray(z)[sources])
     without = []
     for n in range(40):
@@ -71,11 +71,11 @@ def test_strength_under_each_family_and_distance_is_that_of_the_metric():
     perturbed = latents.perturb(model.model, pair, pair, encoded, settings, key)
     found, active = latents.strengths(perturbed), np.asarray(perturbed.active)
     assert 0 < active.sum() < len(active)
-    decode = lambda z: jax.nn.sigmoid(model.model.decode(model.params, z))  # noqa: E731
-    families = {"": evaluation.SWEEP, **latents.FAMILIES}
+    pair_of = model.model, model.params
+    families = {"": evaluation.SWEEP, **latents.FAMILIES, "_shift1": interventions.Shift(1.0, perturbed.scale)}
     assert len(found) == 2 * len(families) * len(latents.DISTANCES)
     for (suffix, family), distance in itertools.product(families.items(), latents.DISTANCES):
-        each = metrics.causal_effect_strength(decode, z, family, key, distance, scale=perturbed.scale)
+        each = metrics.causal_effect_strength(*pair_of, z, family, key, distance=distance)
         name = f"ces{suffix}_{distance}"
         np.testing.assert_allclose(found[name], np.mean(np.asarray(each)[active]), rtol=1e-4, err_msg=name)
         np.testing.assert_allclose(found[name + "_all"], np.mean(each), rtol=1e-4, err_msg=name)

@@ -118,7 +118,7 @@ def test_moves_average_to_the_librarys_sweep_and_strengths_are_its_metrics(gauss
     model, params, dataset, explored = gaussian
     moves, found = explored.moves, explored.strengths
     z = encode(model, params, moves.images).mean
-    library = iv.perturb_latents((model, params), z, explorer.SWEEP, KEY, response=("l2", "latents"), scale=found.scale)
+    library = iv.perturb_latents(model, params, z, explorer.SWEEP, KEY, response=("l2", "latents"))
     strength, response = library["l2"].mean(axis=(1, 2))[moves.latents], library["latents"][moves.latents]
     np.testing.assert_allclose(moves.effect.mean(axis=(0, 2)), strength, rtol=1e-4)
     np.testing.assert_allclose(moves.response.mean(axis=(0, 2)), response, rtol=1e-3, atol=1e-4)
@@ -185,7 +185,7 @@ def test_strengths_of_codes_are_those_in_code_space(discrete):
     model, params, dataset, explored = discrete
     key = jax.random.split(KEY, 3)[0]
     images = dataset.sample(key, explorer.STRENGTH_IMAGES)[1]
-    distances = iv.code_swap_distances(model, params, images, key)
+    distances = iv.perturb_latents(model, params, iv.quantize(model, params, images), iv.CodeSwap(), key)
     np.testing.assert_allclose(explored.strengths.ces, distances.mean(axis=(1, 2)), rtol=1e-4)
 
 
@@ -194,7 +194,7 @@ def test_strengths_of_codes_are_taken_from_an_evaluation(discrete):
     images = dataset.sample(KEY, 12)[1]
     found = {"code_effects": evaluation.swap_codes(model, params, images, KEY)}
     strengths = explorer.evaluated_strengths(finite(found), codes=True)  # as results.json has them
-    distances = np.asarray(iv.code_swap_distances(model, params, images, KEY))
+    distances = np.asarray(iv.perturb_latents(model, params, iv.quantize(model, params, images), iv.CodeSwap(), KEY))
     np.testing.assert_allclose(strengths.ces, distances.mean(axis=(1, 2)), rtol=1e-4)
     assert np.ptp(strengths.ces) > 0 and (strengths.scale == 1).all() and np.isnan(strengths.activity).all()
     assert strengths.specificity.shape == strengths.ces_error.shape == strengths.ces.shape

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from causalvae import architectures, interventions, metrics, run, site_shapes
+from causalvae import architectures, metrics, run, site_shapes
 from causalvae import patch as patched_with
-from causalvae.interventions import LatentOutcome, Shift, Sweep, mediate, patch_effects, perturb_latents
+from causalvae.interventions import LatentOutcome, Pairs, Shift, Sweep, mediate, patch_effects, perturb_latents
 
 PAIRS = 4
 NAMES = ("vae", "beta", "factor", "betatc", "dip2", "vq", "trained")
@@ -86,7 +86,7 @@ def test_patching_a_cut_set_gives_the_source_run(name):
     for site in ("encoder/conv0", "latent/z", "decoder/conv0"):
         outputs, _ = edited(name, x, {site: (acts[site], True)})
         np.testing.assert_allclose(outputs.image, source.image, **TOLERANCE)
-    effects = patch_effects(model, params, x, x_source, "latent/z", "site", per_pair=True)
+    effects = patch_effects(model, params, (x, x_source), "latent/z", groups="site", per_pair=True)
     np.testing.assert_allclose(effects.recovery, np.ones((1, PAIRS)), atol=1e-4)
 
 
@@ -102,7 +102,7 @@ def test_patching_nothing_or_own_values_changes_nothing(name):
         outputs, _ = edited(name, x, edits)
         np.testing.assert_allclose(outputs.image, plain.image, **TOLERANCE)
     nothing = {"encoder/conv1": np.zeros((2, own["encoder/conv1"].shape[-1]), bool)}
-    effects = patch_effects(model, params, x, x_source, "encoder/conv1", nothing)
+    effects = patch_effects(model, params, (x, x_source), "encoder/conv1", groups=nothing)
     np.testing.assert_array_equal(effects.output_change, 0)
     np.testing.assert_array_equal(effects.latent_change, 0)
 
@@ -126,7 +126,8 @@ def test_a_cut_set_mediates_everything(name, site):
         pytest.skip(f"{name} has no {site}")
     model, params, x, x_source = case(name)
     noise = jax.random.key(5) if name == "trained" else None  # the same in all runs of a pair
-    effects = mediate(model, params, (x, x_source), site, granularity="site", key=noise)
+    pairs = Pairs(x, x_source) if noise is None else Pairs(x, x_source).with_noise(noise)
+    effects = mediate(model, params, pairs, site, groups="site")
     np.testing.assert_allclose(effects.total, 1, atol=1e-5)
     np.testing.assert_allclose(effects.indirect[0], effects.total, atol=1e-4)
     np.testing.assert_allclose(effects.direct[0], 0, atol=1e-4)
@@ -136,8 +137,8 @@ def test_a_cut_set_mediates_everything(name, site):
 @pytest.mark.parametrize("name", NAMES)
 def test_effects_add_up_and_equal_four_separate_runs(name):
     model, params, x, x_source = case(name)
-    site, units = "encoder/conv1", (0, 3)
-    effects = mediate(model, params, (x, x_source), site, units=units)
+    site, units = "encoder/conv1", [0, 3]
+    effects = mediate(model, params, (x, x_source), site, groups=units)
     (base, base_acts), (source, source_acts) = ends(name)
     change = np.asarray(source.image - base.image).reshape(PAIRS, -1)
 
@@ -159,7 +160,7 @@ def test_effects_add_up_and_equal_four_separate_runs(name):
 def test_no_interaction_where_the_rest_of_the_network_is_affine(name):
     model, params, x, x_source = case(name)
     # A latent's mean is affine in the dense layer before it; the image is not.
-    effects = mediate(model, params, (x, x_source), "encoder/dense", LatentOutcome(1))
+    effects = mediate(model, params, (x, x_source), "encoder/dense", outcome=LatentOutcome(1))
     np.testing.assert_allclose(effects.interaction, 0, atol=1e-5)
     assert np.abs(effects.indirect).max() > 1e-2
     on_image = mediate(model, params, (x, x_source), "encoder/dense")
@@ -170,7 +171,7 @@ def test_no_interaction_where_the_rest_of_the_network_is_affine(name):
 def test_a_sweep_of_patches_equals_a_loop(name):
     model, params, x, x_source = case(name)
     site = "encoder/conv2"
-    effects = patch_effects(model, params, x, x_source, site, chunk=3, per_pair=True)
+    effects = patch_effects(model, params, (x, x_source), site, chunk=3, per_pair=True)
     (base, _), (source, acts) = ends(name)
 
     def norm(difference):
@@ -190,7 +191,7 @@ def test_a_sweep_of_patches_equals_a_loop(name):
 def test_a_sweep_of_latents_equals_a_loop_and_shift_zero_does_nothing(name):
     model, params, x, _ = case(name)
     z = model.encode(params, x).mean
-    sweep = perturb_latents((model, params), z, Sweep(-2.0, 2.0, 3), jax.random.key(0), chunk=5)
+    sweep = perturb_latents(model, params, z, Sweep(-2.0, 2.0, 3), jax.random.key(0), chunk=5)
     assert sweep.shape == (4, 3, PAIRS)
 
     def decode(z):
@@ -202,7 +203,7 @@ def test_a_sweep_of_latents_equals_a_loop_and_shift_zero_does_nothing(name):
             change = decode(z.at[..., i].set(value)) - base
             expected = np.linalg.norm(change.reshape(PAIRS, -1), axis=1)
             np.testing.assert_allclose(sweep[i, v], expected, **TOLERANCE)
-    nothing = perturb_latents((model, params), z, Shift(0.0), jax.random.key(0), chunk=5)
+    nothing = perturb_latents(model, params, z, Shift(0.0), jax.random.key(0), chunk=5)
     np.testing.assert_allclose(nothing, 0, atol=1e-5)
 
 
@@ -214,16 +215,12 @@ def test_permuting_latents_permutes_results_and_keeps_scalars(name):
     z, key = model.encode(params, x).mean, jax.random.key(0)
     names = ("l2", "outputs", "latents", "sites")
 
-    def permuted_decode(z):
-        decoded = interventions.decoder(model, params)(z[..., inverse])
-        return decoded
-
-    def permuted_encode(x):
-        return model.represent(params, x)[:, order]
-
-    scale = jnp.ones(4)
-    plain = perturb_latents((model, params), z, Sweep(), key, names, scale=scale)
-    permuted = perturb_latents(permuted_decode, z[..., order], Sweep(), key, names, scale=scale, encode=permuted_encode)
+    permuted_model = model._replace(
+        decode=lambda params, z, tap: model.decode(params, z[..., inverse], tap),
+        represent=lambda params, x: model.represent(params, x)[:, order],
+    )
+    plain = perturb_latents(model, params, z, Sweep(), key, response=names)
+    permuted = perturb_latents(permuted_model, params, z[..., order], Sweep(), key, response=names)
     np.testing.assert_allclose(permuted["l2"], plain["l2"][order], **TOLERANCE)
     np.testing.assert_allclose(permuted["outputs"], plain["outputs"][order], **TOLERANCE)
     np.testing.assert_allclose(permuted["latents"], plain["latents"][order][:, order], **TOLERANCE)

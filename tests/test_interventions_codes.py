@@ -45,8 +45,8 @@ def test_swaps_equal_a_loop(case):
     found = iv.quantize(model, params, x)
     flat = found.reshape(N, -1)
     assert len(np.unique(found)) > 1
-    values = iv.CodeSwap(3).values(KEY, found, jnp.ones(()))
-    distances = iv.code_swap_distances(model, params, x, KEY, iv.CodeSwap(3), chunk=7)
+    values = iv.CodeSwap(3).values(KEY, found)
+    distances = iv.perturb_latents(model, params, found, iv.CodeSwap(3), KEY, chunk=7)
     assert distances.shape == (flat.shape[1], 3, N)
     for position in range(flat.shape[1]):
         swapped = flat.at[:, position].set(values[1].reshape(N, -1)[:, position]).reshape(found.shape)
@@ -79,7 +79,7 @@ def test_a_knock_out_equals_the_model_with_the_entry_moved_away(case):
 def test_exchange_between_images_is_a_patch_of_single_codes(case):
     model, params, x, source = case
     base, other = (iv.quantize(model, params, end) for end in (x, source))
-    effects = iv.patch_effects(model, params, x, source, "latent/codes", chunk=3, per_pair=True)
+    effects = iv.patch_effects(model, params, (x, source), "latent/codes", chunk=3, per_pair=True)
     flat = base.reshape(N, -1)
     assert effects.output_change.shape == (flat.shape[1], N)
     for position in range(flat.shape[1]):
@@ -88,7 +88,7 @@ def test_exchange_between_images_is_a_patch_of_single_codes(case):
         expected = np.linalg.norm(change.reshape(N, -1), axis=1)
         np.testing.assert_allclose(effects.output_change[position], expected, atol=1e-4)
     with pytest.raises(ValueError, match="codes, which have no mean"):
-        iv.patch_effects(model, params, x, source, "latent/codes", mode="mean")
+        iv.patch_effects(model, params, (x, source), "latent/codes", mode="mean")
     with pytest.raises(ValueError, match="codes, which have no gradient"):
         iv.attribution_effects(model, params, (x, source), "latent/codes")
 
@@ -96,19 +96,20 @@ def test_exchange_between_images_is_a_patch_of_single_codes(case):
 def test_code_space_sees_what_a_small_continuous_change_does_not(case):
     model, params, x, _ = case
     z = model.encode(params, x).mean
-    continuous = iv.perturb_latents((model, params), z, iv.Shift(1e-4), KEY)
+    continuous = iv.perturb_latents(model, params, z, iv.Shift(1e-4), KEY)
     np.testing.assert_allclose(continuous, 0, atol=1e-6)
-    assert iv.code_swap_distances(model, params, x, KEY).mean() > 1e-3
+    swapped = iv.perturb_latents(model, params, iv.quantize(model, params, x), iv.CodeSwap(), KEY)
+    assert swapped.mean() > 1e-3
 
 
 def test_models_without_codes_are_refused():
     model, params = planted.MODEL, planted.plant("split").params
     x = jnp.zeros((2, *model.image_shape))
-    for function in (iv.code_swap_distances, lambda *a: iv.knock_out(*a[:3])):
-        with pytest.raises(ValueError, match="model 'planted' has no codebook"):
-            function(model, params, x, KEY)
-    with pytest.raises(ValueError, match="does not decode codes"):
-        iv.code_decoder(model, params)
+    for function in (iv.quantize, iv.knock_out):
+        with pytest.raises(ValueError, match="model 'planted' has no `codebook`, which quantizing images needs"):
+            function(model, params, x)
+    with pytest.raises(ValueError, match="has no `codebook`, which decoding codes needs"):
+        iv.perturb_latents(model, params, jnp.zeros((2, 3), jnp.int32), iv.CodeSwap(), KEY)
     model, params, x, _ = vq("spatial")
-    with pytest.raises(ValueError, match=r"no entries \[5\]: the codebook has entries 0 to 4"):
+    with pytest.raises(ValueError, match=r"no entries of the codebook \[5\]: they are 0 to 4"):
         iv.knock_out(model, params, x, entries=[5])

@@ -13,6 +13,7 @@ from causalvae.data.base import Dataset
 KEY = jax.random.key(0)
 WORLD = planted.linear_world(response=0.8, noise=1.0, modulation=0.4)
 PLANTED = planted.plant("rotated", angle=0.3)
+MODEL = PLANTED.model, PLANTED.params
 
 
 def draw_attributes(arrays, key):
@@ -94,21 +95,30 @@ def test_attributes_give_matched_pairs_that_say_so():
     np.testing.assert_allclose(pairs.x_source[:, 0, 0, 0], np.asarray(pairs.factors_source).sum(1) / 5, atol=1e-6)
     for function in (
         iv.counterfactuals_all_values,
-        lambda *a: iv.factor_latent_effects(jnp.mean, ATTRIBUTES, KEY, 4),
+        lambda *a: iv.factor_effects(PLANTED.model, PLANTED.params, ATTRIBUTES, KEY),
     ):
         with pytest.raises(ValueError, match="has attributes, not generative factors"):
             function(ATTRIBUTES, KEY, "b", 4)
 
 
 def test_factor_effects_equal_their_closed_form():
-    effects = iv.factor_latent_effects((PLANTED.model, PLANTED.params), PLANTED.dataset, KEY, 16, jnp.ones(6))
+    effects = iv.factor_effects(*MODEL, PLANTED.dataset, KEY, num=16, scale=jnp.ones(6))
     np.testing.assert_allclose(effects, planted.known_effects(PLANTED.truth), atol=1e-5)
-    scaled = iv.factor_latent_effects((PLANTED.model, PLANTED.params), PLANTED.dataset, KEY, 16, jnp.full(6, 2.0))
+    scaled = iv.factor_effects(*MODEL, PLANTED.dataset, KEY, num=16, scale=jnp.full(6, 2.0))
     np.testing.assert_allclose(scaled, effects / 2, atol=1e-6)
 
 
+def test_effects_at_a_site_are_those_at_all_of_them():
+    every = iv.factor_effects(*MODEL, PLANTED.dataset, KEY, ("encoder/*", "latent/z"), num=16)
+    assert list(every) == ["encoder/hidden", "latent/z"]
+    for site, effects in every.items():
+        np.testing.assert_allclose(iv.factor_effects(*MODEL, PLANTED.dataset, KEY, site, num=16), effects, atol=1e-6)
+    with pytest.raises(ValueError, match="no site 'encoder/hiden' in this model. Did you mean 'encoder/hidden'"):
+        iv.factor_effects(*MODEL, PLANTED.dataset, KEY, "encoder/hiden", num=2)
+
+
 def test_unit_effects_at_every_site_equal_a_loop():
-    found = iv.factor_unit_effects(PLANTED.model, PLANTED.params, PLANTED.dataset, KEY, 16)
+    found = iv.factor_effects(*MODEL, PLANTED.dataset, KEY, "*", num=16)
     assert list(found)[:2] == ["encoder/hidden", "latent/mean"]
     read = np.asarray(PLANTED.params["encoder"]["hidden"])[:3]  # [K, units]
     factors = np.asarray(PLANTED.dataset.sample_factors(jax.random.split(KEY)[0], 16))
@@ -143,7 +153,7 @@ def test_manipulations_equal_a_loop_whatever_the_chunk(chunk):
     x = PLANTED.dataset.sample(KEY, 5)[1]
     encode = lambda x: PLANTED.model.represent(PLANTED.params, x)  # noqa: E731
     window = iv.Occlude(size=4, stride=4, fill=0.9)
-    changes = iv.manipulate_images((PLANTED.model, PLANTED.params), x, window, KEY, chunk=chunk)
+    changes = iv.manipulate_images(*MODEL, x, window, KEY, chunk=chunk)
     for v in range(window.count(x.shape[1:])):
         expected = encode(window.apply(KEY, x, v)) - encode(x)
         np.testing.assert_allclose(changes[v], expected, atol=1e-5)
@@ -153,7 +163,7 @@ def test_saliency_finds_the_block_that_a_latent_listens_to():
     dataset = planted.linear_world()
     model = planted.plant("disentangled")
     x = dataset.sample(KEY, 6)[1]
-    maps = iv.saliency_maps((model.model, model.params), x, KEY, iv.Occlude(4, 4, 0.5))
+    maps = iv.saliency_maps(model.model, model.params, x, KEY, window=iv.Occlude(4, 4, 0.5))
     assert maps.shape == (6, 6, 1, 4)
     # Gray is value 0, so hiding block k moves latent k by 1.5 and no other; dead latents listen to nothing.
     np.testing.assert_allclose(maps[:, :3, 0, :3], np.broadcast_to(1.5 * np.eye(3), (6, 3, 3)), atol=1e-5)
@@ -171,6 +181,6 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="'shape' has only one value"):
         iv.counterfactuals(constant, KEY, "shape", 4)
     with pytest.raises(ValueError, match="window of 9 px"):
-        iv.saliency_maps(jnp.mean, jnp.zeros((1, 8, 8, 1)), KEY, iv.Occlude(9, 1))
+        iv.saliency_maps(*MODEL, jnp.zeros((1, 8, 8, 1)), KEY, window=iv.Occlude(9, 1))
     with pytest.raises(ValueError, match=r"images \[N, H, W, C\]"):
-        iv.manipulate_images(jnp.mean, jnp.zeros((8, 8)), iv.Noise(), KEY)
+        iv.manipulate_images(*MODEL, jnp.zeros((8, 8)), iv.Noise(), KEY)

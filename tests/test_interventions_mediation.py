@@ -24,7 +24,7 @@ def mediate_latent(planted_model, pairs, **options):
     units = [planted_model.truth.mediator]
     outcome = iv.LatentOutcome(0)
     return iv.mediate(
-        planted_model.model, planted_model.params, pairs, "encoder/hidden", outcome, units=units, **options
+        planted_model.model, planted_model.params, pairs, "encoder/hidden", groups=units, outcome=outcome, **options
     )
 
 
@@ -66,12 +66,12 @@ def test_outcomes_units_and_several_mediators_equal_single_runs():
     model, params = PLANTED.model, PLANTED.params
     pairs = planted_pairs(5)
     weights = jnp.arange(6.0)
-    readout = iv.mediate(model, params, pairs, "encoder/hidden", iv.FactorReadout(weights, 0.5))
+    readout = iv.mediate(model, params, pairs, "encoder/hidden", outcome=iv.FactorReadout(weights, 0.5))
     assert readout.indirect.shape == (planted.HIDDEN, 5) and readout.total.shape == (5,)
     value = int(np.flatnonzero(np.asarray(params["encoder"]["hidden"])[0])[0])
     masks = {"encoder/hidden": np.eye(planted.HIDDEN, dtype=bool)[[MEDIATOR, value]]}
     masks["encoder/hidden"][0, value] = True  # both together, and one alone
-    joint = iv.mediate(model, params, pairs, "encoder/hidden", granularity=masks)
+    joint = iv.mediate(model, params, pairs, "encoder/hidden", groups=masks)
     np.testing.assert_allclose(joint.indirect[0], joint.total, atol=1e-4)
     np.testing.assert_allclose(joint.direct[0], 0, atol=1e-4)
     source = run(model, params, pairs.x_source, capture=("encoder/hidden",))[1]["encoder/hidden"]
@@ -79,7 +79,7 @@ def test_outcomes_units_and_several_mediators_equal_single_runs():
     crossed, _ = run(model, params, pairs.x, edits={"encoder/hidden": set_units([value], source)})
     expected = (np.asarray(crossed.z) - np.asarray(base.z)) @ np.asarray(weights)
     np.testing.assert_allclose(readout.indirect[value], expected, atol=1e-5)
-    both = iv.mediate(model, params, pairs, ("encoder/hidden", "latent/z"), granularity="site")
+    both = iv.mediate(model, params, pairs, ("encoder/hidden", "latent/z"), groups="site")
     np.testing.assert_allclose(both.indirect[0], both.total, atol=1e-4)
 
 
@@ -89,7 +89,7 @@ def hidden_outcome(run, base, source):
 
 def test_any_function_of_the_run_is_an_outcome():
     pairs = planted_pairs(4)
-    found = iv.mediate(PLANTED.model, PLANTED.params, pairs, "latent/z", hidden_outcome, capture="decoder/hidden")
+    found = iv.mediate(PLANTED.model, PLANTED.params, pairs, "latent/z", outcome=hidden_outcome)
     write = np.asarray(PLANTED.params["decoder"]["hidden"]).sum(axis=1)
     ends = [np.asarray(run(PLANTED.model, PLANTED.params, x)[0].z) for x in (pairs.x, pairs.x_source)]
     np.testing.assert_allclose(found.total, (ends[1] - ends[0]) @ write, atol=1e-4)
@@ -105,7 +105,7 @@ def test_another_index_or_other_pairs_do_not_compile_again():
 
     def traced(pairs, index):
         before = len(traces)
-        iv.mediate(forward, PLANTED.params, pairs, "encoder/hidden", iv.LatentOutcome(index))
+        iv.mediate(forward, PLANTED.params, pairs, "encoder/hidden", outcome=iv.LatentOutcome(index))
         return len(traces) - before
 
     first = traced(planted_pairs(6), 0)
@@ -152,7 +152,7 @@ def test_effects_in_units_of_the_total_effect_are_ratios_of_sums():
     x_source = pairs.x_source.at[0].set(pairs.x[0] + 1e-2 * (pairs.x_source[0] - pairs.x[0]))
     pairs = pairs.replace(x_source=x_source.at[1].set(pairs.x[1]))  # one that is nearly alike, and one that is
     model, params = PLANTED.model, PLANTED.params
-    found = iv.mediate(model, params, pairs, "encoder/hidden", iv.unscaled_projection)
+    found = iv.mediate(model, params, pairs, "encoder/hidden", outcome=iv.unscaled_projection)
     summary = iv.summarize(found, KEY, relative=True)
     assert int(summary.left_out) == 1 and int(summary.pairs) == 29
     base, end = (np.asarray(run(model, params, x)[0].image, np.float64) for x in (pairs.x, pairs.x_source))
@@ -173,14 +173,12 @@ def test_effects_in_units_of_the_total_effect_are_ratios_of_sums():
 def test_bad_outcomes_are_refused():
     pairs, model, params = planted_pairs(4), PLANTED.model, PLANTED.params
     with pytest.raises(ValueError, match="no latent 6: the model has latents 0 to 5"):
-        iv.mediate(model, params, pairs, "latent/z", iv.LatentOutcome(6))
+        iv.mediate(model, params, pairs, "latent/z", outcome=iv.LatentOutcome(6))
     with pytest.raises(ValueError, match=r"one weight per latent \[6\], not \[5\]"):
-        iv.mediate(model, params, pairs, "latent/z", iv.FactorReadout(jnp.ones(5)))
+        iv.mediate(model, params, pairs, "latent/z", outcome=iv.FactorReadout(jnp.ones(5)))
     with pytest.raises(ValueError, match=r"one number per pair, \[4\] for 4 pairs, .* returned \[4, 6\]"):
-        iv.mediate(model, params, pairs, "latent/z", lambda run, base, source: run.outputs.z)
+        iv.mediate(model, params, pairs, "latent/z", outcome=lambda run, base, source: run.outputs.z)
     with pytest.raises(ValueError, match=r"returned \[\]"):
-        iv.mediate(model, params, pairs, "latent/z", lambda run, base, source: run.outputs.z.sum())
-    with pytest.raises(ValueError, match="no site 'decoder/hiden'"):
-        iv.mediate(model, params, pairs, "latent/z", capture="decoder/hiden")
+        iv.mediate(model, params, pairs, "latent/z", outcome=lambda run, base, source: run.outputs.z.sum())
     with pytest.raises(ValueError, match="level between 0 and 1"):
         iv.summarize(iv.Mediation(*(jnp.ones((1, 2)),) * 4), KEY, level=95)

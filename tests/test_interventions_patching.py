@@ -7,7 +7,7 @@ import pytest
 
 from causalvae import Edit, no_tap, patch, run
 from causalvae.architectures import Outputs
-from causalvae.interventions import LatentOutcome, attribution_effects, patch_effects, path_effects
+from causalvae.interventions import LatentOutcome, Pairs, attribution_effects, patch_effects, path_effects
 
 N = 6
 SHAPE = (4, 4, 2)
@@ -64,14 +64,14 @@ def masks_of(granularity, shape):
     [("map", "unit"), ("map", "position"), ("map", "element"), ("map", "site"), ("dense", "unit")],
 )
 def test_every_granularity_equals_a_loop(site, granularity):
-    found = patch_effects(forward, PARAMS, X, SOURCE, site, granularity, chunk=4, per_pair=True)
+    found = patch_effects(forward, PARAMS, (X, SOURCE), site, groups=granularity, chunk=4, per_pair=True)
     source = activations(SOURCE, site)
     masks = masks_of(granularity, source.shape[1:])
     assert found.output_change.shape == (len(masks), N)
     for g in range(0, len(masks), 5):
         for effect, expected in zip(found[:3], one_patch(site, masks[g], source), strict=True):
             np.testing.assert_allclose(effect[g], expected, atol=1e-5, err_msg=f"{site} {granularity} {g}")
-    means = patch_effects(forward, PARAMS, X, SOURCE, site, granularity, chunk=100)
+    means = patch_effects(forward, PARAMS, (X, SOURCE), site, groups=granularity, chunk=100)
     for effect, every in zip(means[:2], found[:2], strict=True):
         np.testing.assert_allclose(effect, np.asarray(every).mean(axis=1), atol=1e-5)
     whole = np.linalg.norm(ends_of(X) - ends_of(SOURCE), axis=1)  # recovery is a ratio of sums
@@ -85,17 +85,17 @@ def ends_of(x):
 
 def test_a_pair_that_decodes_nearly_alike_does_not_rule_the_recovery():
     """One such pair in six made the means of ratios -10,000 to -220,000; a ratio of sums hardly feels it."""
-    others = patch_effects(forward, PARAMS, X[1:], SOURCE[1:], "dense")
+    others = patch_effects(forward, PARAMS, (X[1:], SOURCE[1:]), "dense")
     for step, left_out in ((1e-6, 1), (1e-2, 0)):
         near = SOURCE.at[0].set(X[0] + step * (SOURCE[0] - X[0]))
-        pairs = patch_effects(forward, PARAMS, X, near, "map", mode="zero", per_pair=True)
-        means = patch_effects(forward, PARAMS, X, near, "map", mode="zero")
+        pairs = patch_effects(forward, PARAMS, (X, near), "map", mode="zero", per_pair=True)
+        means = patch_effects(forward, PARAMS, (X, near), "map", mode="zero")
         assert np.asarray(pairs.left_out).sum(axis=1).tolist() == [left_out] * 3 == means.left_out.tolist()
         assert np.isnan(pairs.recovery[:, 0]).all() == bool(left_out) and not np.isnan(pairs.recovery[:, 1:]).any()
         image = [np.linalg.norm(zeroed(u) - ends_of(near), axis=1)[left_out:].sum() for u in range(3)]
         whole = np.linalg.norm(ends_of(X) - ends_of(near), axis=1)[left_out:].sum()
         np.testing.assert_allclose(means.recovery, 1 - np.array(image) / whole, rtol=1e-4)
-        interchange = patch_effects(forward, PARAMS, X, near, "dense")
+        interchange = patch_effects(forward, PARAMS, (X, near), "dense")
         np.testing.assert_allclose(interchange.recovery, others.recovery, atol=0.05)
     first = np.asarray(pairs.recovery)[:, 0]
     assert first.min() < -10 < np.asarray(means.recovery).min()
@@ -112,7 +112,7 @@ def doubled(base, source):
 
 @pytest.mark.parametrize("mode", ["zero", "mean", doubled])
 def test_every_replacement_equals_a_loop(mode):
-    found = patch_effects(forward, PARAMS, X, SOURCE, "map", mode=mode, chunk=4, per_pair=True)
+    found = patch_effects(forward, PARAMS, (X, SOURCE), "map", mode=mode, chunk=4, per_pair=True)
     base, source = activations(X, "map"), activations(SOURCE, "map")
     value = {
         "zero": np.zeros_like(base),
@@ -125,23 +125,23 @@ def test_every_replacement_equals_a_loop(mode):
 
 
 def test_resampling_takes_other_rows_and_recovers_towards_them():
-    found = patch_effects(forward, PARAMS, X, None, "latent/z", "site", mode="resample", key=jax.random.key(3))
+    pairs = Pairs(X, X).resample(jax.random.key(3))
+    assert (np.asarray(pairs.x_source) != np.asarray(X)).any(axis=(1, 2, 3)).all()
+    found = patch_effects(forward, PARAMS, pairs, "latent/z", groups="site")
     np.testing.assert_allclose(found.recovery, 1, atol=1e-5)
     assert found.output_change[0] > 1e-3
-    with pytest.raises(ValueError, match="mode='resample' draws: give a key"):
-        patch_effects(forward, PARAMS, X, None, "map", mode="resample")
-    with pytest.raises(ValueError, match="at least two rows"):
-        patch_effects(forward, PARAMS, X[:1], None, "map", mode="resample", key=jax.random.key(0))
+    with pytest.raises(ValueError, match="needs at least two"):
+        Pairs(X[:1], X[:1]).resample(jax.random.key(0))
 
 
 def test_noising_is_denoising_with_the_two_exchanged():
-    one = patch_effects(forward, PARAMS, X, SOURCE, "map", direction="noising")
-    other = patch_effects(forward, PARAMS, SOURCE, X, "map")
+    one = patch_effects(forward, PARAMS, Pairs(X, SOURCE).swap(), "map")
+    other = patch_effects(forward, PARAMS, (SOURCE, X), "map")
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def test_without_a_source_recovery_is_undefined_and_the_rest_is_not():
-    found = patch_effects(forward, PARAMS, X, None, "map", mode="zero")
+    found = patch_effects(forward, PARAMS, X, "map", mode="zero")
     assert np.isnan(found.recovery).all() and (np.asarray(found.output_change) > 0).all()
 
 
@@ -150,26 +150,25 @@ def test_sets_of_units_over_several_sites_are_patched_together():
         "map": np.array([[True, False, True], [False] * 3]),
         "dense": np.array([[False] * 5, [True] * 5]),
     }
-    found = patch_effects(forward, PARAMS, X, SOURCE, "map", masks, per_pair=True)
+    found = patch_effects(forward, PARAMS, (X, SOURCE), "map", groups=masks, per_pair=True)
     for g in range(2):
         edits = {site: Edit(value=activations(SOURCE, site), mask=jnp.asarray(mask[g])) for site, mask in masks.items()}
         outputs, base = run(forward, PARAMS, X, edits=edits)[0], run(forward, PARAMS, X)[0]
         np.testing.assert_allclose(
             found.output_change[g], np.linalg.norm(np.asarray(outputs.image - base.image), axis=1), atol=1e-5
         )
-    together = patch_effects(forward, PARAMS, X, SOURCE, ("map", "dense"), "site")
+    together = patch_effects(forward, PARAMS, (X, SOURCE), ("map", "dense"), groups="site")
     np.testing.assert_allclose(together.recovery, 1, atol=1e-5)
 
 
 def test_noise_belongs_to_the_pair_whatever_the_chunk():
     key = jax.random.key(9)
-    small, large = (
-        patch_effects(forward, PARAMS, X, SOURCE, "map", key=key, chunk=chunk, per_pair=True) for chunk in (2, 100)
-    )
+    noisy = Pairs(X, SOURCE).with_noise(key)
+    small, large = (patch_effects(forward, PARAMS, noisy, "map", chunk=chunk, per_pair=True) for chunk in (2, 100))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), small, large)
     keys = jax.random.split(key, N)
     base, source = (jax.vmap(lambda x, k: forward(PARAMS, x[None], k).image[0])(end, keys) for end in (X, SOURCE))
-    whole = patch_effects(forward, PARAMS, X, SOURCE, "latent/z", "site", key=key, per_pair=True)
+    whole = patch_effects(forward, PARAMS, noisy, "latent/z", groups="site", per_pair=True)
     change = np.linalg.norm(np.asarray(source - base), axis=1)
     np.testing.assert_allclose(whole.output_change[0], change, atol=1e-5)
 
@@ -183,15 +182,15 @@ def test_values_do_not_compile_again_and_memory_does_not_grow_with_pairs():
 
     def traced(params, x, source, **options):
         before = len(traces)
-        patch_effects(counted, params, x, source, "dense", chunk=3, **options)
+        patch_effects(counted, params, (x, source), "dense", chunk=3, **options)
         return len(traces) > before
 
     assert traced(PARAMS, X, SOURCE)
     assert not traced(jax.tree.map(lambda p: p + 1, PARAMS), SOURCE, X)
     assert not traced(PARAMS, X * 2, SOURCE)
-    assert not traced(PARAMS, X, SOURCE, direction="noising")
-    assert traced(PARAMS, X, SOURCE, units=[0, 1])
-    assert not traced(PARAMS, X, SOURCE, units=[4, 2])
+    assert not traced(PARAMS, SOURCE, X)
+    assert traced(PARAMS, X, SOURCE, groups=[0, 1])
+    assert not traced(PARAMS, X, SOURCE, groups=[4, 2])
     # More pairs are more blocks of the same programs; only shapes are looked at afresh.
     del traces[:]
     many = [jnp.concatenate([a] * 8) for a in (X, SOURCE)]
@@ -227,7 +226,7 @@ def test_paths_equal_two_runs_each_and_leave_the_skip_out():
     assert np.abs(found.through - found.sender).max() > 1e-3  # the skip passes the receivers by
     cut = path_effects(forward, PARAMS, (X, SOURCE), "dense", "latent/z")
     np.testing.assert_allclose(cut.through, cut.sender, atol=1e-5)
-    some = path_effects(forward, PARAMS, (X, SOURCE), "map", "dense", senders=[2], receivers=[4, 0])
+    some = path_effects(forward, PARAMS, (X, SOURCE), ("map", [2]), ("dense", [4, 0]))
     np.testing.assert_allclose(some.path[0], found.path[2, np.array([4, 0])], atol=1e-5)
 
 
@@ -248,7 +247,7 @@ def test_the_direct_path_leaves_out_what_goes_through_the_sites_between():
     for path, way in ways.items():
         for w in range(2):
             found = path_effects(
-                two_routes, params, (x, source), "sender", "receiver", LatentOutcome(w), path=path, chunk=3
+                two_routes, params, (x, source), "sender", "receiver", outcome=LatentOutcome(w), path=path, chunk=3
             )
             expected = np.zeros((2, 2, 5))  # only the receiver that is the outcome itself
             expected[:, w] = way[:, w, None] * (source - x).T
@@ -277,7 +276,7 @@ def test_attribution_is_the_gradient_and_exact_only_where_all_is_linear():
     np.testing.assert_allclose(found.estimate, expected, atol=1e-4)
     np.testing.assert_allclose(found.error, np.abs(found.estimate - found.exact).mean(1), atol=1e-6)
     assert found.error.max() > 1e-3
-    linear = attribution_effects(forward, PARAMS, (X, SOURCE), "dense", LatentOutcome(1))
+    linear = attribution_effects(forward, PARAMS, (X, SOURCE), "dense", outcome=LatentOutcome(1))
     np.testing.assert_allclose(linear.estimate, linear.exact, atol=1e-4)
     assert np.abs(linear.exact).max() > 1e-2
     cheap = attribution_effects(forward, PARAMS, (X, SOURCE), "dense", exact=False)
@@ -291,28 +290,27 @@ def test_attribution_is_the_gradient_and_exact_only_where_all_is_linear():
     "options, message",
     [
         ({"site": "dens"}, "no site 'dens' in this model. Did you mean 'dense'"),
-        ({"granularity": "neuron"}, "no granularity 'neuron'; there are: unit, channel"),
-        ({"granularity": "channel"}, "'dense' has no positions; use granularity='unit' for its 5 units"),
-        ({"units": [5]}, r"no unit \[5\] at 'dense': they are 0 to 4"),
+        ({"groups": "neuron"}, "no groups 'neuron'; there are: unit, channel"),
+        ({"groups": "channel"}, "'dense' has no positions; use groups='unit' for its 5 units"),
+        ({"groups": [5]}, r"no unit of site 'dense' \[5\]: they are 0 to 4"),
         ({"mode": "ablate"}, "no mode 'ablate'; there are: interchange, zero"),
-        ({"direction": "up"}, "no direction 'up'; there are: denoising, noising"),
-        ({"site": ("map", "dense")}, "2 sites together need granularity='site'"),
-        ({"granularity": {"dense": np.ones((2, 4), bool)}}, r"masks for site 'dense' must be \[groups, 5\]"),
-        ({"granularity": {}}, "masks must name at least one site"),
+        ({"site": ("map", "dense")}, "2 sites together need groups='site'"),
+        ({"groups": {"dense": np.ones((2, 4), bool)}}, r"masks for site 'dense' must be \[groups, 5\]"),
+        ({"groups": {}}, "masks must name at least one site"),
         ({"chunk": 2.5}, "chunk must be a positive integer"),
     ],
 )
 def test_what_does_not_exist_is_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
-        patch_effects(forward, PARAMS, X, SOURCE, **{"site": "dense", **options})
+        patch_effects(forward, PARAMS, (X, SOURCE), **{"site": "dense", **options})
 
 
 def test_pairs_that_are_none_and_activations_that_are_not_numbers_are_refused():
     with pytest.raises(ValueError, match="are not pairs: their shapes differ. Both must come from the same data"):
-        patch_effects(forward, PARAMS, X, SOURCE[:, :2], "dense")
+        patch_effects(forward, PARAMS, (X, SOURCE[:, :2]), "dense")
     broken = {**PARAMS, "dense": PARAMS["dense"].at[0, 0].set(jnp.nan)}
     with pytest.raises(ValueError, match="NaN or infinite at site 'dense'"):
-        patch_effects(forward, broken, X, SOURCE, "map")
+        patch_effects(forward, broken, (X, SOURCE), "map")
     with pytest.raises(ValueError, match="'map' does not come after 'dense'"):
         path_effects(forward, PARAMS, (X, SOURCE), "dense", "map")
 
@@ -320,10 +318,10 @@ def test_pairs_that_are_none_and_activations_that_are_not_numbers_are_refused():
         return x
 
     with pytest.raises(ValueError, match="no site to intervene on"):
-        patch_effects(silent, PARAMS, X, SOURCE, "dense")
+        patch_effects(silent, PARAMS, (X, SOURCE), "dense")
 
     def odd(params, x, key=None, tap=no_tap):
         return {"picture": tap("dense", x)}
 
     with pytest.raises(ValueError, match="returned dict, which is no array and has no `.image`"):
-        patch_effects(odd, PARAMS, X, SOURCE, "dense")
+        patch_effects(odd, PARAMS, (X, SOURCE), "dense")

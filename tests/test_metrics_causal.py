@@ -11,7 +11,8 @@ from scipy import stats
 
 from causalvae import interventions as iv
 from causalvae import metrics
-from causalvae.metrics.causal import exceeds
+from causalvae.adapters import from_functions
+from causalvae.metrics.ties import exceeds
 
 KEY = jax.random.key(0)
 N, D, PIXELS = 40, 4, 12
@@ -22,7 +23,7 @@ class Sweep(NamedTuple):
 
     num: int = 5
 
-    def values(self, key, z, scale):
+    def values(self, key, z):
         grid = jnp.linspace(-3.0, 3.0, self.num)
         return jnp.broadcast_to(grid[:, None, None], (self.num, *z.shape))
 
@@ -41,24 +42,26 @@ def sigmoid_images(weights, z):
     return jax.nn.sigmoid(linear_images(weights, z))
 
 
+LINEAR, SIGMOID = (from_functions(decode=images) for images in (linear_images, sigmoid_images))
+
+
 # --- causal effect strength ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunk", [None, 3])
 def test_effect_strength_of_a_linear_decoder_is_its_closed_form(linear, chunk):
     weights, z = linear
-    decode = jax.tree_util.Partial(linear_images, weights)
-    found = metrics.causal_effect_strength(decode, z, Sweep(), KEY, chunk=chunk)
+    found = metrics.causal_effect_strength(LINEAR, weights, z, Sweep(), KEY, chunk=chunk)
     move = np.abs(np.linspace(-3, 3, 5)[:, None, None] - z[None]).mean(axis=(0, 1))
     np.testing.assert_allclose(found, np.linalg.norm(weights, axis=0) * move, rtol=1e-5)
-    rms = metrics.causal_effect_strength(decode, z, Sweep(), KEY, "rms", chunk=chunk)
+    rms = metrics.causal_effect_strength(LINEAR, weights, z, Sweep(), KEY, distance="rms", chunk=chunk)
     np.testing.assert_allclose(rms, found / np.sqrt(PIXELS), rtol=1e-5)
 
 
 @pytest.mark.parametrize("distance", ["l2", "rms", "bernoulli_kl"])
 def test_distances_are_those_of_a_plain_loop(linear, distance):
     weights, z = linear
-    found = metrics.effect_distances(jax.tree_util.Partial(sigmoid_images, weights), z, Sweep(), KEY, distance)
+    found = iv.perturb_latents(SIGMOID, weights, z, Sweep(), KEY, response=distance)
     assert found.shape == (D, 5, N)
 
     def image(point):
@@ -76,9 +79,8 @@ def test_distances_are_those_of_a_plain_loop(linear, distance):
 def test_permuting_latents_permutes_their_strengths(linear):
     weights, z = linear
     order = np.array([2, 0, 3, 1])
-    decode, permuted = (jax.tree_util.Partial(sigmoid_images, w) for w in (weights, weights[:, order]))
-    one = metrics.causal_effect_strength(decode, z, Sweep(), KEY)
-    other = metrics.causal_effect_strength(permuted, z[:, order], Sweep(), KEY)
+    one = metrics.causal_effect_strength(SIGMOID, weights, z, Sweep(), KEY)
+    other = metrics.causal_effect_strength(SIGMOID, weights[:, order], z[:, order], Sweep(), KEY)
     np.testing.assert_allclose(other, one[order], rtol=1e-5)
 
 
@@ -105,6 +107,9 @@ def line(z):
 
 def line_of_codes(codes):
     return jnp.asarray(PLACES, jnp.float32)[codes] @ OUT
+
+
+LINE, LINE_OF_CODES = (from_functions(decode=decode) for decode in (line, line_of_codes))
 
 
 def mean_distances(family):
@@ -135,11 +140,11 @@ def estimates(family, num, repeats):
         z_key, key = jax.random.split(key)
         if family == "CodeSwap":
             codes = jax.random.categorical(z_key, jnp.log(MASSES), shape=(num, 2))
-            return metrics.effect_strength_with_error(line_of_codes, codes, perturbation, key)
+            return metrics.effect_strength_with_error(LINE_OF_CODES, None, codes, perturbation, key)
         bound = np.sqrt(3) * SPREADS[1]
         normal, uniform = jax.random.normal(z_key, (num,)), jax.random.uniform(key, (num,), minval=-bound, maxval=bound)
         z = jnp.stack([normal, uniform], axis=1)
-        return metrics.effect_strength_with_error(line, z, perturbation, jax.random.fold_in(key, 1))
+        return metrics.effect_strength_with_error(LINE, None, z, perturbation, jax.random.fold_in(key, 1))
 
     return jax.lax.map(one, jax.random.split(jax.random.key(num), repeats), batch_size=50)
 
@@ -165,7 +170,7 @@ def test_the_error_of_a_mean_over_codes_counts_what_codes_share():
     swap = iv.CodeSwap(7)
 
     def measured(codes):
-        distances = iv.perturb_latents(line_of_codes, codes, swap, KEY)
+        distances = iv.perturb_latents(LINE_OF_CODES, None, codes, swap, KEY)
         return distances, swap.sources(KEY, codes)
 
     both = jnp.asarray(np.tile(codes, 2))
@@ -179,17 +184,6 @@ def test_the_error_of_a_mean_over_codes_counts_what_codes_share():
     np.testing.assert_allclose(shared.standard_error, one.standard_error[0], rtol=1e-4)
 
 
-def test_the_bootstrap_counts_sources_too():
-    """Mean |z - z'| of 64 standard normals with 7 others each: its deviation is 0.107; without sources it is 0.061."""
-    found = []
-    for seed in range(20):
-        z = np.random.default_rng(seed).normal(size=(64, 1)).astype(np.float32)
-        sources = iv.Resample().sources(jax.random.key(seed), jnp.asarray(z))
-        samples = np.abs(z[None] - z[np.asarray(sources)])
-        found.append(metrics.bootstrap_standard_error(KEY, samples, lambda mean: mean, 100, sources))
-    assert 0.100 < np.mean(found) < 0.125
-
-
 def test_errors_that_cannot_be_known_are_nan():
     distances = np.random.default_rng(0).random((2, 1, 10)).astype(np.float32)
     sources = jnp.zeros((1, 10), jnp.int32)
@@ -201,33 +195,18 @@ def test_errors_that_cannot_be_known_are_nan():
 # --- causal effect strength, continued -------------------------------------------------------------------
 
 
-def test_a_perturbation_draws_with_the_scale_it_is_given(linear):
-    class Shift:
-        def values(self, key, z, scale):
-            return (z + scale[None])[None]
-
+def test_a_shift_has_the_scale_it_is_given_or_that_of_z(linear):
     weights, z = linear
-    decode = jax.tree_util.Partial(linear_images, weights)
-    by_default = metrics.causal_effect_strength(decode, z, Shift(), KEY)
+    by_default = metrics.causal_effect_strength(LINEAR, weights, z, iv.Shift(1.0), KEY)
     np.testing.assert_allclose(by_default, np.linalg.norm(weights, axis=0) * z.std(axis=0), rtol=1e-4)
-    given = metrics.causal_effect_strength(decode, z, Shift(), KEY, scale=jnp.full(D, 2.0))
+    given = metrics.causal_effect_strength(LINEAR, weights, z, iv.Shift(1.0, jnp.full(D, 2.0)), KEY)
     np.testing.assert_allclose(given, 2 * np.linalg.norm(weights, axis=0), rtol=1e-4)
 
 
 def test_bad_arguments_are_named(linear):
     weights, z = linear
-    decode = jax.tree_util.Partial(linear_images, weights)
-
-    class Wrong:
-        def values(self, key, z, scale):
-            return z
-
-    with pytest.raises(ValueError, match="unknown distance 'l1'; there are l2, rms, bernoulli_kl"):
-        metrics.effect_distances(decode, z, Sweep(), KEY, "l1")
-    with pytest.raises(ValueError, match=r"z must be \[N, d\].*not \[40\]"):
-        metrics.effect_distances(decode, z[:, 0], Sweep(), KEY)
-    with pytest.raises(ValueError, match=r"Wrong.values must be \[V, N, d\] = \[V, 40, 4\], not \[40, 4\]"):
-        metrics.effect_distances(decode, z, Wrong(), KEY)
+    with pytest.raises(ValueError, match="no response 'l1'; there are: l2, rms, bernoulli_kl"):
+        metrics.causal_effect_strength(LINEAR, weights, z, Sweep(), KEY, distance="l1")
     with pytest.raises(ValueError, match="at least 2 categories"):
         metrics.intervention_specificity(np.ones((3, 1)))
     with pytest.raises(ValueError, match="at least 2 factors"):
@@ -324,9 +303,3 @@ def test_active_latents_carry_information():
     np.testing.assert_allclose(metrics.kl_per_latent(mean, log_variance), divergence, rtol=1e-3, atol=1e-6)
     assert metrics.active_latents(mean, log_variance).tolist() == [True, False, False]
     assert metrics.active_latents(mean, log_variance, threshold=1e-4).tolist() == [True, False, True]
-
-
-def test_the_bootstrap_of_a_mean_is_its_standard_error():
-    samples = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
-    found = metrics.bootstrap_standard_error(KEY, samples, lambda mean: mean, num=400)
-    np.testing.assert_allclose(found, samples.std(axis=0, ddof=1) / 20, rtol=0.15)

@@ -37,7 +37,7 @@ def check(twins, site, patched):
     theirs = (patched.detach() - base).flatten(1).norm(dim=1).numpy()
     masks = np.zeros((1, site_shapes(model, params, x)[site].shape[-1]), bool)
     masks[0, UNITS] = True
-    ours = patch_effects(model, params, x, source, site, {site: masks}, per_pair=True).output_change[0]
+    ours = patch_effects(model, params, (x, source), site, groups={site: masks}, per_pair=True).output_change[0]
     assert theirs.max() > 1e-4
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 

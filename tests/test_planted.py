@@ -52,8 +52,8 @@ def test_specificity_orders_models_by_their_angle():
     angles, scores = np.linspace(0, np.pi / 4, 5), []
     for angle in angles:
         model = planted.plant("rotated", angle=float(angle))
-        pair = model.model, model.params
-        effects = iv.factor_latent_effects(pair, model.dataset, KEY, 8, jnp.ones(planted.LATENTS))
+        model_and_params = model.model, model.params
+        effects = iv.factor_effects(*model_and_params, model.dataset, KEY, num=8, scale=jnp.ones(planted.LATENTS))
         scores.append(float(metrics.intervention_specificity(effects.T[:2]).normalized.mean()))
         # The angle itself, from the effects of one factor on the two latents.
         assert abs(np.arctan2(effects[0, 1], effects[0, 0]) - angle) < 1e-4

@@ -8,46 +8,33 @@ latent of its own, L = h w or d of them, numbered row by row. Exchange between t
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from causalvae import vector_quantization
-from causalvae.interventions import engine
-from causalvae.interventions.latents import CodeSwap, Perturbation, code_decoder, perturb_latents
+from causalvae.interventions._checks import check_chunk, check_finite, check_numbers
+from causalvae.interventions._groups import Groups
+from causalvae.interventions._runs import Run, base_run, patched_runs
+from causalvae.interventions._sweep import in_blocks, sweep
 from causalvae.interventions.patching import distance
+from causalvae.model import image_of, require
 
 PyTree = Any
 SITE = "latent/codes"
 
 
-def code_swap_distances(
-    model: Any,
-    params: PyTree,
-    x: jax.Array,
-    key: jax.Array,
-    perturbation: Perturbation | None = None,
-    response: str = "l2",
-    chunk: int | None = None,
-) -> jax.Array:
-    """Distance of D(codes) from D(codes with the code at a position swapped): [L, V, N].
-
-    Source: this library. Its mean over V and N is causal effect strength in code space, where a change that
-    stays within a code's cell is no change, and every change is seen. perturbation: `CodeSwap(7)` by default.
-    Raises ValueError for a model without a codebook.
-    """
-    codes = quantize(model, params, x)
-    perturbation = CodeSwap() if perturbation is None else perturbation
-    return perturb_latents(code_decoder(model, params), codes, perturbation, key, response, chunk)
-
-
 def quantize(model: Any, params: PyTree, x: jax.Array) -> jax.Array:
-    """The codes of images x: [N, h, w] or [N, d] int32. ValueError for a model without a codebook."""
-    if getattr(model, "codebook", None) is None:
-        raise ValueError(f"model {getattr(model, 'name', model)!r} has no codebook: its latents are not discrete")
-    return _quantize(model.encode, model.codebook.quantize, params, x)
+    """Returns the codes of images x: [N, h, w] or [N, d] int32. ValueError for a model without a codebook.
+
+    `perturb_latents(model, params, quantize(model, params, x), CodeSwap(), key)` swaps each of them.
+    """
+    codebook = require(model, "codebook", "quantizing images")
+    return _quantize(model.encode, codebook.quantize, params, x)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -63,27 +50,32 @@ class KnockOut(NamedTuple):
     per_use: jax.Array  # [G, K] output_change / usage: mean over the images that use it; NaN where none does
 
 
-def knock_out(model: Any, params: PyTree, x: jax.Array, entries: Any = None, chunk: int | None = None) -> KnockOut:
-    """Each entry of the codebook taken out in turn: positions that had it take the next nearest entry.
+def knock_out(
+    model: Any, params: PyTree, x: jax.Array, *, entries: Sequence[int] | None = None, chunk: int | None = None
+) -> KnockOut:
+    """Returns what taking out each entry of the codebook does: positions that had it take the next nearest entry.
 
     Source: this library. G is 1 for a map of codes, which share one codebook, else one for each latent.
-    entries: numbers of the entries to take out, in every codebook; None takes all K.
-    Raises ValueError for a model without a codebook, or entries that do not exist.
+
+    Args:
+      x: [N, H, W, C] images.
+      entries: numbers of the entries to take out, in every codebook; None takes all K.
+      chunk: runs at once; bounds memory, not results.
+
+    Raises: ValueError for a model without a codebook, or entries that do not exist.
     """
     quantize(model, params, x[:1])
     groups, size, _ = params["codebook"].shape
-    entries = jnp.arange(size) if entries is None else jnp.atleast_1d(jnp.asarray(entries, jnp.int32))
-    if entries.size == 0 or int(entries.min()) < 0 or int(entries.max()) >= size:
-        raise ValueError(f"no entries {entries.tolist()}: the codebook has entries 0 to {size - 1}")
+    entries = check_numbers("entries of the codebook", np.arange(size) if entries is None else entries, size)
     numbers = (jnp.arange(groups)[:, None] * size + entries[None, :]).reshape(-1)
-    change, used, finite = _knock_out(model.forward, engine.check_chunk(chunk), params, jnp.asarray(x), numbers)
-    engine.check_finite(finite)
+    change, used, finite = _knock_out(model.forward, check_chunk(chunk), params, jnp.asarray(x), numbers)
+    check_finite(finite)
     change, used = (a.reshape(groups, -1) / x.shape[0] for a in (change, used))
     return KnockOut(change, used, change / jnp.where(used > 0, used, jnp.nan))
 
 
 @struct.dataclass
-class Entries(engine.Groups):
+class Entries(Groups):
     """Groups of codes by the codebook entry that they hold in the base run: numbers g K + k."""
 
     num_codes: int = struct.field(pytree_node=False, default=1)
@@ -109,17 +101,16 @@ def _knock_out(forward, chunk, params, x, numbers):
     groups = Entries({SITE: numbers}, num_codes=num_codes, shared=num_books == 1)
 
     def block(x, valid):
-        base, finite = engine.end_run(forward, params, x, None)
-        codes, image = base.activations[SITE], engine.image_of(base.outputs)
+        base, finite = base_run(forward, params, x, None)
+        codes = base.activations[SITE]
         second = next_nearest(base.activations["latent/z"], codes, params["codebook"])
-        patched = engine.patched_runs(x, None, base, {SITE: second})
-        start = engine.captured(base, ())
-        change = engine.sweep(forward, (), chunk, params, patched, groups, _image_change, start, image)
+        patched = patched_runs(x, None, base, {SITE: second})
+        change = sweep(forward, chunk, params, patched, groups, _image_change, image_of(base.outputs))
         used = groups.total(SITE, codes, jnp.ones(codes.shape)) > 0
         weight = valid.astype(change.dtype)
         return change @ weight, used.astype(change.dtype) @ weight, finite
 
-    return engine.in_blocks(block, x, chunk, _sums)
+    return in_blocks(block, x, chunk, _sums)
 
 
 def _sums(blocks, num: int):
@@ -127,8 +118,8 @@ def _sums(blocks, num: int):
     return jnp.sum(change, axis=0), jnp.sum(used, axis=0), finite
 
 
-def _image_change(run: engine.Run, image: jax.Array) -> jax.Array:
-    return distance(engine.image_of(run.outputs), image)
+def _image_change(run: Run, image: jax.Array) -> jax.Array:
+    return distance(image_of(run.outputs), image)
 
 
 def next_nearest(z: jax.Array, codes: jax.Array, codebook: jax.Array) -> jax.Array:

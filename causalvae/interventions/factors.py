@@ -1,9 +1,9 @@
-"""Input manipulation: do(factor := value), and what it does to latents and to units of any site."""
+"""Input manipulation: do(factor := value), and what it does to the representation and to units of any site."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +12,9 @@ import numpy as np
 from flax import struct
 
 from causalvae.data.base import Dataset
-from causalvae.interventions import engine
-from causalvae.sites import Activations, tapped
+from causalvae.interventions._checks import as_pytree
+from causalvae.model import forward_of, require, sites_of
+from causalvae.sites import check_patterns, tapped
 
 PyTree = Any
 POOL = 8  # how many candidates are drawn for each observational pair
@@ -24,29 +25,76 @@ POOL = 8  # how many candidates are drawn for each observational pair
 
 @struct.dataclass
 class Pairs:
-    """Pairs of images that differ in one factor (and in what that factor causes). A pytree; N pairs."""
+    """N pairs of images, x and x_source, row n of one paired with row n of the other. A pytree.
+
+    Where `counterfactuals` made them they differ in one factor, and in what that factor causes. Interventions take
+    Pairs, a tuple (x, x_source), or images alone, which are then paired with themselves (for ablations).
+    """
 
     x: jax.Array  # [N, H, W, C]
     x_source: jax.Array  # [N, H, W, C]: the same instances under do(factor := another value)
-    factors: jax.Array  # [N, K] int32
-    factors_source: jax.Array  # [N, K] int32
+    factors: jax.Array | None = None  # [N, K] int32
+    factors_source: jax.Array | None = None  # [N, K] int32
     factor: int = struct.field(pytree_node=False, default=0)
     observational: bool = struct.field(pytree_node=False, default=False)  # True: matched on attributes, not causal
     dataset: str = struct.field(pytree_node=False, default="")  # "name (source)"
+    keys: jax.Array | None = None  # [N] the posterior's noise in every run of a pair; None: the posterior mean
+
+    def swap(self) -> Pairs:
+        """Returns the pairs with x and x_source exchanged: what denoising is to them, noising is to these."""
+        factors = {"factors": self.factors_source, "factors_source": self.factors}
+        return self.replace(x=self.x_source, x_source=self.x, **factors)
+
+    def with_noise(self, key: jax.Array) -> Pairs:
+        """Returns the pairs with posterior noise, the same in all runs of a pair: pair n has the n-th key split."""
+        return self.replace(keys=jax.random.split(key, self.x.shape[0]))
+
+    def resample(self, key: jax.Array) -> Pairs:
+        """Returns every x paired with another row's x_source, uniformly: interchange is then resample ablation.
+
+        Raises: ValueError for fewer than two rows.
+        """
+        num = self.x.shape[0]
+        if num < 2:
+            raise ValueError("resampling pairs rows with other rows: it needs at least two")
+        rows = (jnp.arange(num) + jax.random.randint(key, (num,), 1, num)) % num
+        factors = None if self.factors_source is None else self.factors_source[rows]
+        return self.replace(x_source=self.x_source[rows], factors_source=factors)
+
+
+def as_pairs(pairs: Pairs | tuple[jax.Array, jax.Array] | jax.Array) -> Pairs:
+    """Returns Pairs of what interventions take for pairs.
+
+    Raises: ValueError unless x and x_source have one shape and at least one row.
+    """
+    if not isinstance(pairs, Pairs):
+        pairs = Pairs(*pairs) if isinstance(pairs, (tuple, list)) else Pairs(pairs, pairs)
+    x, x_source = jnp.asarray(pairs.x), jnp.asarray(pairs.x_source)
+    if x.shape != x_source.shape:
+        raise ValueError(
+            f"x {list(x.shape)} and x_source {list(x_source.shape)} are not pairs: their shapes differ. Both must come "
+            "from the same data set, row n of one belonging to row n of the other"
+        )
+    if x.ndim < 2 or x.shape[0] < 1:
+        raise ValueError(f"x must be a batch [N, ...] of at least one row, not {list(x.shape)}")
+    return pairs.replace(x=x, x_source=x_source)
 
 
 def counterfactuals(
     dataset: Dataset, key: jax.Array, factor: int | str, num: int, contrast: tuple[int, int] | None = None
 ) -> Pairs:
-    """`num` pairs (x, x') with x' the same instance under do(f_k := v), v uniform over the other values.
-
-    contrast: (a, b), two values of the factor: x is then under do(f_k := a) and x' under do(f_k := b).
+    """Returns `num` pairs (x, x') with x' the same instance under do(f_k := v), v uniform over the other values.
 
     Source: the paper for the idea, this library for the form. Noise is shared within a pair, so nothing else
-    differs; in a set with a causal graph the factor's descendants follow. Where factors are attributes that
-    did not make the image, pairs are two images matched on all other attributes as well as can be:
-    `observational` is True, and their effects are not causal effects.
-    Raises ValueError for a factor that does not exist or has one value, or attributes that admit no pair.
+    differs; in a set with a causal graph the factor's descendants follow. Where factors are attributes that did not
+    make the image, pairs are two images matched on all other attributes as well as can be: `observational` is True,
+    and their effects are not causal effects.
+
+    Args:
+      factor: its name or number.
+      contrast: (a, b), two values of the factor: x is then under do(f_k := a) and x' under do(f_k := b).
+
+    Raises: ValueError for a factor that does not exist or has one value, or attributes that admit no pair.
     """
     index = dataset.factor_index(factor)
     if num < 1:
@@ -128,9 +176,9 @@ class AllValues(NamedTuple):
 
 
 def counterfactuals_all_values(dataset: Dataset, key: jax.Array, factor: int | str, num: int) -> AllValues:
-    """`num` instances, each under do(f_k := v) for every value v of the factor, its own value included.
+    """Returns `num` instances, each under do(f_k := v) for every value v of the factor, its own value included.
 
-    Raises ValueError for a factor that does not exist, or a set whose images are not a function of its
+    Raises: ValueError for a factor that does not exist, or a set whose images are not a function of its
     factors.
     """
     index = dataset.factor_index(factor)
@@ -144,7 +192,7 @@ def counterfactuals_all_values(dataset: Dataset, key: jax.Array, factor: int | s
 
 @functools.partial(jax.jit, static_argnames="factor")
 def all_values(dataset: Dataset, factors: jax.Array, factor: int, key: jax.Array) -> jax.Array:
-    """Factors [V, N, K] under do(factor := v) for every v; `key` is what `factors` were drawn with."""
+    """Returns factors [V, N, K] under do(factor := v) for every v; `key` is what `factors` were drawn with."""
 
     def change(value):
         return dataset.intervene(factors, factor, jnp.full((factors.shape[0],), value), key)
@@ -163,56 +211,57 @@ def _check_generative(dataset: Dataset) -> None:
 # --- effects of factors ----------------------------------------------------------------------------------
 
 
-def factor_latent_effects(
-    encode: Callable[[jax.Array], jax.Array] | tuple[Any, PyTree],
-    dataset: Dataset,
-    key: jax.Array,
-    num: int,
-    scale: jax.Array | None = None,
-) -> jax.Array:
-    """R [K, d]: R[k, i] = E_x E_{v != f_k} |mu_i(x') - mu_i(x)| / s_i, over every other value v of the
-    factor.
-
-    Source: this library. encode: x [N, H, W, C] -> codes [N, d], or (model, params), or what `encoder`
-    gives.
-    num: how many x; each is encoded at all values of all factors. scale: s_i [d], the aggregate posterior's
-    standard deviation; None takes that of the codes over the x drawn. 0/0 (a latent that never moves) is 0.
-    A factor with one value has no effect to speak of: NaN. Raises ValueError for sets without generative
-    factors.
-    """
-    encode = encoder(*encode) if isinstance(encode, tuple) else engine.as_pytree(encode)
-    changes, deviations = factor_changes(encode, dataset, key, num)
-    return in_units_of(deviations if scale is None else scale, changes)
-
-
-def factor_unit_effects(
+def factor_effects(
     model: Any,
     params: PyTree,
     dataset: Dataset,
     key: jax.Array,
-    num: int,
-    capture: str | tuple[str, ...] = "*",
-) -> Activations:
-    """site -> [K, units]: E_x E_{v != f_k} |a_u(x') - a_u(x)| / s_u at every site, or those that `capture`
-    names.
+    site: str | Sequence[str] | None = None,
+    *,
+    num: int = 64,
+    scale: jax.Array | None = None,
+) -> Any:
+    """Returns how far setting each factor moves each unit: E_x E_{v != f_k} |a_u(x') - a_u(x)| / s_u.
 
-    Source: this library. At sites with positions the mean is over positions too, and s_u is the unit's
-    standard deviation over images and positions. Posterior mean, no noise. 0/0 (a dead unit) is 0.
+    Source: this library. v is every other value of the factor. Posterior mean, no noise. At sites with positions the
+    mean is over positions too. 0/0 (a unit that never moves) is 0. A factor with one value has no effect to speak
+    of: NaN.
+
+    Args:
+      site: None for the representation that metrics score (R of a model with `represent`); the name of a site; or
+        several names or patterns such as "encoder/*".
+      num: how many images x; each is run at all values of all factors.
+      scale: [units] the s_u of the representation or of a single site, such as the aggregate posterior's standard
+        deviation; None takes the unit's standard deviation over the manipulated images.
+
+    Returns: [K, units]; of several sites or a pattern, site -> [K, units].
+
+    Raises: ValueError for sets without generative factors, and for sites that do not exist.
     """
-    capture = (capture,) if isinstance(capture, str) else tuple(capture)
-    activations = jax.tree_util.Partial(_activations_of(getattr(model, "forward", model), capture), params)
-    changes, deviations = factor_changes(activations, dataset, key, num)
-    return in_units_of(deviations, changes)
+    if site is None:
+        measured = encoder(model, params)
+    else:
+        patterns = (site,) if isinstance(site, str) else tuple(site)
+        measured = jax.tree_util.Partial(_activations_of(forward_of(model), patterns), params)
+    changes, deviations = factor_changes(measured, dataset, key, num)
+    if isinstance(site, str) and site in changes:
+        changes, deviations = changes[site], deviations[site]
+    elif site is not None:
+        check_patterns(patterns, sites_of(model, params, jnp.zeros((1, *dataset.image_shape))))
+    return in_units_of(deviations if scale is None else scale, changes)
 
 
 def factor_changes(
     function: Callable[[jax.Array], PyTree], dataset: Dataset, key: jax.Array, num: int
 ) -> tuple[PyTree, PyTree]:
-    """E_x E_{v != f_k} |f_u(x') - f_u(x)| [K, units] of anything that is measured of images, and the standard
-    deviation [units] of f_u.
+    """Returns E_x E_{v != f_k} |f_u(x') - f_u(x)| [K, units] of anything that is measured of images, and the
+    standard deviation [units] of f_u.
 
-    function: x [N, H, W, C] -> pytree of [N, ..., units]; both results are such pytrees. `in_units_of` makes
-    effects of them. The functions above are this one, of codes and of activations.
+    `factor_effects` is this function of a representation or of activations; `in_units_of` makes effects of changes.
+
+    Args:
+      function: x [N, H, W, C] -> pytree of [N, ..., units]; both results are such pytrees.
+      num: how many x.
     """
     _check_generative(dataset)
     factor_key, image_key = jax.random.split(key)
@@ -220,7 +269,7 @@ def factor_changes(
     changed = _all_values_of_all(dataset, factors, factor_key)
     owner = np.repeat(np.arange(dataset.num_factors), dataset.factor_sizes)
     x = dataset.render(factors, image_key)
-    return _factor_changes(engine.as_pytree(function), dataset, x, factors, changed, owner, image_key)
+    return _factor_changes(as_pytree(function), dataset, x, factors, changed, owner, image_key)
 
 
 @jax.jit
@@ -250,7 +299,7 @@ def _factor_changes(function, dataset, x, factors, changed, owner, key):
 
 @jax.jit
 def in_units_of(scale: PyTree, changes: PyTree) -> PyTree:
-    """Changes [K, units] divided by scales [units]; 0/0 is 0."""
+    """Returns changes [K, units] divided by scales [units]; 0/0 is 0."""
     return jax.tree.map(
         lambda change, s: jnp.where(change == 0, 0.0, change / jnp.maximum(s, 1e-12)[None]), changes, scale
     )
@@ -290,5 +339,5 @@ def _activations_of(forward, capture):
 
 
 def encoder(model: Any, params: PyTree) -> jax.tree_util.Partial:
-    """x -> codes [N, d] of a model, with the parameters as an argument: other parameters do not recompile."""
-    return jax.tree_util.Partial(model.represent, params)
+    """Returns x -> representation [N, d] of a model, with the parameters as an argument of compiled programs."""
+    return jax.tree_util.Partial(require(model, "represent", "an effect on the representation"), params)

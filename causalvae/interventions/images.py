@@ -7,14 +7,14 @@ gives the v-th one of images x [N, H, W, C]. Variants are made inside the compil
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from causalvae.interventions import engine
+from causalvae.interventions._checks import check_chunk
+from causalvae.interventions._sweep import in_blocks, merge_pairs
 from causalvae.interventions.factors import encoder
 
 PyTree = Any
@@ -109,25 +109,34 @@ class Translate:
 
 
 def manipulate_images(
-    encode: Callable[[jax.Array], jax.Array] | tuple[Any, PyTree],
+    model: Any,
+    params: PyTree,
     x: jax.Array,
     manipulation: Manipulation,
     key: jax.Array,
+    *,
     scale: jax.Array | None = None,
     chunk: int | None = None,
 ) -> jax.Array:
-    """Change of every latent under every variant of a manipulation: [V, N, d], signed, in units of `scale`.
+    """Returns the change of every latent under every variant of a manipulation: [V, N, d], signed.
 
-    Source: this library. encode: x -> codes [N, d], or (model, params), or what `encoder` gives. x: [N, H,
-    W, C].
-    scale: s_i [d], the aggregate posterior's standard deviation; None leaves the units of the latents.
-    chunk: images encoded at once; bounds memory, not results.
+    Source: this library.
+
+    Args:
+      model: anything with a `represent`, see `causalvae.model`.
+      x: images [N, H, W, C].
+      manipulation: see `Occlude`, `Noise`, `Brightness`, `Translate`.
+      key: for manipulations that draw.
+      scale: s_i [d], the unit of changes, such as the aggregate posterior's standard deviation; None leaves the units
+        of the latents.
+      chunk: images encoded at once; bounds memory, not results.
+
+    Raises: ValueError for x of another shape.
     """
-    encode = encoder(*encode) if isinstance(encode, tuple) else engine.as_pytree(encode)
     x = jnp.asarray(x)
     if x.ndim != 4:
         raise ValueError(f"x must be images [N, H, W, C], not of shape {list(x.shape)}")
-    changes = _manipulate(manipulation, engine.check_chunk(chunk), encode, x, key)
+    changes = _manipulate(manipulation, check_chunk(chunk), encoder(model, params), x, key)
     return changes if scale is None else changes / scale.reshape(1, 1, -1)
 
 
@@ -141,30 +150,34 @@ def _manipulate(manipulation, chunk, encode, x, key):
 
         def several(variant):  # [U] -> [U, P, d]
             images = jax.vmap(lambda v: manipulation.apply(key, x, v))(variant)
-            codes = encode(images.reshape(-1, *x.shape[1:]))
-            return codes.reshape(at_once, *base.shape) - base[None]
+            latents = encode(images.reshape(-1, *x.shape[1:]))
+            return latents.reshape(at_once, *base.shape) - base[None]
 
         padded = jnp.arange(variants + (-variants) % at_once) % variants
         changes = jax.lax.map(several, padded.reshape(-1, at_once))
         return changes.reshape(-1, *base.shape)[:variants]
 
-    return engine.in_blocks(block, x, chunk, engine.merge_pairs)
+    return in_blocks(block, x, chunk, merge_pairs)
 
 
 def saliency_maps(
-    encode: Callable[[jax.Array], jax.Array] | tuple[Any, PyTree],
+    model: Any,
+    params: PyTree,
     x: jax.Array,
     key: jax.Array,
+    *,
     window: Occlude | None = None,
     scale: jax.Array | None = None,
     chunk: int | None = None,
 ) -> jax.Array:
-    """How much each latent moves when a window of the image is hidden: [N, d, rows, columns], absolute.
+    """Returns how much each latent moves when a window of the image is hidden: [N, d, rows, columns], absolute.
 
-    `window` None is an eighth of the image's height, moved by half its size. See `manipulate_images`.
+    Args:
+      window: None is an eighth of the image's height, moved by half its size.
+      others: as in `manipulate_images`.
     """
     if window is None:
         size = max(2, x.shape[1] // 8)
         window = Occlude(size, size // 2)
-    changes = jnp.abs(manipulate_images(encode, x, window, key, scale, chunk))
+    changes = jnp.abs(manipulate_images(model, params, x, window, key, scale=scale, chunk=chunk))
     return changes.transpose(1, 2, 0).reshape(x.shape[0], -1, *window.grid(x.shape[1:]))

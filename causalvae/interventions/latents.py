@@ -1,6 +1,6 @@
 """Latent perturbation: do(z_i := v) for all latents, all values and all rows in one compiled program.
 
-A perturbation is a small pure object, `values(key, z, scale) -> [V, *z.shape]`: entry [v, n, ..., i] replaces
+A perturbation is a small pure object, `values(key, z) -> [V, *z.shape]`: entry [v, n, ..., i] replaces
 z[n, ..., i] when latent i is intervened on. Latents are the last axis; where z has positions [N, h, w, d],
 latent i is replaced at all of them.
 """
@@ -11,15 +11,16 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae.interventions import engine
-from causalvae.interventions.factors import encoder, in_units_of
-from causalvae.metrics.causal import check_values
+from causalvae.interventions._checks import check_chunk, check_numbers
+from causalvae.interventions._sweep import in_blocks, keep
+from causalvae.interventions.factors import encoder
+from causalvae.model import identity, image_of, require
 from causalvae.sites import Activations, tapped
 
 PyTree = Any
@@ -29,15 +30,16 @@ PyTree = Any
 
 
 class Perturbation(Protocol):
-    """What latents are set to."""
+    """What latents are set to.
 
-    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
-        """[V, *z.shape], for z [N, ..., d] and the aggregate posterior's standard deviation `scale` [d].
+    Values that are those of other rows of z need a second method, `sources(key, z)`: which rows, int [V, N], or
+    [L, V, N] where every latent has its own. Values in units of the latents' standard deviation need a field `scale`
+    [d], None where it is to be taken of z. Standard errors ask for both: `metrics.effect_strength_with_error`.
+    """
 
-        Values that are those of other rows of z need a second method, `sources(key, z)`: which rows, int [V, N],
-        or [L, V, N] where every latent has its own. Values that depend on `scale` need an attribute `scaled` True.
-        Standard errors ask for both, see `metrics.effect_strength_with_error`.
-        """
+    def values(self, key: jax.Array, z: jax.Array) -> jax.Array:
+        """Returns [V, *z.shape], for z [N, ..., d]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Sweep:
         _check_num(self, self.num)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+    def values(self, key: jax.Array, z: jax.Array) -> jax.Array:
         _check_real(self, z)
         values = jnp.linspace(self.low, self.high, self.num, dtype=z.dtype)
         return jnp.broadcast_to(values.reshape(-1, *(1,) * z.ndim), (self.num, *z.shape))
@@ -63,11 +65,17 @@ class Shift:
     """v = z_i + k s_i: `k` standard deviations of the aggregate posterior away. `Shift(0)` has no effect."""
 
     k: float
-    scaled: ClassVar[bool] = True
+    scale: jax.Array | None = None  # [d] the s_i; None: the standard deviation of z over rows and positions
 
-    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+    def values(self, key: jax.Array, z: jax.Array) -> jax.Array:
         _check_real(self, z)
+        scale = standard_deviation(z) if self.scale is None else self.scale
         return (z + self.k * jnp.broadcast_to(scale, z.shape).astype(z.dtype))[None]
+
+
+def standard_deviation(z: jax.Array) -> jax.Array:
+    """Returns the standard deviation [d] of z [N, ..., d] over rows and positions."""
+    return jnp.std(z.astype(jnp.float32), axis=tuple(range(z.ndim - 1)))
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class Resample:
     def __post_init__(self):
         _check_num(self, self.num)
 
-    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+    def values(self, key: jax.Array, z: jax.Array) -> jax.Array:
         return z[self.sources(key, z)]
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -100,7 +108,7 @@ class Prior:
     def __post_init__(self):
         _check_num(self, self.num)
 
-    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+    def values(self, key: jax.Array, z: jax.Array) -> jax.Array:
         _check_real(self, z)
         return jax.random.normal(key, (self.num, *z.shape), z.dtype)
 
@@ -118,7 +126,7 @@ class CodeSwap:
     def __post_init__(self):
         _check_num(self, self.num)
 
-    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
+    def values(self, key: jax.Array, z: jax.Array) -> jax.Array:
         return z.reshape(-1)[self._chosen(key, z)]
 
     def sources(self, key: jax.Array, z: jax.Array) -> jax.Array:
@@ -166,77 +174,82 @@ class Decoded(NamedTuple):
     activations: Activations
 
 
-RESPONSES = ("l2", "rms", "bernoulli_kl", "outputs", "latents", "sites")
+DISTANCES = ("l2", "rms", "bernoulli_kl")
+RESPONSES = (*DISTANCES, "outputs", "latents", "sites")
 
 
 def perturb_latents(
-    decode: Callable[[jax.Array], Any] | tuple[Any, PyTree],
+    model: Any,
+    params: PyTree,
     z: jax.Array,
     perturbation: Perturbation,
     key: jax.Array,
+    *,
     response: str | Callable | Sequence[str | Callable] = "l2",
-    chunk: int | None = None,
-    scale: jax.Array | None = None,
-    encode: Callable[[jax.Array], jax.Array] | None = None,
     latents: Sequence[int] | None = None,
+    chunk: int | None = None,
 ) -> Any:
-    """What the decoder does when one latent is set: all latents, all values, all rows, in one program.
+    """Returns what the decoder does when one latent is set: all latents, all values, all rows, in one program.
 
-    Source: the paper for the idea, this library for the form. decode: z -> image [N, ...], or (model,
-    params), or what `decoder` gives; parameters bound by `jax.tree_util.Partial` are arguments, so that
-    other parameters do not recompile.
-    z: [N, ..., d], or integer codes [N, ...], each of which is then a latent, numbered row by row (d = L).
-    perturbation: what to set; see `Sweep`, `Shift`, `Resample`, `Prior`, `CodeSwap`.
-    response: one of these, or several (one sweep, a dict by name comes back):
-        "l2", "rms", "bernoulli_kl": distance of the images, [d, V, N];
+    Source: the paper for the idea, this library for the form.
+
+    Args:
+      model: anything with a `decode`, see `causalvae.model`; `adapters.from_functions` makes one of a function.
+      z: [N, ..., d], or integer codes [N, ...] of a model with a codebook, each of which is then a latent, numbered
+        row by row (d = L).
+      perturbation: what to set; see `Sweep`, `Shift`, `Resample`, `Prior`, `CodeSwap`.
+      key: for perturbations that draw.
+      response: one of these, or several (one sweep, a dict by name comes back):
+        "l2" (Euclidean norm over all output values), "rms" (l2 / sqrt(values)), "bernoulli_kl" (KL(D(z) || D(z'))
+          summed over output values, nats, probabilities clipped to [1e-6, 1 - 1e-6]): distance of the images,
+          [d, V, N];
         "outputs": mean squared change of each output value, [d, H, W, C];
-        "latents": mean absolute change of every latent, in units of `scale`, after decoding and encoding
-            again, [d, d'] (needs `encode`, or decode=(model, params));
+        "latents": mean absolute change of every latent after decoding and encoding again, [d, d'];
         "sites": site -> mean absolute change of each unit of the decoder, [d, units];
-        or a function (base, changed) of decoded batches [N, ...] -> [N, ...], kept: [d, V, N, ...].
-    scale: s_i [d]; None takes the standard deviation of z over rows and positions.
-    chunk: images decoded at once; bounds memory, not results. latents: the ones to set; None sets all.
+        or a function (base, changed) -> [N, ...] of what was decoded, each with `image` and `activations` of N rows,
+          kept: [d, V, N, ...].
+      latents: the ones to set; None sets all.
+      chunk: images decoded at once; bounds memory, not results.
 
-    Raises ValueError for a response or a latent that does not exist, or values of a wrong shape.
+    Raises: ValueError for a response or a latent that does not exist, or values of a wrong shape.
     """
     z = jnp.asarray(z)
-    if isinstance(decode, tuple):
-        encode = encoder(*decode) if encode is None else encode
-        decode = code_decoder(*decode) if jnp.issubdtype(z.dtype, jnp.integer) else decoder(*decode)
-    responses = (response,) if isinstance(response, str) or callable(response) else tuple(response)
-    _check_responses(responses, encode)
     if z.ndim < 2:
         raise ValueError(f"z must be [N, ..., d] (rows, positions if any, latents), not {list(z.shape)}")
-    chosen = _chosen(latents, _latent_numbers(z).size)
-    if scale is None:
-        scale = jnp.std(z.astype(jnp.float32), axis=tuple(range(z.ndim - 1)))
-    values = perturbation.values(key, z, scale)
-    if values.shape[1:] != z.shape:
-        raise ValueError(
-            f"{type(perturbation).__name__}.values must be [V, {', '.join(map(str, z.shape))}], "
-            f"not {list(values.shape)}"
-        )
-    check_values(perturbation, z, values)
-    encode = None if encode is None else engine.as_pytree(encode)
+    responses = (response,) if isinstance(response, str) or callable(response) else tuple(response)
+    _check_responses(responses)
+    number = _latent_numbers(z).size
+    chosen = check_numbers("latents", np.arange(number) if latents is None else latents, number)
+    values = perturbation.values(key, z)
+    _check_values(perturbation, z, values)
     result = _perturb(
         responses,
-        engine.check_chunk(chunk),
-        engine.as_pytree(decode),
-        encode,
-        z,
-        values.astype(z.dtype),
-        scale,
+        check_chunk(chunk),
+        decoder(model, params, codes=jnp.issubdtype(z.dtype, jnp.integer)),
+        encoder(model, params) if "latents" in responses else None,
+        (z, values.astype(z.dtype)),
         chosen,
     )
     return result[0] if response is responses[0] else dict(zip(map(_name, responses), result, strict=True))
 
 
+def _check_values(perturbation: Perturbation, z: jax.Array, values: jax.Array) -> None:
+    """ValueError for values of another shape than z's, and where integer codes would be set to real values: cut to
+    integers, they would be other codes."""
+    name = type(perturbation).__name__
+    if values.shape[1:] != z.shape:
+        raise ValueError(f"{name}.values must be [V, {', '.join(map(str, z.shape))}], not {list(values.shape)}")
+    if jnp.issubdtype(z.dtype, jnp.integer) and not jnp.issubdtype(values.dtype, jnp.integer):
+        raise ValueError(f"{name} gives {values.dtype} values, but z holds {z.dtype} codes: use CodeSwap or Resample")
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _perturb(responses, chunk, decode, encode, z, values, scale, chosen):
+def _perturb(responses, chunk, decode, encode, rows, chosen):
+    z, values = rows
     num_values, num, number = values.shape[0], z.shape[0], _latent_numbers(z)
     latent = jnp.repeat(chosen, num_values)
     value = jnp.tile(jnp.arange(num_values), chosen.shape[0])
-    prepares, compare = zip(*(_measure(name, encode, scale) for name in responses), strict=True)
+    prepares, compare = zip(*(_measure(name, encode) for name in responses), strict=True)
 
     def block(rows, valid):
         z, values = rows  # [P, ..., d], [P, V, ..., d]
@@ -259,7 +272,7 @@ def _perturb(responses, chunk, decode, encode, z, values, scale, chosen):
         stacked = jax.lax.map(pairs, padded.reshape(-1, at_once))
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: latent.shape[0]], stacked)
 
-    blocks = engine.in_blocks(block, (z, jnp.moveaxis(values, 0, 1)), chunk, engine.keep)
+    blocks = in_blocks(block, (z, jnp.moveaxis(values, 0, 1)), chunk, keep)
     shape = (chosen.shape[0], num_values)
     return [_collect(name, result, shape, num) for name, result in zip(responses, blocks, strict=True)]
 
@@ -267,22 +280,19 @@ def _perturb(responses, chunk, decode, encode, z, values, scale, chosen):
 # --- responses -------------------------------------------------------------------------------------------
 
 
-def _measure(name: str | Callable, encode: Callable | None, scale: jax.Array) -> tuple[Callable, Callable]:
-    """(prepare, measure): prepare(decoded [B]) -> pytree [B, ...] to compare; measure(base, changed, valid)
-    -> the
+def _measure(name: str | Callable, encode: Callable | None) -> tuple[Callable, Callable]:
+    """(prepare, measure): prepare(decoded [B]) -> pytree [B, ...] to compare; measure(base, changed, valid) -> the
     response of rows [P], kept per row, or summed over the valid ones."""
     if callable(name):
         return lambda decoded: decoded, lambda base, changed, valid: name(base, changed)
-    if name in ("l2", "rms", "bernoulli_kl"):
+    if name in DISTANCES:
         return _image, lambda base, changed, valid: image_distance(base, changed, name)
     if name == "outputs":
         return _image, lambda base, changed, valid: _sum_rows(jnp.square(changed - base), valid)
     if name == "latents":
         return (
             lambda decoded: encode(_image(decoded)),
-            lambda base, changed, valid: in_units_of(
-                scale, _sum_rows(_over_positions(jnp.abs(changed - base)), valid)[None]
-            )[0],
+            lambda base, changed, valid: _sum_rows(_over_positions(jnp.abs(changed - base)), valid),
         )
     return _activations, lambda base, changed, valid: jax.tree.map(
         lambda b, c: _sum_rows(_over_positions(jnp.abs(c - b)), valid), base, changed
@@ -290,10 +300,8 @@ def _measure(name: str | Callable, encode: Callable | None, scale: jax.Array) ->
 
 
 def _collect(name: str | Callable, blocks: PyTree, shape: tuple[int, int], num: int) -> PyTree:
-    """Blocks [blocks, d * V, ...] of a response -> [d, V, N, ...] where rows are kept, else means [d,
-    ...].
-    """
-    if callable(name) or name in ("l2", "rms", "bernoulli_kl"):
+    """Blocks [blocks, d * V, ...] of a response -> [d, V, N, ...] where rows are kept, else means [d, ...]."""
+    if callable(name) or name in DISTANCES:
         kept = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), blocks)  # [d * V, blocks, P, ...]
         return jax.tree.map(lambda a: a.reshape(*shape, -1, *a.shape[3:])[:, :, :num], kept)
     total = jax.tree.map(lambda a: jnp.sum(a, axis=0), blocks)
@@ -301,9 +309,7 @@ def _collect(name: str | Callable, blocks: PyTree, shape: tuple[int, int], num: 
 
 
 def image_distance(a: jax.Array, b: jax.Array, kind: str) -> jax.Array:
-    """Distance [N] of images [N, ...]: "l2" the Euclidean norm, "rms" l2 / sqrt(values), "bernoulli_kl"
-    nats.
-    """
+    """Returns the distance [N] of images [N, ...]: "l2", "rms" or "bernoulli_kl", see `perturb_latents`."""
     a, b = a.reshape(a.shape[0], -1), b.reshape(b.shape[0], -1)
     if kind == "bernoulli_kl":
         a, b = jnp.clip(a, 1e-6, 1 - 1e-6), jnp.clip(b, 1e-6, 1 - 1e-6)
@@ -312,13 +318,11 @@ def image_distance(a: jax.Array, b: jax.Array, kind: str) -> jax.Array:
     return jnp.sqrt(squared / a.shape[1] if kind == "rms" else squared)
 
 
-def _image(decoded: Any) -> jax.Array:
-    return engine.image_of(decoded)
+def _image(decoded: Decoded) -> jax.Array:
+    return image_of(decoded)
 
 
-def _activations(decoded: Any) -> Activations:
-    if not isinstance(decoded, Decoded):
-        raise ValueError("response 'sites' needs the decoder's activations: give decode=(model, params)")
+def _activations(decoded: Decoded) -> Activations:
     return decoded.activations
 
 
@@ -331,12 +335,10 @@ def _sum_rows(change: jax.Array, valid: jax.Array) -> jax.Array:
     return jnp.tensordot(valid.astype(change.dtype), change, 1)
 
 
-def _check_responses(responses: tuple, encode: Any) -> None:
+def _check_responses(responses: tuple) -> None:
     for name in responses:
         if not callable(name) and name not in RESPONSES:
             raise ValueError(f"no response {name!r}; there are: {', '.join(RESPONSES)}, or a function (base, changed)")
-    if "latents" in responses and encode is None:
-        raise ValueError("response 'latents' encodes again: give encode=, or decode=(model, params)")
 
 
 def _name(response: str | Callable) -> str:
@@ -351,32 +353,29 @@ def _latent_numbers(z: jax.Array) -> jax.Array:
     return jnp.arange(z.shape[-1]).reshape(*(1,) * (z.ndim - 1), -1)
 
 
-def _chosen(latents: Sequence[int] | None, num_latents: int) -> jax.Array:
-    chosen = np.arange(num_latents) if latents is None else np.atleast_1d(np.asarray(latents))
-    if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= num_latents:
-        raise ValueError(f"no latents {chosen.tolist()}: z has latents 0 to {num_latents - 1}")
-    return jnp.asarray(chosen, jnp.int32)
+# --- a model's decoder, parameters as arguments ----------------------------------------------------------
 
 
-# --- a model's decoder and encoder, parameters as arguments ----------------------------------------------
+def decoder(model: Any, params: PyTree, codes: bool = False) -> jax.tree_util.Partial:
+    """Returns z -> Decoded(image, activations) of a model. Unused activations cost nothing inside jit.
 
-
-def decoder(model: Any, params: PyTree) -> jax.tree_util.Partial:
-    """z -> Decoded(image, activations) of a model. Unused activations cost nothing inside jit."""
-    return jax.tree_util.Partial(_decoded(model.decode), params)
-
-
-def code_decoder(model: Any, params: PyTree) -> jax.tree_util.Partial:
-    """Integer codes -> Decoded(image, activations) of a model with a codebook."""
-    if getattr(model, "codebook", None) is None:
-        raise ValueError(f"model {getattr(model, 'name', model)!r} has no codebook: it does not decode codes")
-    return jax.tree_util.Partial(_decoded(model.codebook.decode), params)
+    Args:
+      codes: z are integer codes, which a codebook decodes; a model that knows no codebooks decodes them itself.
+    """
+    if codes and hasattr(model, "codebook"):
+        decode = require(model, "codebook", "decoding codes").decode
+    else:
+        decode = require(model, "decode", "setting its latents")
+    return jax.tree_util.Partial(_decoded(decode, getattr(model, "to_image", identity)), params)
 
 
 @functools.lru_cache(maxsize=256)
-def _decoded(decode: Callable) -> Callable:
+def _decoded(decode: Callable, to_image: Callable) -> Callable:
     def decoded(params, z):
-        logits, activations = tapped(lambda params, z, key, tap: decode(params, z, tap), ("*",), params, z, None, {})
-        return Decoded(jax.nn.sigmoid(logits), activations)
+        def forward(params, z, key, tap):
+            return decode(params, z, tap)
+
+        found, activations = tapped(forward, ("*",), params, z, None, {})
+        return Decoded(to_image(found), activations)
 
     return decoded

@@ -1,33 +1,24 @@
 """Metrics on plain arrays: this framework's causal ones, and the field's disentanglement suite beside them.
 
-Codes [N, d] and factors [N, K] (integer class ids) come from any framework. Nothing here imports the rest of
-the library.
+Representations [N, d] and factors [N, K] (integer class ids) come from any framework.
 """
 
-from causalvae.metrics.causal import (
-    active_latents,
-    bootstrap_standard_error,
+from causalvae.metrics.activity import active_latents, kl_per_latent, mean_over
+from causalvae.metrics.circuit_modularity import circuit_modularity, modularity_over_sites, permuted_modularity
+from causalvae.metrics.compactness import explicitness_kernel, modularity_explicitness, modularity_kernel
+from causalvae.metrics.effect_strength import (
     causal_effect_strength,
-    circuit_modularity,
-    effect_distances,
     effect_strength,
     effect_strength_with_error,
-    image_distance,
-    intervention_specificity,
-    kl_per_latent,
-    mean_over,
-    modularity_over_sites,
     overall_strength,
-    permuted_modularity,
-    unit_selectivity,
 )
-from causalvae.metrics.compactness import explicitness_kernel, modularity_explicitness, modularity_kernel
 from causalvae.metrics.importance import dci, dci_boosting_kernel, dci_lasso_kernel, dci_of_members
 from causalvae.metrics.infomec import infomec, infomec_kernel
 from causalvae.metrics.irs import irs, irs_kernel
 from causalvae.metrics.mutual_information import mig, mig_kernel
 from causalvae.metrics.sap import sap, sap_kernel
 from causalvae.metrics.scores import Score, score, table, to_csv, to_json
+from causalvae.metrics.specificity import intervention_specificity, unit_selectivity
 from causalvae.metrics.suite import METRICS, check_names, evaluate_codes
 from causalvae.metrics.udr import udr, udr_kernel
 from causalvae.metrics.voting import betavae_kernel, betavae_score, factorvae_kernel, factorvae_score
@@ -38,7 +29,6 @@ __all__ = [
     "active_latents",
     "betavae_kernel",
     "betavae_score",
-    "bootstrap_standard_error",
     "causal_effect_strength",
     "check_names",
     "circuit_modularity",
@@ -46,14 +36,12 @@ __all__ = [
     "dci_boosting_kernel",
     "dci_lasso_kernel",
     "dci_of_members",
-    "effect_distances",
     "effect_strength",
     "effect_strength_with_error",
     "evaluate_codes",
     "explicitness_kernel",
     "factorvae_kernel",
     "factorvae_score",
-    "image_distance",
     "infomec",
     "infomec_kernel",
     "intervention_specificity",

@@ -24,6 +24,11 @@ def first_least(x: Array, axis: int = -1) -> Array:
     return first_largest(-x, axis)
 
 
+def exceeds(x: Array, threshold: Array | float) -> Array:
+    """Whether x is greater than the threshold by more than rounding: what equals it but for a last bit does not."""
+    return x > threshold + TIE * jnp.abs(jnp.asarray(threshold))
+
+
 def descending(values: np.ndarray, tolerance: float = TIE) -> np.ndarray:
     """Indices that put values [n] in falling order; a run of values with gaps up to `tolerance` ties, and keeps
     the order that it had."""

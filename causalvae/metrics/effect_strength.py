@@ -1,0 +1,163 @@
+"""Causal effect strength: how much the decoded image changes when one latent is set.
+
+`interventions.perturb_latents` measures distances [d, V, N]; everything here summarizes them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from causalvae.interventions.latents import Perturbation, perturb_latents, standard_deviation
+
+PyTree = Any
+
+
+class EffectStrength(NamedTuple):
+    """Causal effect strength of each latent with its standard error; see `effect_strength`."""
+
+    mean: Array  # [d]
+    standard_error: Array  # [d], over the points z and whatever values are drawn from them
+
+
+def causal_effect_strength(
+    model: Any,
+    params: PyTree,
+    z: Array,
+    perturbation: Perturbation,
+    key: Array,
+    *,
+    distance: str = "l2",
+    chunk: int | None = None,
+) -> Array:
+    """Returns how much the image changes when one latent is set: CES_i = E_n E_v dist(D(z_n), D(z_n with z_i := v)).
+
+    Source: paper for the `l2` form; the distances `rms` and `bernoulli_kl` and every perturbation are this library's.
+    (A third party's reimplementation sweeps the same linspace(-3, 3, 7) from the posterior mean.) Closed form:
+    D(z) = Wz + b gives CES_i = |W_:i|_2 E|v - z_i|. Permuting the latents permutes the result. Ceiling: none. Known
+    weakness: it measures strength, not meaning, and grows with the range of the perturbation: values outside the
+    aggregate posterior (`Sweep`) reward a decoder's extrapolation. With its standard error:
+    `effect_strength_with_error`.
+
+    Args:
+      model: anything with a `decode`; `adapters.from_functions(decode=...)` makes one of a function.
+      z: [N, ..., d] points, usually the posterior means.
+      perturbation, key, chunk: see `interventions.perturb_latents`.
+      distance: "l2" in units of a whole image's Euclidean norm, "rms" in pixel units, "bernoulli_kl" in nats an image.
+
+    Returns: [d], in [0, inf).
+    """
+    return effect_strength(perturb_latents(model, params, z, perturbation, key, response=distance, chunk=chunk)).mean
+
+
+def effect_strength_with_error(
+    model: Any,
+    params: PyTree,
+    z: Array,
+    perturbation: Perturbation,
+    key: Array,
+    *,
+    distance: str = "l2",
+    chunk: int | None = None,
+) -> EffectStrength:
+    """Returns causal effect strength with a standard error that counts all that was drawn, whatever the perturbation.
+
+    Source: this library. Points are independent draws; values taken from other points (`Resample`, `CodeSwap`) and a
+    scale taken from z itself (`Shift` with scale None; a scale that is given counts as known) are not, and enter by
+    their influence. Mean +- 1.96 errors covers the truth 92 to 95 % of the time at 64 points and 94 to 95 % at 256
+    (simulated for every family on a linear decoder: docs/metrics.md). Args: as in `causal_effect_strength`, whose
+    sweep is done thrice for a scale's influence.
+    """
+    z = jnp.asarray(z)
+
+    def measure(perturbation):
+        return perturb_latents(model, params, z, perturbation, key, response=distance, chunk=chunk)
+
+    sources = getattr(perturbation, "sources", None)
+    drift = None
+    if getattr(perturbation, "scale", 0) is None:  # estimated of z
+        own, step = standard_deviation(z), 0.01  # relative; a central difference: distances have no derivative at zero
+        ends = (dataclasses.replace(perturbation, scale=own * (1 + sign * step)) for sign in (1, -1))
+        above, below = (jnp.mean(measure(end), axis=(1, 2)) for end in ends)
+        drift = _scale_influence(jnp.asarray(z, jnp.float32)) * ((above - below) / (2 * step))[:, None]
+    return effect_strength(measure(perturbation), None if sources is None else sources(key, z), drift)
+
+
+def _scale_influence(z: Array) -> Array:
+    """How much each point adds to the standard deviation of z [N, d], relative to it: jackknife values [d, N]."""
+    num = z.shape[0]
+    squares = jnp.square(z - jnp.mean(z, axis=0, keepdims=True)).T  # [d, N]
+    total = jnp.sum(squares, axis=1, keepdims=True)
+    without = (total - squares * num / (num - 1)) / (num - 1)  # the variance [d, N] of all other points
+    return (num - 1) * (1 - jnp.sqrt(without * num / jnp.where(total > 0, total, jnp.nan)))
+
+
+@jax.jit
+def effect_strength(distances: Array, sources: Array | None = None, drift: Array | None = None) -> EffectStrength:
+    """Returns mean and standard error of distances [d, V, N] (one sweep serves many summaries).
+
+    The values of one point are averaged first: points are the independent draws, values are not.
+    sources: int [V, N] or [d, V, N], the point that each value was taken from, where they are other points' (what
+    `perturbation.sources(key, z)` says of Resample and CodeSwap). A point then counts twice, as the one that is
+    changed and as the one that values are taken from; without `sources` the error would be half of what it is.
+    drift: [d, N], what each point adds to the mean by other ways (a scale that was estimated).
+    NaN error: one point, or one value to a point where there are sources.
+    Source: this library. The error with sources is the infinitesimal jackknife of an incomplete two-index
+    U-statistic (Hoeffding 1948; Fafchamps & Gubert 2007 for the sum over both indices), rid of its bias.
+    """
+    influence, excess, least = _influence(distances, sources)
+    influence = influence if drift is None else influence + drift
+    return EffectStrength(jnp.mean(distances, axis=(1, 2)), _error_of(influence, excess, least))
+
+
+@jax.jit
+def overall_strength(distances: Array, sources: Array | None = None) -> EffectStrength:
+    """Returns the mean over latents of `effect_strength`, scalars; latents of one point are not independent.
+
+    Args:
+      sources: as there, [d, V, N] if drawn for every latent independently.
+    """
+    if sources is None or sources.ndim == 2:
+        found = effect_strength(jnp.mean(distances, axis=0, keepdims=True), sources)
+        return EffectStrength(found.mean[0], found.standard_error[0])
+    influence, excess, least = _influence(distances, sources)
+    error = _error_of(jnp.mean(influence, axis=0), jnp.mean(excess) / len(excess), least)
+    return EffectStrength(jnp.mean(distances), error)
+
+
+def _influence(distances: Array, sources: Array | None) -> tuple[Array, Array | float, float]:
+    """What each point adds to the mean distance [d, N]; by how much the variance of that exceeds the mean's own
+    [d]; and the least share of it that is the mean's own."""
+    num_latents, num_values, num = distances.shape
+    per_point = jnp.mean(distances, axis=1)  # [d, N]
+    influence = per_point - jnp.mean(per_point, axis=1, keepdims=True)
+    if sources is None:
+        return influence, 0.0, 1.0
+    if num_values < 2:
+        return jnp.full_like(influence, jnp.nan), 0.0, 1.0
+    # As a source: what the means of the points that it served would be without it. The draws of values are in the
+    # variance of both parts, and once too often: `excess`; all of it where points do not matter: `least`.
+    residual = (distances - per_point[:, None]) / (num_values - 1)
+    sources = jnp.broadcast_to(sources, distances.shape)
+    served = jax.vmap(lambda r, s: jnp.zeros(num, r.dtype).at[s].add(r))(residual, sources)
+    excess = jnp.sum(jnp.square(residual), axis=(1, 2)) / num**2
+    return influence + served, excess, (num_values - 1) / (2 * num_values - 1)
+
+
+def _error_of(influence: Array, excess: Array | float, least: float) -> Array:
+    """Standard error [...] of a mean from what its points add to it [..., N]; see `_influence`."""
+    variance = jnp.square(_standard_error(influence))
+    return jnp.sqrt(jnp.maximum(variance - excess, least * variance))
+
+
+def _standard_error(per_image: Array) -> Array:
+    """Standard error [d] of the mean over the last axis of [d, N]."""
+    count = per_image.shape[-1]
+    if count < 2:
+        return jnp.full(per_image.shape[:-1], jnp.nan)
+    return jnp.std(per_image, axis=-1, ddof=1) / math.sqrt(count)
