@@ -9,6 +9,7 @@ import pytest
 
 from causalvae import discovery, metrics, planted, run
 from causalvae import interventions as iv
+from causalvae.adapters import from_functions
 from causalvae.data import graphs
 from experiments import planted as experiment
 
@@ -71,7 +72,7 @@ def test_the_graph_of_a_world_with_mechanisms_is_recovered(graph):
     weights = np.zeros((len(names), len(names) + 2), np.float32)
     weights[order, np.arange(len(names))] = 1.0
     weights[:, 0] *= 2
-    found = discovery.recover_graph(jax.tree_util.Partial(read_bars, jnp.asarray(weights)), world, KEY, 64)
+    found = discovery.recover_graph(from_functions(read_bars), jnp.asarray(weights), world, KEY, num=64)
     assert discovery.structural_hamming_distance(found.adjacency, adjacency) == 0
     np.testing.assert_array_equal(found.latents, np.argsort(order))
 
@@ -81,11 +82,11 @@ def test_rounding_decides_neither_the_matching_of_latents_nor_an_edge():
     for noise in np.random.default_rng(0).choice([-1, 0, 1], (20, *match.shape)) * 2.0**-23:
         assert discovery._assign(match * (1 + noise)).tolist() == [0, 1]
     world = graphs.pendulum().replace(render_one=render_bars, image_shape=(1, 4, 1))
-    encode = jax.tree_util.Partial(read_bars, jnp.eye(4))
-    effects = discovery.recover_graph(encode, world, KEY, 64).effects
+    model = from_functions(lambda x: read_bars(jnp.eye(4), x))
+    effects = discovery.recover_graph(model, None, world, KEY, num=64).effects
     smallest = effects[effects > 0].min()
     for threshold in (np.nextafter(smallest, 0), smallest, np.nextafter(smallest, 1)):
-        found = discovery.recover_graph(encode, world, KEY, 64, threshold=threshold)
+        found = discovery.recover_graph(model, None, world, KEY, num=64, threshold=threshold)
         np.testing.assert_array_equal(found.adjacency, effects > 0)
 
 
@@ -103,7 +104,7 @@ def test_a_model_that_misses_a_factor_misses_its_edges():
     weights = np.eye(len(names), dtype=np.float32)
     blind = names.index("pos_y")
     weights[blind, blind] = 0
-    found = discovery.recover_graph(jax.tree_util.Partial(read_bars, jnp.asarray(weights)), world, KEY, 64)
+    found = discovery.recover_graph(from_functions(read_bars), jnp.asarray(weights), world, KEY, num=64)
     missed = adjacency[:, blind].sum()
     assert missed == 3
     assert discovery.structural_hamming_distance(found.adjacency, adjacency) == missed
@@ -124,9 +125,9 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="no planted model 'bent'; there are: disentangled"):
         planted.plant("bent")
     with pytest.raises(ValueError, match="has no causal graph among its factors"):
-        discovery.recover_graph(lambda x: x, planted.linear_world(), KEY)
+        discovery.recover_graph(from_functions(lambda x: x), None, planted.linear_world(), KEY)
     with pytest.raises(ValueError, match="2 latents cannot stand for 4 factors"):
-        discovery.recover_graph(first_two, graphs.pendulum(), KEY, 4)
+        discovery.recover_graph(from_functions(first_two), None, graphs.pendulum(), KEY, num=4)
     with pytest.raises(ValueError, match="they are not trained"):
         planted.MODEL.loss(None, None, None, None, None)
 

@@ -104,8 +104,10 @@ def test_edits_are_vmapped_over_units_and_values():
 
 def test_the_same_key_gives_the_same_noise_edited_or_not():
     key = jax.random.key(1)
-    _, base = cv.run(MODEL, PARAMS, X, key, capture=("latent/z",))
-    _, edited = cv.run(MODEL, PARAMS, X, key, edits={"encoder/hidden": cv.patch(jnp.zeros(()))}, capture=("latent/*",))
+    _, base = cv.run(MODEL, PARAMS, X, key=key, capture=("latent/z",))
+    _, edited = cv.run(
+        MODEL, PARAMS, X, key=key, edits={"encoder/hidden": cv.patch(jnp.zeros(()))}, capture=("latent/*",)
+    )
     _, noiseless = cv.run(MODEL, PARAMS, X, capture=("latent/z",))
     noise = base["latent/z"] - noiseless["latent/z"]
     assert np.abs(noise).min() > 0

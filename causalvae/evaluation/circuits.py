@@ -29,9 +29,7 @@ def latent_circuits(
     found = {}
     for name, part in zip(factors, pairs, strict=True):
         try:
-            found[name] = circuits.find_circuit(
-                model, params, part, "latent/z", THRESHOLD, interventions.unscaled_projection
-            )
+            found[name] = circuits.find_circuit(model, params, part, "latent/z", threshold=THRESHOLD)
         except ValueError:  # the decoded images of half of these pairs are the same: nothing to explain
             found[name] = None
     return found

@@ -49,7 +49,7 @@ def swap_codes(model: Architecture, params: Any, images: jax.Array, key: jax.Arr
     Strength is not zero where the continuous form is.
     """
     codes = interventions.quantize(model, params, images)
-    swapped = interventions.perturb_latents((model, params), codes, SWAP, key, ("l2", "rms", "outputs"))
+    swapped = interventions.perturb_latents(model, params, codes, SWAP, key, response=("l2", "rms", "outputs"))
     return _code_effects(swapped, SWAP.sources(key, codes))
 
 

@@ -14,7 +14,7 @@ from causalvae.data.base import Dataset
 from causalvae.evaluation.latents import Perturbed
 from causalvae.evaluation.settings import Settings
 from causalvae.metrics import Score
-from causalvae.metrics.causal import SiteModularity
+from causalvae.metrics.circuit_modularity import SiteModularity
 from causalvae.metrics.scores import finite
 from causalvae.sites import tapped
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -66,8 +67,11 @@ class Perturbed(NamedTuple):
 class Families(NamedTuple):
     """The perturbations of FAMILIES, their values one after the other: one sweep measures them all."""
 
-    def values(self, key: jax.Array, z: jax.Array, scale: jax.Array) -> jax.Array:
-        return jnp.concatenate([family.values(key, z, scale) for family in FAMILIES.values()])
+    shift: interventions.Shift  # in units of the aggregate posterior's standard deviation
+
+    def values(self, key: jax.Array, z: jax.Array) -> jax.Array:
+        families = {**FAMILIES, "_shift1": self.shift}
+        return jnp.concatenate([family.values(key, z) for family in families.values()])
 
     @staticmethod
     def split(distances: jax.Array) -> dict[str, jax.Array]:
@@ -96,9 +100,10 @@ def perturb(
 
     def responses(base, perturbation, response=RESPONSES):
         params, z = base
-        return interventions.perturb_latents((model, params), z, perturbation, key, response=response, scale=scale)
+        return interventions.perturb_latents(model, params, z, perturbation, key, response=response)
 
-    others = {name: Families.split(found) for name, found in responses(trained, Families(), DISTANCES).items()}
+    families = Families(dataclasses.replace(FAMILIES["_shift1"], scale=scale))
+    others = {name: Families.split(found) for name, found in responses(trained, families, DISTANCES).items()}
     return Perturbed(
         jnp.mean(encoded.activity, axis=0),
         is_active(encoded, settings),
@@ -125,7 +130,7 @@ def summarize_latents(perturbed: Perturbed, factor_effects: jax.Array | None) ->
     categories = {
         "outputs": sweep["outputs"].reshape(len(strength.mean), -1),
         "to_factors": None if factor_effects is None else factor_effects.T,
-        "latents": sweep["latents"] if len(strength.mean) > 1 else None,
+        "latents": interventions.in_units_of(perturbed.scale, sweep["latents"]) if len(strength.mean) > 1 else None,
     }
     specificity = {}
     for name, effect in categories.items():

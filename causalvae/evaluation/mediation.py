@@ -28,7 +28,7 @@ def mediate_latents(model: Architecture, params: Any, pairs: Sequence[interventi
     """Takes each latent as the mediator of each factor's effect on the image (one `Pairs` per factor)."""
     rows, left_out = [], []
     for k, part in enumerate(pairs):
-        found = interventions.mediate(model, params, part, "latent/z", interventions.unscaled_projection)
+        found = interventions.mediate(model, params, part, "latent/z", outcome=interventions.unscaled_projection)
         summary = interventions.summarize(found, jax.random.fold_in(key, k), relative=True)
         rows.append([getattr(summary, name) for name in EFFECTS])
         left_out.append(int(summary.left_out))

@@ -27,7 +27,7 @@ def patch_sites(
     largest, concentration = np.empty((2, len(sites), len(pairs)))
     left_out = np.zeros(len(pairs), int)
     for i, k in np.ndindex(largest.shape):
-        effects = interventions.patch_effects(model, params, pairs[k].x, pairs[k].x_source, sites[i])
+        effects = interventions.patch_effects(model, params, pairs[k], sites[i])
         left_out[k] = effects.left_out[0]
         recovery = np.nan_to_num(np.asarray(effects.recovery))  # [units]
         largest[i, k], concentration[i, k] = recovery.max(), _concentration(np.maximum(recovery, 0))

@@ -14,7 +14,7 @@ from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.evaluation.settings import Settings
 from causalvae.metrics import Score
-from causalvae.metrics.causal import exceeds
+from causalvae.metrics.ties import exceeds
 from causalvae.sites import no_tap
 
 BATCH = 250  # images encoded at once; divides the published sample sizes
