@@ -156,21 +156,28 @@ def from_functions(encode: Callable | None = None, decode: Callable | None = Non
     """
     if encode is None and decode is None:
         raise ValueError("from_functions needs encode, decode or both")
+    first, second = (_needed(function, name) for function, name in ((encode, "encode"), (decode, "decode")))
 
     def represent(params, x):
-        return encode(x) if params is None else encode(params, x)
+        return first(x) if params is None else first(params, x)
 
     def image(params, z, tap: Tap = no_tap):
-        return tap("decoder/image", decode(z) if params is None else decode(params, z))
+        return tap("decoder/image", second(z) if params is None else second(params, z))
 
     def forward(params, x, key=None, tap: Tap = no_tap):
-        if encode is None or decode is None:
-            missing = "encode" if encode is None else "decode"
-            raise ValueError(f"this model has no {missing}: give from_functions both, to run images through it")
         z = tap("latent/z", represent(params, x))
         return ForeignOutputs(image(params, z, tap), z)
 
     return Foreign(forward, represent if encode else None, image if decode else None)
+
+
+def _needed(function: Callable | None, name: str) -> Callable:
+    """The function, or one that says that it was not given."""
+
+    def missing(*args):
+        raise ValueError(f"this model has no {name}: give from_functions both, to run images through it")
+
+    return missing if function is None else function
 
 
 # --- weights from and to PyTorch -------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def _prune(joint: Callable, units: np.ndarray, threshold: float) -> np.ndarray:
     """
     while units.sum() > 1:
         members = np.flatnonzero(units)[::-1]
-        remaining = joint(_without(units, members[:, None]))
+        remaining = joint(_without(units, list(members[:, None])))
         if remaining.max() < threshold - TIE:
             break
         ranked = members[ties.descending(remaining, TIE)]
@@ -149,14 +149,14 @@ def _random_sets(generator: np.random.Generator, size: int, num_units: int) -> l
 
 def _fractions(total: jax.Array, indirect: jax.Array, rows: np.ndarray) -> np.ndarray:
     """Mean indirect effects [G] over the mean total effect, of the pairs `rows`."""
-    total, indirect = np.asarray(total, np.float64)[rows], np.asarray(indirect, np.float64)[:, rows]
-    if not len(rows) or abs(total.mean()) < 1e-8:
+    whole, part = np.asarray(total, np.float64)[rows], np.asarray(indirect, np.float64)[:, rows]
+    if not len(rows) or abs(whole.mean()) < 1e-8:
         raise ValueError(
             "the total effect of these pairs on the outcome is zero, or that of every other one: there is no effect "
             "whose circuit could be chosen on one half and measured on the other. Look at the pairs, give more, or "
             "choose another outcome"
         )
-    return indirect.mean(axis=1) / total.mean()
+    return part.mean(axis=1) / whole.mean()
 
 
 def _num_units(model: Any, params: PyTree, pairs: Any, site: str) -> int:

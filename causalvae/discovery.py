@@ -7,6 +7,7 @@ follow its mechanism: if the latent of i answers, j is a cause of i that no othe
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -63,7 +64,7 @@ def recover_graph(
         raise ValueError(f"{latents.shape[1]} latents cannot stand for {dataset.num_factors} factors")
     scale = jnp.maximum(jnp.std(latents, axis=0), 1e-12) if scale is None else scale
     # Without mechanisms a factor changes nothing but its own pixels.
-    pixels = dataset.replace(propagate=None)
+    pixels = dataclasses.replace(dataset, propagate=None)
     match = np.asarray(factor_effects(model, params, pixels, match_key, num=num, scale=scale))
     matched = _assign(np.nan_to_num(match))
     held, followed = _answers(dataset, factors, factor_key)

@@ -305,6 +305,7 @@ def _linear(name: str, generator: np.random.Generator, latents: np.ndarray, imag
         for unit in (next(units) for _ in range(1 + i % 2)):
             write[i, unit], blocks[unit, :3] = 1.0, image[:, i] / (1 + i % 2)
     dead = ~latents.any(axis=1)
+    writing = write * np.logical_not(dead)[:, None]
     params = {
         "encoder": {
             "hidden": hidden,
@@ -312,9 +313,9 @@ def _linear(name: str, generator: np.random.Generator, latents: np.ndarray, imag
             "product": np.zeros((HIDDEN, HIDDEN, LATENTS)),
             "log_variance": np.where(dead, 0.0, np.log(1e-4)),
         },
-        "decoder": {"hidden": write * ~dead[:, None], "blocks": blocks},
+        "decoder": {"hidden": writing, "blocks": blocks},
     }
-    truth = _linear_truth(hidden, mean, params["decoder"]["hidden"], blocks)
+    truth = _linear_truth(hidden, mean, writing, blocks)
     return Planted(name, MODEL, jax.tree.map(jnp.float32, params), linear_world(), truth)
 
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 
 PyTree = Any
 Tap = Callable[[str, jax.Array], jax.Array]
@@ -65,7 +66,7 @@ class Edit:
     """
 
     value: PyTree = None
-    units: jax.Array | None = None
+    units: jax.Array | int | None = None
     mask: jax.Array | None = None
     operation: Callable[[jax.Array, PyTree], jax.Array] = struct.field(pytree_node=False, default=replace)
 
@@ -194,7 +195,7 @@ def check_patterns(patterns: Sequence[str], shapes: Mapping[str, Any]) -> None:
 
 def check_units(site: str, units: Any, shapes: Mapping[str, Any]) -> None:
     """ValueError if a concrete unit index does not exist at `site` (traced indices cannot be seen)."""
-    if units is None or isinstance(units, jax.core.Tracer):
+    if units is None or isinstance(units, Tracer):
         return
     size, units = shapes[site].shape[-1], np.atleast_1d(np.asarray(units))
     if not np.issubdtype(units.dtype, np.integer):

@@ -188,6 +188,7 @@ def test_errors_that_cannot_be_known_are_nan():
     distances = np.random.default_rng(0).random((2, 1, 10)).astype(np.float32)
     sources = jnp.zeros((1, 10), jnp.int32)
     assert np.isnan(metrics.effect_strength(distances, sources).standard_error).all()
+    assert np.isnan(metrics.overall_strength(distances, jnp.zeros((2, 1, 10), jnp.int32)).standard_error)
     nothing = metrics.effect_strength(jnp.zeros((2, 3, 10)), jnp.zeros((3, 10), jnp.int32))
     assert (nothing.standard_error == 0).all()
 

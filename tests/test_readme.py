@@ -88,8 +88,8 @@ def test_a_data_set_takes_what_the_readme_says(monkeypatch):
 
 def test_an_intervention_takes_what_the_readme_says():
     namespace, _ = extended("causalvae/interventions/latents.py")
-    z, decode = jnp.array([[1.0, -2.0]]), jax.tree_util.Partial(lambda z: z)
-    changes = cv.interventions.perturb_latents(decode, z, namespace["Negate"](), jax.random.key(0))
+    z, model = jnp.array([[1.0, -2.0]]), cv.adapters.from_functions(decode=lambda z: z)
+    changes = cv.interventions.perturb_latents(model, None, z, namespace["Negate"](), jax.random.key(0))
     np.testing.assert_allclose(np.asarray(changes)[:, 0, 0], [2.0, 4.0], rtol=1e-5)
 
 

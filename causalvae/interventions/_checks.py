@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def default_chunk() -> int:
@@ -33,7 +34,7 @@ def check_choice(what: str, choice: Any, choices: Sequence[str]) -> None:
 def check_finite(finite: Mapping[str, Any]) -> None:
     """ValueError naming the first site with NaN or infinite activations. Traced values cannot be looked at."""
     for site, flags in finite.items():
-        if not isinstance(flags, jax.core.Tracer) and not np.all(np.asarray(flags)):
+        if not isinstance(flags, Tracer) and not np.all(np.asarray(flags)):
             raise ValueError(
                 f"activations are NaN or infinite at site {site!r} (the first one in the forward pass): "
                 "look at the parameters and the images before intervening"

@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from causalvae.interventions._groups import Groups
 from causalvae.interventions._runs import Patched, Run, run_rows
-from causalvae.sites import patch
+from causalvae.sites import Edit, patch
 
 PyTree = Any
 
@@ -47,7 +48,7 @@ def sweep(
         item = jax.lax.dynamic_slice(items, (i * chunk,), (chunk,))
         group, pair = jnp.minimum(item // pairs, num_groups - 1), item % pairs
         rows = _rows(patched, pair)
-        edits = {site: (patch(value),) for site, value in rows.fixed.items()}
+        edits: dict[str, tuple[Edit, ...]] = {site: (patch(value),) for site, value in rows.fixed.items()}
         for site, value in rows.replacement.items():
             edits[site] = (*edits.get(site, ()), patch(value, groups.select(site, group, rows.base(site))))
         measured = measure(run_rows(forward, params, rows.x, rows.keys, edits), _rows(references, pair))
@@ -85,7 +86,7 @@ def in_blocks(
     block = min(block, num)
     index = np.arange(-(-num // block) * block).reshape(-1, block)
     valid, index = index < num, index % num
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(rows)) and len(index) > 1:
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(rows)) and len(index) > 1:
         blocks = jnp.asarray(index), jnp.asarray(valid)
         return finish(jax.lax.map(lambda b: function(_rows(rows, b[0]), b[1]), blocks), num)
     if len(index) == 1:

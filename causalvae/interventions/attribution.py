@@ -78,7 +78,7 @@ def _estimate(forward, params, patched, groups, outcome, ends):
     base = {site: patched.base(site) for site in patched.replacement}
 
     def total(offsets):
-        edits = {site: (patch(value),) for site, value in patched.fixed.items()}
+        edits: dict[str, tuple[Edit, ...]] = {site: (patch(value),) for site, value in patched.fixed.items()}
         for site, offset in offsets.items():
             edits[site] = (*edits.get(site, ()), Edit(offset, operation=add))
         outcomes = outcome(run_rows(forward, params, patched.x, patched.keys, edits), *ends)

@@ -66,8 +66,8 @@ def knock_out(
     """
     quantize(model, params, x[:1])
     groups, size, _ = params["codebook"].shape
-    entries = check_numbers("entries of the codebook", np.arange(size) if entries is None else entries, size)
-    numbers = (jnp.arange(groups)[:, None] * size + entries[None, :]).reshape(-1)
+    chosen = check_numbers("entries of the codebook", np.arange(size) if entries is None else entries, size)
+    numbers = (jnp.arange(groups)[:, None] * size + chosen[None, :]).reshape(-1)
     change, used, finite = _knock_out(model.forward, check_chunk(chunk), params, jnp.asarray(x), numbers)
     check_finite(finite)
     change, used = (a.reshape(groups, -1) / x.shape[0] for a in (change, used))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -43,11 +44,11 @@ class Pairs:
     def swap(self) -> Pairs:
         """Returns the pairs with x and x_source exchanged: what denoising is to them, noising is to these."""
         factors = {"factors": self.factors_source, "factors_source": self.factors}
-        return self.replace(x=self.x_source, x_source=self.x, **factors)
+        return dataclasses.replace(self, x=self.x_source, x_source=self.x, **factors)
 
     def with_noise(self, key: jax.Array) -> Pairs:
         """Returns the pairs with posterior noise, the same in all runs of a pair: pair n has the n-th key split."""
-        return self.replace(keys=jax.random.split(key, self.x.shape[0]))
+        return dataclasses.replace(self, keys=jax.random.split(key, self.x.shape[0]))
 
     def resample(self, key: jax.Array) -> Pairs:
         """Returns every x paired with another row's x_source, uniformly: interchange is then resample ablation.
@@ -59,7 +60,7 @@ class Pairs:
             raise ValueError("resampling pairs rows with other rows: it needs at least two")
         rows = (jnp.arange(num) + jax.random.randint(key, (num,), 1, num)) % num
         factors = None if self.factors_source is None else self.factors_source[rows]
-        return self.replace(x_source=self.x_source[rows], factors_source=factors)
+        return dataclasses.replace(self, x_source=self.x_source[rows], factors_source=factors)
 
 
 def as_pairs(pairs: Pairs | tuple[jax.Array, jax.Array] | jax.Array) -> Pairs:
@@ -77,7 +78,7 @@ def as_pairs(pairs: Pairs | tuple[jax.Array, jax.Array] | jax.Array) -> Pairs:
         )
     if x.ndim < 2 or x.shape[0] < 1:
         raise ValueError(f"x must be a batch [N, ...] of at least one row, not {list(x.shape)}")
-    return pairs.replace(x=x, x_source=x_source)
+    return dataclasses.replace(pairs, x=x, x_source=x_source)
 
 
 def counterfactuals(

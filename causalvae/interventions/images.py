@@ -18,7 +18,7 @@ from causalvae.interventions._sweep import in_blocks, merge_pairs
 from causalvae.interventions.factors import encoder
 
 PyTree = Any
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 
 class Manipulation(Protocol):
@@ -26,9 +26,11 @@ class Manipulation(Protocol):
 
     def count(self, image_shape: Shape) -> int:
         """The number of variants."""
+        ...
 
     def apply(self, key: jax.Array, x: jax.Array, variant: jax.Array) -> jax.Array:
         """Variant number `variant` of images x [N, H, W, C] in [0, 1]: the same shape."""
+        ...
 
 
 @dataclass(frozen=True)

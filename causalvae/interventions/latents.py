@@ -280,7 +280,7 @@ def _perturb(responses, chunk, decode, encode, rows, chosen):
 # --- responses -------------------------------------------------------------------------------------------
 
 
-def _measure(name: str | Callable, encode: Callable | None) -> tuple[Callable, Callable]:
+def _measure(name: str | Callable, encode: Any) -> tuple[Callable, Callable]:
     """(prepare, measure): prepare(decoded [B]) -> pytree [B, ...] to compare; measure(base, changed, valid) -> the
     response of rows [P], kept per row, or summed over the valid ones."""
     if callable(name):

@@ -172,7 +172,8 @@ def _summarize(num, relative, mediation, key, level, tolerance):
     whole = jnp.where(jnp.abs(means.total) > tolerance * size, means.total, jnp.nan)
     shares = Mediation(means.total / whole, *(m / whole[:, None] for m in means[1:]))
     estimates = [_estimate(m, level) for m in (*(shares if relative else means), shares.indirect)]
-    return MediationSummary(*estimates, jnp.sum(valid), jnp.sum(~valid))
+    total, direct, indirect, interaction, proportion = estimates
+    return MediationSummary(total, direct, indirect, interaction, proportion, jnp.sum(valid), jnp.sum(~valid))
 
 
 def _bootstrap_counts(key: jax.Array, valid: jax.Array, num: int) -> jax.Array:

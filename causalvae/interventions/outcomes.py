@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.core import Tracer
 
 from causalvae.interventions._runs import Outcome, Patched, Run, change_of_runs
 from causalvae.interventions._sweep import sweep
@@ -51,7 +52,7 @@ class LatentOutcome:
     def check(self, run: Run) -> None:
         """ValueError if a concrete index is out of range."""
         num = jax.eval_shape(_vector, run).shape[1]
-        if not isinstance(self.index, jax.core.Tracer) and not 0 <= int(self.index) < num:
+        if not isinstance(self.index, Tracer) and not 0 <= int(self.index) < num:
             raise ValueError(f"no latent {self.index}: the model has latents 0 to {num - 1}")
 
 

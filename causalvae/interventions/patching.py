@@ -140,13 +140,13 @@ def _effects(measured: Measured) -> PatchEffects:
 # --- what units are replaced by --------------------------------------------------------------------------
 
 
-def _replacement(mode, site: str, base: jax.Array, source: jax.Array, mean: Mapping | None) -> jax.Array:
+def _replacement(mode: Any, site: str, base: jax.Array, source: jax.Array, mean: Mapping | None) -> jax.Array:
     """What replaces the base run's activation [P, ...] at a site."""
     if mode == "interchange":
         return source
     if mode == "zero":
         return jnp.zeros_like(base)
-    if mode == "mean" and mean is not None:
+    if mean is not None:
         if not jnp.issubdtype(base.dtype, jnp.floating):
             raise ValueError(f"site {site!r} holds {base.dtype} codes, which have no mean; use another mode")
         return jnp.broadcast_to(mean[site][None], base.shape)

@@ -15,7 +15,7 @@ from causalvae.interventions._runs import Outcome, Patched, Run, both_runs, exch
 from causalvae.interventions._sweep import in_blocks, merge_pairs, sweep
 from causalvae.interventions.factors import Pairs
 from causalvae.interventions.outcomes import of_references, outcome_of_ends, outcome_of_patched, projected_change
-from causalvae.sites import patch
+from causalvae.sites import Edit, patch
 
 PyTree = Any
 PATHS = ("any", "direct")
@@ -116,7 +116,7 @@ def _through(forward, chunk, params, sending: Sending, receiving: Groups, outcom
     def one(group):
         mask = groups.select(sender, group[None], patched.base(sender)[:1])
         mask = jnp.broadcast_to(mask, patched.base(sender).shape)
-        edits = {site: (patch(value),) for site, value in (patched.fixed | frozen).items()}
+        edits: dict[str, tuple[Edit, ...]] = {site: (patch(value),) for site, value in (patched.fixed | frozen).items()}
         edits[sender] = (*edits[sender], patch(patched.replacement[sender], mask))
         run = run_rows(forward, params, patched.x, patched.keys, edits)
         reached = patched_runs(patched.x, patched.keys, patched.run, {receiver: run.activations[receiver]})

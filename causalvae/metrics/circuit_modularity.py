@@ -51,11 +51,13 @@ def _modularity(xp: Any, responses: Any, active: Any) -> Any:
 
 
 def permuted_modularity(key: Array, responses: Array, active: Array | None = None, num: int = 100) -> np.ndarray:
-    """The null of `circuit_modularity`: [num] values of M with the units permuted within each a_i. Source:
-    this library. Runs on the host, in numpy (see `_modularity`)."""
+    """Returns the null of `circuit_modularity`: [num] values of M with the units permuted within each a_i.
+
+    Source: this library. Runs on the host, in numpy.
+    """
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32))
-    responses = np.asarray(responses, np.float32)
-    shuffled = generator.permuted(np.broadcast_to(responses, (num, *responses.shape)), axis=-1)
+    values = np.asarray(responses, np.float32)
+    shuffled = generator.permuted(np.broadcast_to(values, (num, *values.shape)), axis=-1)
     return _modularity(np, shuffled, None if active is None else np.asarray(active, bool))
 
 
@@ -97,7 +99,7 @@ def modularity_over_sites(
     return SiteModularity(_nan_mean(np.stack(list(sites.values()))), sites, permuted, before)
 
 
-def _nan_mean(values: np.ndarray) -> np.ndarray:
+def _nan_mean(values: np.ndarray) -> Any:
     """Mean of the values that are not NaN; NaN where there are none."""
     defined = values[~np.isnan(values)]
     return defined.mean() if defined.size else np.float32(np.nan)

@@ -82,7 +82,8 @@ def effect_strength_with_error(
     drift = None
     if getattr(perturbation, "scale", 0) is None:  # estimated of z
         own, step = standard_deviation(z), 0.01  # relative; a central difference: distances have no derivative at zero
-        ends = (dataclasses.replace(perturbation, scale=own * (1 + sign * step)) for sign in (1, -1))
+        shift: Any = perturbation
+        ends = (dataclasses.replace(shift, scale=own * (1 + sign * step)) for sign in (1, -1))
         above, below = (jnp.mean(measure(end), axis=(1, 2)) for end in ends)
         drift = _scale_influence(jnp.asarray(z, jnp.float32)) * ((above - below) / (2 * step))[:, None]
     return effect_strength(measure(perturbation), None if sources is None else sources(key, z), drift)
@@ -130,16 +131,16 @@ def overall_strength(distances: Array, sources: Array | None = None) -> EffectSt
     return EffectStrength(jnp.mean(distances), error)
 
 
-def _influence(distances: Array, sources: Array | None) -> tuple[Array, Array | float, float]:
+def _influence(distances: Array, sources: Array | None) -> tuple[Array, Array, float]:
     """What each point adds to the mean distance [d, N]; by how much the variance of that exceeds the mean's own
     [d]; and the least share of it that is the mean's own."""
     num_latents, num_values, num = distances.shape
     per_point = jnp.mean(distances, axis=1)  # [d, N]
     influence = per_point - jnp.mean(per_point, axis=1, keepdims=True)
     if sources is None:
-        return influence, 0.0, 1.0
+        return influence, jnp.zeros(num_latents), 1.0
     if num_values < 2:
-        return jnp.full_like(influence, jnp.nan), 0.0, 1.0
+        return jnp.full_like(influence, jnp.nan), jnp.zeros(num_latents), 1.0
     # As a source: what the means of the points that it served would be without it. The draws of values are in the
     # variance of both parts, and once too often: `excess`; all of it where points do not matter: `least`.
     residual = (distances - per_point[:, None]) / (num_values - 1)
@@ -149,7 +150,7 @@ def _influence(distances: Array, sources: Array | None) -> tuple[Array, Array | 
     return influence + served, excess, (num_values - 1) / (2 * num_values - 1)
 
 
-def _error_of(influence: Array, excess: Array | float, least: float) -> Array:
+def _error_of(influence: Array, excess: Array, least: float) -> Array:
     """Standard error [...] of a mean from what its points add to it [..., N]; see `_influence`."""
     variance = jnp.square(_standard_error(influence))
     return jnp.sqrt(jnp.maximum(variance - excess, least * variance))
