@@ -42,7 +42,9 @@ class Progress:
         self.rewrites = self.stream.isatty() or "ipykernel" in sys.modules
         self.interval = 0.2 if self.rewrites else 5.0
         self.started = self.shown = time.monotonic()
-        self.first = None  # (time, done) after the first call, which compiles: rates leave it out
+        self.first: tuple[float, int] | None = (
+            None  # (time, done) after the first call, which compiles: rates leave it out
+        )
         self.width = 0
 
     def __enter__(self):
@@ -65,9 +67,10 @@ class Progress:
         self._show(f"{done}/{self.total} {self.unit}  {self._speed(now, done)}{note}")
 
     def _speed(self, now: float, done: int) -> str:
-        if done <= self.first[1] or now <= self.first[0]:
+        first_time, first_done = self.first or (now, done)
+        if done <= first_done or now <= first_time:
             return ""
-        speed = (done - self.first[1]) / (now - self.first[0])
+        speed = (done - first_done) / (now - first_time)
         left = duration((self.total - done) / speed)
         return f"{speed * self.rate_factor:.0f} {self.rate_name}  {left} left  "
 

@@ -12,9 +12,11 @@ On several hosts, call `jax.distributed.initialize` first; every process then ma
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -23,7 +25,7 @@ PyTree = Any
 MEMBER, DATA = "member", "data"
 
 
-def make_mesh(members: int, batch_size: int, devices: list[jax.Device] | None = None) -> Mesh | None:
+def make_mesh(members: int, batch_size: int, devices: Sequence[Any] | None = None) -> Mesh | None:
     """A mesh (member, data) over `devices` (default: all, of all hosts), or None where one device is left.
 
     As many devices as divide `members` evenly go to members, as many of the rest as divide `batch_size` to the
@@ -61,7 +63,7 @@ def _put(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
     if sharding.is_fully_addressable:
         return jax.device_put(leaf, sharding)
     # An array that is committed to a device here cannot be spread over other hosts' devices; its values can.
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding))
     return jax.device_put(np.asarray(leaf), sharding)
 
@@ -73,6 +75,22 @@ def shard_batch(images: jax.Array, mesh: Mesh | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(images, NamedSharding(mesh, PartitionSpec(DATA)))
 
 
+def place_batches(
+    shape: tuple[int, ...], read: Callable[[tuple[slice, ...]], np.ndarray], mesh: Mesh | None
+) -> jax.Array:
+    """Returns an array [S, M, B, ...] spread over members and batch, of which each host reads what its devices need.
+
+    Args:
+        shape: Of the whole.
+        read: From slices of the first three axes to what lies there.
+        mesh: None puts the whole on the default device.
+    """
+    if mesh is None:
+        return jnp.asarray(read((slice(None),) * 3))
+    spread = NamedSharding(mesh, PartitionSpec(None, MEMBER, DATA))
+    return jax.make_array_from_callback(shape, spread, lambda part: read(part[:3]))
+
+
 def fetch(tree: PyTree, mesh: Mesh | None) -> PyTree:
     """The whole of every leaf on this host's first device, whichever devices and hosts hold it; every process
     must call it. A mesh of None returns the tree itself."""
@@ -80,7 +98,7 @@ def fetch(tree: PyTree, mesh: Mesh | None) -> PyTree:
 
 
 def _whole(leaf: jax.Array) -> jax.Array:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_whole(jax.random.key_data(leaf)))
     if leaf.is_fully_addressable:
         return jax.device_put(np.asarray(leaf))

@@ -56,11 +56,11 @@ def record(data: bytes) -> bytes:
     return length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data))
 
 
-def _field(number: int, value: bytes | int | float | np.float32) -> bytes:
+def _field(number: int, value: bytes | float | np.float32) -> bytes:
     """One protocol-buffer field: bytes (wire type 2), int (varint, 0), float (double, 1), np.float32 (5)."""
     if isinstance(value, bytes):
         return _varint(number << 3 | 2) + _varint(len(value)) + value
-    if isinstance(value, np.float32):
+    if isinstance(value, np.float32):  # pyright: ignore[reportArgumentType]  (numpy's stubs make it an alias)
         return _varint(number << 3 | 5) + struct.pack("<f", value)
     if isinstance(value, float):
         return _varint(number << 3 | 1) + struct.pack("<d", value)

@@ -132,16 +132,14 @@ def trainer(
     model: Any, dataset: Dataset, members: int, batch_size: int, steps: int, calls: int = 1
 ) -> Callable[[], Any]:
     """A function that trains `calls` times `steps` steps further, by the library's own `train_steps`."""
-    optimizer = training.make_optimizer(model)
-    state = training.init_state(model, optimizer, list(range(members)))
+    config = training.step_config(model, training.make_optimizer(model), batch_size)
+    state = training.init_state(model, config.optimizer, list(range(members)))
     hyper = training.member_hyper(training.complete_hyper(model.hyper, dataset), members)
 
     def run():
         nonlocal state
         for _ in range(calls):
-            state, report = training.train_steps(
-                model.loss, optimizer, batch_size, model.batches, dataset, state, hyper, jnp.int32(steps)
-            )
+            state, report = training.train_steps(config, dataset, state, hyper, jnp.int32(steps))
         return report.metrics["loss"]
 
     return run

@@ -18,6 +18,7 @@ from absl import flags
 
 from causalvae import data
 from causalvae.data.real import locations
+from causalvae.data.records import MPI3D, Record, Release
 from experiments import cli
 
 DATASET = flags.DEFINE_string("dataset", None, "Which: dsprites, 3dshapes, mpi3d, smallnorb or celeba.", required=True)
@@ -26,7 +27,7 @@ CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where to put the prepared ar
 REBUILD = flags.DEFINE_bool("rebuild", False, "Prepare again what lies prepared, a damaged cache for one.")
 VERIFY = flags.DEFINE_bool("verify", False, "Check the sha256 of what lies prepared, however large.")
 FILE = flags.DEFINE_string("file", None, "Which file, where the folder holds several.")
-VARIANT = flags.DEFINE_enum("variant", None, tuple(locations.MPI3D_FILES), "Of mpi3d. Default: toy.")
+VARIANT = flags.DEFINE_enum("variant", None, tuple(MPI3D.releases), "Of mpi3d. Default: toy.")
 SPLIT = flags.DEFINE_string("split", None, "Of smallnorb: both, train or test. Default: both.")
 CROP = flags.DEFINE_integer("crop", None, "Of celeba: side of the central square to keep, px. Default: everything.")
 SIZE = flags.DEFINE_integer("size", None, "Of celeba and smallnorb: px after resizing. Default: 64.")
@@ -36,69 +37,62 @@ OPTIONS = (CACHE_DIR, REBUILD, VERIFY, FILE, VARIANT, SPLIT, CROP, SIZE, RESAMPL
 
 
 def main(_: list[str]) -> None:
-    """Prepare what the flags ask for, and say what it is."""
+    """Prepares what the flags ask for, and say what it is."""
     options = {option.name: option.value for option in OPTIONS if option.value}
     print(describe(prepare(DATASET.value, DATA_DIR.value, options)))
 
 
 def prepare(name: str, data_dir: str | None, options: dict[str, Any]) -> data.Dataset:
-    """The real set `name`, converted if it was not, downloaded if its files are not there."""
-    real = [known for known, entry in data.DATASETS.items() if entry.real]
+    """Returns the real set `name`, converted if it was not, downloaded if its files are not there."""
+    real = {known: entry.real for known, entry in data.DATASETS.items() if entry.real}
     if name not in real:
         raise ValueError(f"no real data set {name!r}.{cli.nearest(name, real)} There are: {', '.join(real)}")
     folder = Path(data_dir).expanduser() if data_dir else locations.default_data_dir(name)
-    if not locations.prepared(name, folder, **options):
-        download(name, folder, options.get("variant", "toy"))
+    if not locations.prepared(real[name], folder, **options):
+        download(real[name], folder, real[name].release(options.get(real[name].choice)))
     # Prepared sets are opened, not loaded onto a device: nothing is computed here.
-    return data.load(name, source="real", data_dir=folder, residency="stream", **options)
+    return data.load(name, source="real", data_dir=str(folder), residency="stream", **options)
 
 
-def download(name: str, folder: Path, variant: str = "toy") -> None:
-    """Download and prepare with TensorFlow Datasets, as array_record, into `folder`.
+def download(record: Record, folder: Path, release: Release) -> None:
+    """Downloads and prepares with TensorFlow Datasets, as array_record, into `folder`.
 
-    Raises OSError, with the files to fetch by hand, from where and whereto, if that fails for any reason.
+    Raises:
+        OSError: that fails, for any reason; the message says which files to fetch by hand, from where and whereto.
     """
-    origin = locations.origin(name, variant)
-    by_hand = f"Fetch {by_hand_files(name, origin)} from {origin.url} by hand and put it into {folder}."
+    files = record.by_hand or " or ".join(file for file in release.files if "*" not in file)
+    by_hand = f"Fetch {files} from {release.url} by hand and put it into {folder}."
     if importlib.util.find_spec("tensorflow") is None:
         raise OSError(
-            f"{folder} has no files of {name}, and downloading them needs TensorFlow "
+            f"{folder} has no files of {record.name}, and downloading them needs TensorFlow "
             f"(pip install 'causalvae[tensorflow]'). {by_hand}"
         )
     import tensorflow_datasets as tfds
 
     import causalvae.data.real.mpi3d_tfds  # noqa: F401 (registers mpi3d)
 
-    print(f"{name}: downloading {origin.tfds} with TensorFlow Datasets into {folder}", flush=True)
+    print(f"{record.name}: downloading {release.tfds} with TensorFlow Datasets into {folder}", flush=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        builder = tfds.builder(origin.tfds, data_dir=folder, file_format="array_record")
+        builder = tfds.builder(release.tfds, data_dir=folder, file_format="array_record")
         builder.download_and_prepare()
     except Exception as error:  # downloads fail in as many ways as there are hosts
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise OSError(f"{origin.tfds} could not be downloaded and prepared: {first_line}\n{by_hand}") from error
-
-
-def by_hand_files(name: str, origin: locations.Origin) -> str:
-    """What to fetch when it must be done by hand."""
-    if name == "smallnorb":
-        return "the six files smallnorb-*-{dat,cat,info}.mat.gz"
-    if name == "celeba":
-        lists = ("list_attr_celeba.txt", "list_eval_partition.txt", "list_landmarks_align_celeba.txt")
-        return " and ".join(("img_align_celeba.zip", *lists))
-    return " or ".join(file for file in origin.files if "*" not in file)
+        raise OSError(f"{release.tfds} could not be downloaded and prepared: {first_line}\n{by_hand}") from error
 
 
 def describe(dataset: data.Dataset) -> str:
-    """What was prepared, from which files, and whether their checksums are the published ones."""
-    record = dataset.describe()
+    """Returns what was prepared, from which files, and whether their checksums are the published ones."""
+    record, about = dataset.describe(), data.DATASETS[dataset.name].real
+    assert about is not None, "a real set has a record"
     kind = "attributes" if dataset.factor_kind == "attributes" else "factors"
     values = ", ".join(f"{name} {size}" for name, size in record["factors"].items())
     files = ", ".join(f"{name} (checksum {state})" for name, _, state in record["files"])
     shape = " × ".join(map(str, dataset.image_shape))
     return (
         f"{dataset.name}: {dataset.size:,} images of {shape}, from {files}\n"
-        f"{kind}: {values}\nsha256 of the prepared array: {record['sha256']}"
+        f"{kind}: {values}\nsha256 of the prepared array: {record['sha256']}\n"
+        f"to cite: {about.paper}; license: {about.license}"
     )
 
 

@@ -131,7 +131,7 @@ def test_an_interrupted_preparation_leaves_nothing(tmp_path, interruption):
 
 def test_an_interrupted_rebuild_keeps_what_there_was(folder, monkeypatch):
     before = np.asarray(load(folder).arrays["images"])
-    monkeypatch.setattr("causalvae.data.real.conversion.build_dsprites", lambda *_: 1 / 0)
+    monkeypatch.setattr("causalvae.data.real.conversion.dsprites", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         load(folder, rebuild=True)
     np.testing.assert_array_equal(load(folder).arrays["images"], before)

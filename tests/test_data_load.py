@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from causalvae import data
-from causalvae.data import DATASETS, Dataset, factors, load
+from causalvae.data import DATASETS, Dataset, load
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -19,10 +19,9 @@ def test_every_set_has_a_procedural_form_that_samples(name):
     drawn, images = jax.eval_shape(lambda data, key: data.sample(key, 2), dataset, jax.random.key(0))
     assert drawn.shape == (2, dataset.num_factors) and drawn.dtype == "int32"
     assert images.shape == (2, *dataset.image_shape) and images.dtype == "float32"
-    standard = DATASETS[name].factors
-    if standard is not None:
-        assert dataset.factor_names == factors.names(standard)
-        assert dataset.factor_sizes == factors.sizes(standard)
+    record = DATASETS[name].real
+    if record is not None and record.factors:
+        assert (dataset.factor_names, dataset.factor_sizes) == (record.factor_names, record.factor_sizes)
 
 
 def test_names_that_do_not_exist():
@@ -54,14 +53,14 @@ def test_a_set_whose_module_is_missing_says_which(monkeypatch):
 
 @pytest.mark.parametrize("prepared", [True, False])
 def test_auto_takes_real_files_exactly_where_they_are_prepared(monkeypatch, tmp_path, prepared):
-    from causalvae.data.real import readers
+    from causalvae.data.real import locations, reading
 
     asked = []
     real = load("dsprites", source="procedural").replace(source="real")
-    monkeypatch.setattr(readers, "prepared", lambda *place, **options: asked.append(place) or prepared)
-    monkeypatch.setattr(readers, "dsprites", lambda data_dir: real)
+    monkeypatch.setattr(locations, "prepared", lambda *place, **options: asked.append(place) or prepared)
+    monkeypatch.setattr(reading, "read", lambda record, data_dir: real)
     assert load("dsprites", data_dir=str(tmp_path)).source == ("real" if prepared else "procedural")
-    assert asked == [("dsprites", str(tmp_path))]
+    assert asked == [(DATASETS["dsprites"].real, str(tmp_path))]
 
 
 def test_auto_without_files_is_procedural_and_real_says_what_is_missing(monkeypatch, tmp_path):

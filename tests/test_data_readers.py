@@ -14,7 +14,8 @@ import real_files as real
 from PIL import Image
 
 from causalvae import data
-from causalvae.data.real import cache, conversion, locations, streaming
+from causalvae.data.real import cache, conversion, locations, stored
+from causalvae.data.records import DSPRITES, MPI3D, SHAPES3D, SMALLNORB
 
 KEY = jax.random.key(0)
 render = jax.jit(lambda dataset, factors, key: dataset.render(factors, key))
@@ -276,7 +277,7 @@ def test_auto_looks_for_what_the_options_ask_for(tmp_path):
     (tmp_path / f"{real.NORB_STEMS['train']}-dat.mat.gz").unlink()
     assert data.load("mpi3d", data_dir=tmp_path, variant="real", factor_sizes=sizes).source == "real"
     assert data.load("smallnorb", data_dir=tmp_path, split="test").source == "real"
-    assert not locations.prepared("mpi3d", tmp_path) and not locations.prepared("smallnorb", tmp_path)
+    assert not locations.prepared(MPI3D, tmp_path) and not locations.prepared(SMALLNORB, tmp_path)
     with pytest.raises(ValueError, match="no variant 'reel'; it has: toy, realistic, real, complex"):
         data.load("mpi3d", data_dir=tmp_path, variant="reel")
 
@@ -299,7 +300,7 @@ def test_the_original_may_be_deleted_once_prepared(tmp_path):
     images = real.write_dsprites_npz(tmp_path)
     data.load("dsprites", source="real", data_dir=tmp_path)
     (tmp_path / real.DSPRITES_NPZ).unlink()
-    assert locations.prepared("dsprites", tmp_path) and not locations.prepared("3dshapes", tmp_path)
+    assert locations.prepared(DSPRITES, tmp_path) and not locations.prepared(SHAPES3D, tmp_path)
     dataset = data.load("dsprites", data_dir=tmp_path)
     np.testing.assert_array_equal(every_image(dataset), images[..., None] * 255)
     with pytest.raises(FileNotFoundError, match="cannot be rebuilt"):
@@ -519,8 +520,8 @@ def test_a_folder_without_permission(tmp_path, request):
 
 
 def test_streamed_sets_are_chosen_by_size(monkeypatch):
-    monkeypatch.setattr(streaming, "device_memory", lambda: 1000)
-    assert streaming.choose_residency("auto", 500) == "device"
-    assert streaming.choose_residency("auto", 501) == "stream"
-    assert streaming.choose_residency("device", 10**9) == "device"
-    assert streaming.choose_residency("stream", 1) == "stream"
+    monkeypatch.setattr(stored, "device_memory", lambda: 1000)
+    assert stored.choose_residency("auto", 500) == "device"
+    assert stored.choose_residency("auto", 501) == "stream"
+    assert stored.choose_residency("device", 10**9) == "device"
+    assert stored.choose_residency("stream", 1) == "stream"

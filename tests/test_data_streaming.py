@@ -1,4 +1,4 @@
-"""Streamed sets give, bit for bit, what device-resident sets give: in jit, vmap and scan, and in batches."""
+"""Streamed sets give, bit for bit, what device-resident sets give: in jit, vmap and scan."""
 
 import functools
 
@@ -9,7 +9,7 @@ import pytest
 import real_files as real
 
 from causalvae import data
-from causalvae.data.real import streaming
+from causalvae.data.real import stored, streaming
 
 KEY = jax.random.key(7)
 
@@ -82,37 +82,21 @@ def test_eagerly_and_out_of_range(folders):
     assert_same(images, resident.render(inside, KEY))
 
 
-def test_batches_are_those_of_sample(pair):
-    resident, streamed = pair
-    keys = jax.vmap(lambda step: jax.random.fold_in(KEY, step))(jnp.arange(40))
-    expected = list(streaming.batches(resident, keys, 8))
-    assert_same(list(streaming.batches(streamed, keys, 8)), expected)
-    assert_same(list(streaming.batches(streamed, keys[35:], 8, threads=1, ahead=1)), expected[35:])
-    sample = jax.jit(lambda key: resident.sample(key, 8))
-    assert_same([sample(key) for key in keys[:3]], expected[:3])
+def test_reading_ahead_keeps_the_order_and_passes_errors_on():
+    assert list(streaming.read_ahead(lambda number: number**2, range(40))) == [n**2 for n in range(40)]
 
-
-def test_batches_with_a_member_axis(folders):
-    resident, streamed = both_residencies("celeba", folders["celeba"])
-    keys = jax.random.split(KEY, (5, 3))
-    sample = jax.jit(jax.vmap(lambda key: resident.sample(key, 4)))
-    expected = [sample(members) for members in keys]
-    got = list(streaming.batches(streamed, keys, 4))
-    assert got[0][1].shape == (3, 4, 64, 64, 3)
-    assert_same(got, expected)
-    with pytest.raises(ValueError, match="keys must be an array"):
-        next(streaming.batches(streamed, jax.random.PRNGKey(0), 4))
-
-
-def test_an_error_while_reading_ahead_reaches_the_user(folders, monkeypatch):
-    _, streamed = both_residencies("dsprites", folders["dsprites"])
-
-    def fail(*_):
+    def fail(_):
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(streaming, "open_memory_map", fail)
     with pytest.raises(Exception, match="the disk is gone"):
-        list(streaming.batches(streamed, jax.random.split(KEY, 3), 4))
+        list(streaming.read_ahead(fail, range(3)))
+
+
+def test_a_set_on_the_device_is_not_read_ahead(folders):
+    resident, streamed = both_residencies("dsprites", folders["dsprites"])
+    assert streaming.streamed_images(resident) is None and streaming.streamed_images(streamed) is not None
+    with pytest.raises(ValueError, match="dsprites is not streamed"):
+        streaming.locating(resident)
 
 
 def test_a_set_loaded_twice_is_compiled_once(folders):
@@ -145,7 +129,7 @@ def test_many_images_in_one_call(folders):
 
 def test_pixels_are_within_one_unit_in_the_last_place_of_the_quotient():
     pixels = np.arange(256, dtype=np.uint8)
-    images, quotient = streaming.to_unit(jnp.asarray(pixels)), pixels / np.float32(255)
+    images, quotient = stored.to_unit(jnp.asarray(pixels)), pixels / np.float32(255)
     assert images[0] == 0 and images[255] == 1
     assert (np.abs(images - quotient) <= np.spacing(quotient)).all()
-    np.testing.assert_array_equal(images, jax.jit(streaming.to_unit)(pixels))
+    np.testing.assert_array_equal(images, jax.jit(stored.to_unit)(pixels))

@@ -195,6 +195,7 @@ def test_mpi3d_builder(tmp_path):
     import tensorflow_datasets as tfds
 
     from causalvae.data.real import mpi3d_tfds
+    from causalvae.data.records import MPI3D
 
     sizes = (2, 1, 2, 1, 3, 2, 2)
     manual = tmp_path / "downloads" / "manual"
@@ -204,7 +205,7 @@ def test_mpi3d_builder(tmp_path):
     builder = mpi3d_tfds.Mpi3d(data_dir=tmp_path, config=config, file_format="array_record")
     builder.download_and_prepare()
     for example in builder.as_data_source("train"):
-        classes = tuple(example[f"label_{name}"] for name in mpi3d_tfds.NAMES)
+        classes = tuple(example[f"label_{name}"] for name in MPI3D.factor_names)
         np.testing.assert_array_equal(example["image"], images[classes])
     assert tfds.builder("mpi3d/toy", data_dir=tmp_path).info.features["label_object_color"].num_classes == 6
     assert tfds.builder("mpi3d/complex", data_dir=tmp_path).info.features["label_object_color"].num_classes == 4

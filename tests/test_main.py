@@ -136,7 +136,7 @@ def test_a_run_writes_everything_it_promises_and_one_that_was_stopped_the_same(t
         return steps(*arguments)
 
     with monkeypatch.context() as patched, pytest.raises(training.Stopped, match="SIGTERM at step 2 of 4"):
-        patched.setattr(training, "train_steps", terminate)
+        patched.setattr("causalvae.training._advance.train_steps", terminate)
         pipeline.run(config, stopped)
     pipeline.run(config, stopped)
     for name in ("results.json", "metrics.jsonl", "config.json"):

@@ -74,9 +74,9 @@ def test_an_architecture_takes_what_the_readme_says(monkeypatch):
 
 
 def test_a_data_set_takes_what_the_readme_says(monkeypatch):
-    module = types.ModuleType("causalvae.data.discs")
-    exec(added("causalvae/data/discs.py")[0], vars(module))
-    monkeypatch.setitem(sys.modules, "causalvae.data.discs", module)
+    module = types.ModuleType("causalvae.data.procedural.discs")
+    exec(added("causalvae/data/procedural/discs.py")[0], vars(module))
+    monkeypatch.setitem(sys.modules, "causalvae.data.procedural.discs", module)
     _, entries = extended("causalvae/data/__init__.py")
     monkeypatch.setitem(cv.data.DATASETS, "discs", entries["discs"])
     pairs = cv.interventions.counterfactuals(cv.data.load("discs"), jax.random.key(0), "x", 4)

@@ -17,14 +17,14 @@ TESTS = pathlib.Path(__file__).parent
 STEPS = 4
 
 
-def start(workdir, result, devices, steps=STEPS, distributed=()):
+def start(workdir, result, devices, steps=STEPS, residency="device", distributed=()):
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
     }
-    command = [sys.executable, str(TESTS / "sharded_worker.py"), str(workdir), str(result), str(steps)]
+    command = [sys.executable, str(TESTS / "sharded_worker.py"), str(workdir), str(result), str(steps), residency]
     return subprocess.Popen([*command, *distributed], env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -59,18 +59,19 @@ def compare(workdir, one_device):
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5)
 
 
-def test_eight_devices_stopped_and_resumed_give_the_numbers_of_one(one_device, tmp_path):
+def test_eight_devices_stopped_and_resumed_on_a_streamed_set_give_the_numbers_of_one(one_device, tmp_path):
     finish(start(tmp_path, tmp_path / "half.npz", devices=8, steps=STEPS // 2))
-    finish(start(tmp_path, tmp_path / "result.npz", devices=8))
+    finish(start(tmp_path, tmp_path / "result.npz", devices=8, residency="stream"))
     assert leaves(tmp_path / "result.npz")[1]["mesh"].tolist() == [4, 2]
     compare(tmp_path, one_device)
 
 
-def test_two_hosts_give_the_numbers_of_one(one_device, tmp_path):
+def test_two_hosts_on_a_streamed_set_give_the_numbers_of_one(one_device, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    finish(*[start(tmp_path, tmp_path / "result.npz", 2, distributed=(coordinator, "2", str(i))) for i in range(2)])
+    hosts = [(coordinator, "2", str(i)) for i in range(2)]
+    finish(*[start(tmp_path, tmp_path / "result.npz", 2, residency="stream", distributed=host) for host in hosts])
     assert leaves(tmp_path / "result.npz")[1]["processes"] == 2
     assert leaves(tmp_path / "result.npz")[1]["mesh"].tolist() == [4, 1]
     compare(tmp_path, one_device)

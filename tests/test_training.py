@@ -12,6 +12,7 @@ import toy
 
 from causalvae import checkpoints, training
 from causalvae.progress import Progress, read_json_lines
+from causalvae.training._steps import draw_batches
 
 SETTINGS = dict(batch_size=8, learning_rate=1e-3, log_every=2, checkpoint_every=4)
 
@@ -43,7 +44,7 @@ def test_one_step_is_the_gradient_of_the_loss_under_adam():
     # Adam's first step, written out: with bias correction it is -rate * g / (|g| + eps).
     expected = jax.tree.map(lambda p, g: p - 1e-3 * g / (jnp.abs(g) + 1e-8), params, gradients)
     hyper = training.member_hyper(model.hyper, 1)
-    after, report = training.train_steps(model.loss, optimizer, 8, 1, dataset, state, hyper, jnp.int32(1))
+    after, report = training.train_steps(training.step_config(model, optimizer, 8), dataset, state, hyper, jnp.int32(1))
     for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a[0], b, atol=2e-6)
     assert int(after.step) == 1
@@ -99,11 +100,11 @@ def test_killed_between_checkpoints_and_resumed_is_bit_identical(uninterrupted, 
 
 def test_how_a_run_is_cut_into_calls_does_not_change_its_bits(uninterrupted):
     model, dataset = toy.model("betatc"), toy.dataset()
-    optimizer = training.make_optimizer(model, 1e-3)
-    state = training.init_state(model, optimizer, [3])
+    config = training.step_config(model, training.make_optimizer(model, 1e-3), 8)
+    state = training.init_state(model, config.optimizer, [3])
     hyper = training.member_hyper(training.complete_hyper(model.hyper, dataset), 1)
     for steps in (1, 6, 3):
-        state, _ = training.train_steps(model.loss, optimizer, 8, 1, dataset, state, hyper, jnp.int32(steps))
+        state, _ = training.train_steps(config, dataset, state, hyper, jnp.int32(steps))
     assert same(state.params, uninterrupted[0].params)
 
 
@@ -131,8 +132,8 @@ def test_members_train_as_if_alone_and_may_differ_in_hyper_parameters(tmp_path):
 
 
 def test_the_first_batch_is_the_same_however_many_a_loss_takes():
-    one = training.draw_batches(toy.dataset(), jax.random.key(0), 4, 1)
-    two = training.draw_batches(toy.dataset(), jax.random.key(0), 4, 2)
+    one = draw_batches(toy.dataset(), jax.random.key(0), 4, 1)
+    two = draw_batches(toy.dataset(), jax.random.key(0), 4, 2)
     assert np.array_equal(one, two[:4]) and not np.array_equal(two[:4], two[4:])
 
 

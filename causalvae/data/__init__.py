@@ -10,10 +10,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from causalvae.data import factors
+from causalvae.data import records
 from causalvae.data.base import Dataset
 
 __all__ = ["DATASETS", "Dataset", "Entry", "load"]
@@ -25,31 +25,34 @@ class Entry(NamedTuple):
     """How to obtain one data set. Modules are named, not imported: a set costs nothing until it is loaded."""
 
     procedural: str  # "module:function" in this package, (**options) -> Dataset
-    real: str | None  # "module:function", (data_dir, **options) -> Dataset; None: no real files exist
-    factors: factors.Factors | None  # None: the sources differ; see Dataset.describe()
+    real: records.Record | None = None  # None: no real files exist
 
 
 DATASETS: dict[str, Entry] = {
-    "dsprites": Entry("procedural.dsprites:procedural", "real.readers:dsprites", factors.DSPRITES),
-    "3dshapes": Entry("procedural.shapes3d:procedural", "real.readers:shapes3d", factors.SHAPES3D),
-    "mpi3d": Entry("procedural.mpi3d:procedural", "real.readers:mpi3d", factors.MPI3D),
-    "smallnorb": Entry("procedural.smallnorb:procedural", "real.readers:smallnorb", factors.SMALLNORB),
-    "celeba": Entry("procedural.celeba:procedural", "real.readers:celeba", None),
-    "pendulum": Entry("graphs:pendulum", None, None),
-    "confounded_shapes": Entry("graphs:confounded_shapes", None, None),
+    "dsprites": Entry("procedural.dsprites:procedural", records.DSPRITES),
+    "3dshapes": Entry("procedural.shapes3d:procedural", records.SHAPES3D),
+    "mpi3d": Entry("procedural.mpi3d:procedural", records.MPI3D),
+    "smallnorb": Entry("procedural.smallnorb:procedural", records.SMALLNORB),
+    "celeba": Entry("procedural.celeba:procedural", records.CELEBA),
+    "pendulum": Entry("graphs:pendulum"),
+    "confounded_shapes": Entry("graphs:confounded_shapes"),
 }
 
 
 def load(name: str, source: str = "auto", data_dir: str | None = None, **options: Any) -> Dataset:
-    """The data set `name`, one of `DATASETS`.
+    """Returns the data set `name`, one of `DATASETS`.
 
-    source: "real" reads real files; "procedural" renders, and needs none; "auto" takes real files if
-        they lie prepared on disk, else the procedural set. The result says which it is: `dataset.source`.
-    data_dir: where real files lie; by default $CAUSALVAE_DATA, else ./data/<name>.
-    options: passed on to the set's own function (e.g. `strides` of procedural dSprites).
+    Args:
+        name: Of the set.
+        source: "real" reads real files; "procedural" renders, and needs none; "auto" takes real files if they lie
+            prepared on disk, else the procedural set. The result says which it is: `dataset.source`.
+        data_dir: Where real files lie; by default $CAUSALVAE_DATA, else ./data/<name>.
+        **options: The set's own: of a procedural set, its function's (e.g. `strides` of dSprites); of a real one,
+            those of `real.reading.Storage` and of its converter (e.g. `crop` of CelebA).
 
-    Raises ValueError for an unknown name, source or option, and for a source that the set does not have;
-    FileNotFoundError where source="real" finds no files.
+    Raises:
+        ValueError: there is no such name, source or option, or the set does not have that source.
+        FileNotFoundError: source="real" finds no files.
     """
     if name not in DATASETS:
         raise ValueError(f"no data set {name!r}{_nearest(name, DATASETS)}; there are: {', '.join(DATASETS)}")
@@ -58,18 +61,26 @@ def load(name: str, source: str = "auto", data_dir: str | None = None, **options
     entry = DATASETS[name]
     if source == "real" and entry.real is None:
         raise ValueError(f"{name} exists only as a procedural set; use source='procedural'")
-    on_disk = source == "auto" and entry.real is not None and _is_prepared(name, data_dir, options)
-    if source == "real" or on_disk:
-        return _call(name, entry.real, (data_dir,), options)
-    return _call(name, entry.procedural, (), options)
+    if entry.real is not None and (
+        source == "real" or source == "auto" and _is_prepared(entry.real, data_dir, options)
+    ):
+        from causalvae.data.real import reading
+
+        _check_options(f"{name} ({entry.real.convert})", options, reading.options_of(entry.real))
+        return reading.read(entry.real, data_dir, **options)
+    render = _resolve(name, entry.procedural)
+    _check_options(f"{name} ({entry.procedural})", options, inspect.signature(render).parameters)
+    return render(**options)
 
 
-def _is_prepared(name: str, data_dir: str | None, options: dict[str, Any]) -> bool:
+def _is_prepared(record: records.Record, data_dir: str | None, options: dict[str, Any]) -> bool:
     """Whether the real files that `options` ask for lie on disk in a form that needs no download."""
-    return _resolve(name, "real.readers:prepared")(name, data_dir, **options)
+    from causalvae.data.real import locations
+
+    return locations.prepared(record, data_dir, **options)
 
 
-def _resolve(name: str, target: str) -> Callable[..., Any]:
+def _resolve(name: str, target: str) -> Callable[..., Dataset]:
     """The function that "module:function" names."""
     module_name, function_name = target.split(":")
     try:
@@ -78,17 +89,14 @@ def _resolve(name: str, target: str) -> Callable[..., Any]:
         raise ImportError(f"{name} is not available: cannot import {__name__}.{target} ({error})") from error
 
 
-def _call(name: str, target: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Dataset:
-    function = _resolve(name, target)
-    accepted = list(inspect.signature(function).parameters)[len(arguments) :]
+def _check_options(what: str, options: dict[str, Any], accepted: Iterable[str]) -> None:
+    accepted = list(accepted)
     for option in options:
         if option not in accepted:
             listed = ", ".join(accepted) or "none"
-            nearest = _nearest(option, accepted)
-            raise ValueError(f"{name} ({target}) takes no option {option!r}{nearest}; it takes: {listed}")
-    return function(*arguments, **options)
+            raise ValueError(f"{what} takes no option {option!r}{_nearest(option, accepted)}; it takes: {listed}")
 
 
-def _nearest(word: str, words: Any) -> str:
+def _nearest(word: str, words: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -23,8 +23,7 @@ def static(default: Any = None) -> Any:
     return struct.field(pytree_node=False, default=default)
 
 
-@struct.dataclass
-class Dataset:
+class Dataset(struct.PyTreeNode):
     """A data set whose images are a function of factors. A pytree: pass it to jitted functions as an argument.
 
     `arrays` are the only leaves (a stored set's images, a renderer's tables); all else is static, so two

@@ -23,15 +23,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from causalvae.data import DATASETS
 from causalvae.metrics.sap import sap
 from causalvae.metrics.suite import evaluate_codes
 
-FACTOR_SIZES = {  # without constant factors: dSprites has one color
-    "dsprites": (3, 6, 40, 32, 32),
-    "3dshapes": (10, 10, 10, 8, 4, 15),
-    "mpi3d": (6, 6, 2, 3, 3, 40, 40),
-    "smallnorb": (5, 9, 18, 6),
-}
+# Without constant factors: dSprites has one color.
+FACTOR_SIZES = {name: entry.real.factor_sizes for name, entry in DATASETS.items() if entry.real and entry.real.factors}
 NUM_ROWS = 15_000
 
 

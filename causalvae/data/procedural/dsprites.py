@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae.data import factors as factor_tables
 from causalvae.data.base import Dataset
+from causalvae.data.records import DSPRITES
 
 CANVAS = 64  # px
 UNIT = 256  # sub-pixel positions per px: the grid that vertices are snapped to
@@ -28,17 +28,16 @@ def procedural(strides: tuple[int, ...] = (1, 1, 1, 1, 1)) -> Dataset:
 
     The constant sixth factor of the real files, color, is dropped.
     """
-    factors = factor_tables.DSPRITES
-    if len(strides) != len(factors) or any(int(stride) != stride or stride < 1 for stride in strides):
-        raise ValueError(f"strides must be {len(factors)} positive integers, one per factor, not {strides!r}")
-    full = factor_tables.sizes(factors)
+    full = DSPRITES.factor_sizes
+    if len(strides) != len(full) or any(int(stride) != stride or stride < 1 for stride in strides):
+        raise ValueError(f"strides must be {len(full)} positive integers, one per factor, not {strides!r}")
     sizes = tuple(math.ceil(size / stride) for size, stride in zip(full, strides, strict=True))
     x, y = _vertex_tables()
     shape, scale, turn, pos_x, pos_y = (slice(None, None, stride) for stride in strides)
     return Dataset(
         name="dsprites",
         source="procedural",
-        factor_names=factor_tables.names(factors),
+        factor_names=DSPRITES.factor_names,
         factor_sizes=sizes,
         image_shape=(CANVAS, CANVAS, 1),
         render_one=render_one,
@@ -98,7 +97,7 @@ def _unpack(words: jax.Array) -> jax.Array:
 @functools.cache
 def _vertex_tables() -> tuple[np.ndarray, np.ndarray]:
     """Snapped x and y, each [shape, scale, orientation, position, vertex] int16, in units of 1/256 px."""
-    sizes = factor_tables.sizes(factor_tables.DSPRITES)
+    sizes = DSPRITES.factor_sizes
     shapes = np.stack([_pad(polygon) for polygon in (_square(), _ellipse(), _heart())])  # [3, V, 2]
     scale = 32 * (0.5 + 0.1 * np.arange(sizes[1]))
     angle = 2 * np.pi * np.arange(sizes[2]) / (sizes[2] - 1)

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae.data import factors as factor_tables
 from causalvae.data.base import Dataset
+from causalvae.data.records import MPI3D
 
 COLORS = ("white", "green", "red", "blue", "brown", "olive")
 SHAPES = ("cone", "cube", "cylinder", "hexagonal prism", "pyramid", "sphere")
@@ -94,8 +94,8 @@ def procedural() -> Dataset:
     return Dataset(
         name="mpi3d",
         source="procedural",
-        factor_names=factor_tables.names(factor_tables.MPI3D),
-        factor_sizes=factor_tables.sizes(factor_tables.MPI3D),
+        factor_names=MPI3D.factor_names,
+        factor_sizes=MPI3D.factor_sizes,
         image_shape=(SIZE, SIZE, 3),
         render_one=render_one,
         arrays=jax.jit(_tables)(),

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae.data import factors as factor_tables
 from causalvae.data.base import Dataset
+from causalvae.data.records import SHAPES3D
 
 CANVAS = 64  # px
 SUPERSAMPLE = 3  # rays per pixel and axis
@@ -71,8 +71,8 @@ def procedural() -> Dataset:
     return Dataset(
         name="3dshapes",
         source="procedural",
-        factor_names=factor_tables.names(factor_tables.SHAPES3D),
-        factor_sizes=factor_tables.sizes(factor_tables.SHAPES3D),
+        factor_names=SHAPES3D.factor_names,
+        factor_sizes=SHAPES3D.factor_sizes,
         image_shape=(CANVAS, CANVAS, 3),
         render_one=render_one,
         arrays={"room": jnp.asarray(room), "object": jnp.asarray(solid)},
@@ -109,7 +109,7 @@ def _paint(hue: jax.Array, coverage: jax.Array, shade: jax.Array, highlight: Any
 @functools.cache
 def _tables() -> tuple[np.ndarray, np.ndarray]:
     """Room [orientation, 4, 64, 64] and object [scale, shape, orientation, 4, 64, 64], in `STEP`s: see `layers`."""
-    *_, scales, shapes, turns = factor_tables.sizes(factor_tables.SHAPES3D)
+    *_, scales, shapes, turns = SHAPES3D.factor_sizes
     views = np.stack(np.meshgrid(range(scales), range(shapes), range(turns), indexing="ij"), -1)
     trace_all = jax.jit(lambda rows: jax.lax.map(lambda row: layers(Scene(), *row), rows))
     traced = trace_all(jnp.asarray(views.reshape(-1, 3)))

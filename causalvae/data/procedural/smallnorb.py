@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae.data import factors as factor_tables
 from causalvae.data.base import Dataset
+from causalvae.data.records import SMALLNORB
 
 CATEGORIES = ("animal", "human", "airplane", "truck", "car")
 INSTANCES = 10  # per category
@@ -86,8 +86,8 @@ def procedural() -> Dataset:
     return Dataset(
         name="smallnorb",
         source="procedural",
-        factor_names=factor_tables.names(factor_tables.SMALLNORB),
-        factor_sizes=factor_tables.sizes(factor_tables.SMALLNORB),
+        factor_names=SMALLNORB.factor_names,
+        factor_sizes=SMALLNORB.factor_sizes,
         image_shape=(SIZE, SIZE, 1),
         render_one=render_one,
         arrays=jax.tree.map(

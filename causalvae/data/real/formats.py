@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -24,6 +24,7 @@ from PIL import Image
 CHUNK_BYTES = 16 * 2**20
 FETCH_AGAIN = "it was probably cut short in download or copy; fetch it again"
 NPZ, HDF5, GZIP = "npz archive", "HDF5 file", "gzip file"
+Encoded = tuple[bytes, str]  # an image file, and what to call it in an error
 RESAMPLING = {filter.name.lower(): filter for filter in Image.Resampling}
 
 
@@ -226,45 +227,6 @@ def crop_corner(size: tuple[int, int], crop: int | None) -> tuple[int, int]:
     if crop > min(size):
         raise ValueError(f"crop={crop} does not fit into images of {size[0]} × {size[1]} px")
     return (size[0] - crop) // 2, (size[1] - crop) // 2
-
-
-class Grid(NamedTuple):
-    """Where each stored image belongs in a complete grid of factors."""
-
-    sizes: tuple[int, ...]
-    positions: np.ndarray  # [N] int64: row-major index of image n
-
-
-def complete_grid(path: Path, labels: np.ndarray, names: tuple[str, ...]) -> Grid:
-    """Positions of images whose labels [N, K] form a complete grid, each combination once.
-
-    Classes are the distinct labels of a column in rising order, so that a sub-grid (every second position)
-    has consecutive classes. Labels are compared at 6 decimals: some files hold rounded floats.
-    """
-    columns = [np.unique(np.round(column, 6), return_inverse=True) for column in labels.T]
-    sizes = tuple(len(values) for values, _ in columns)
-    total = math.prod(sizes)
-    if len(labels) != total:
-        described = " × ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True))
-        raise ValueError(
-            f"{path} has {len(labels):,} images, but its labels ({described}) make {total:,} combinations: "
-            "the file is incomplete, or not a grid of all combinations"
-        )
-    positions = np.ravel_multi_index([codes.ravel() for _, codes in columns], sizes)
-    missing = np.flatnonzero(np.bincount(positions, minlength=total) == 0)
-    if len(missing):
-        first = dict(zip(names, (int(i) for i in np.unravel_index(missing[0], sizes)), strict=True))
-        raise ValueError(f"{path}: {len(missing):,} of {total:,} combinations are missing, such as {first}")
-    return Grid(sizes, positions)
-
-
-def check_images(path: Path, shape: tuple[int, ...], expected: tuple[int, ...], num_labels: int | None = None) -> None:
-    """ValueError unless `shape` is [N, *expected], with one label for each image."""
-    if tuple(shape[1:]) != expected or not shape[0]:
-        wanted = ", ".join(map(str, expected))
-        raise ValueError(f"{path} holds images of shape {list(shape)}; expected [N, {wanted}], N at least 1")
-    if num_labels not in (None, shape[0]):
-        raise ValueError(f"{path} has {shape[0]:,} images but {num_labels:,} labels")
 
 
 def _read_rows(stream: Any, dtype: np.dtype, shape: tuple[int, ...], what: str) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Real files: what they are called, where they come from, and where they lie on this machine."""
+"""Where the files of a published set lie on this machine, and where they are, or will be, prepared."""
 
 from __future__ import annotations
 
@@ -10,184 +10,137 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from causalvae.data.real import cache
+from causalvae.data.records import Record, Release
 
 DataDir = str | os.PathLike | None
 
 
-class Origin(NamedTuple):
-    """The files that a data set is known by, in order of preference, and their sources."""
-
-    files: tuple[str, ...]  # names, or patterns for files of the same format
-    url: str
-    tfds: str  # its name in TensorFlow Datasets (ours for mpi3d: see mpi3d_tfds.py)
-
-
-NORB_URL = "https://cs.nyu.edu/~ylclab/data/norb-v1.0-small/"
-NORB_SPLITS = {
-    "train": "smallnorb-5x46789x9x18x6x2x96x96-training",
-    "test": "smallnorb-5x01235x9x18x6x2x96x96-testing",
-}
-MPI3D_URL = "https://storage.googleapis.com/mpi3d_disentanglement_dataset/data/"
-MPI3D_FILES = {  # the published file first, then names that are in use for it
-    "toy": ("mpi3d_toy.npz",),
-    "realistic": ("mpi3d_realistic.npz",),
-    "real": ("real.npz", "mpi3d_real.npz"),
-    "complex": ("real3d_complicated_shapes_ordered.npz", "mpi3d_real_complex.npz", "mpi3d_complex.npz"),
-}
-MPI3D_COMPLEX_URL = "https://drive.google.com/file/d/1Tp8eTdHxgUMtsZv5uAoYAbJR1BOa_OQm"
-
-
-def origin(name: str, variant: str = "toy", split: str = "both") -> Origin:
-    """Files and sources of one set; `variant` (mpi3d) and `split` (smallnorb) decide which of its files."""
-    if name == "dsprites":
-        stem = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"
-        files = (f"{stem}.npz", f"{stem}.hdf5", "dsprites*.npz", "dsprites*.hdf5")
-        return Origin(files, "https://github.com/google-deepmind/dsprites-dataset", "dsprites")
-    if name == "3dshapes":
-        files = ("3dshapes.h5", "3dshapes*.h5")
-        return Origin(files, "https://storage.googleapis.com/3d-shapes/3dshapes.h5", "shapes3d")
-    if name == "mpi3d":
-        if variant not in MPI3D_FILES:
-            raise ValueError(f"mpi3d has no variant {variant!r}; it has: {', '.join(MPI3D_FILES)}")
-        url = MPI3D_COMPLEX_URL if variant == "complex" else MPI3D_URL + MPI3D_FILES[variant][0]
-        return Origin(MPI3D_FILES[variant], url, f"mpi3d/{variant}")
-    if name == "smallnorb":
-        stem = NORB_SPLITS["test" if split == "test" else "train"]
-        return Origin((f"{stem}-dat.mat.gz", f"{stem}-dat.mat"), NORB_URL, "smallnorb")
-    url = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
-    return Origin(("img_align_celeba.zip", "img_align_celeba"), url, "celeb_a")
-
-
-# Checksums that others have published: TensorFlow Datasets (sha256) and loaders for PyTorch (md5). None is
-# known for MPI3D complex, nor for MPI3D real since April 2025, when it was replaced: its first file had this.
-PUBLISHED = {
-    "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz": "md5:7da33b31b13a06f4b04a70402ce90c2e",
-    "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.hdf5": (
-        "sha256:729fa22e884c9c500e1f17415d580746b4c5894fbbb780a1319bbcfa39a745bb"
-    ),
-    "3dshapes.h5": "sha256:0a0f6ed98baff276a50f3a081a7434d788da63cb135a98189b2a5b5769be1785",
-    "mpi3d_toy.npz": "md5:55889cb7c7dfc655d6e0277beee88868",
-    "mpi3d_realistic.npz": "md5:59a6225b88b635365f70c91b3e52f70f",
-    "mpi3d_real.npz": "md5:0f33f609918fb5c97996692f91129802",
-    "smallnorb-5x46789x9x18x6x2x96x96-training-dat.mat.gz": (
-        "sha256:5ffd6272a07d32695ee1082a26a41a93a37aab8c28da047f8c34ed348d214873"
-    ),
-    "smallnorb-5x01235x9x18x6x2x96x96-testing-dat.mat.gz": (
-        "sha256:cf7104eed3e51174d2f65b66d1e5878b9da233b886f161b0d88f4510ba2c7474"
-    ),
-    "img_align_celeba.zip": "sha256:46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74",
-    "list_attr_celeba.txt": "sha256:f0e5da289d5ccf75ffe8811132694922b60f2af59256ed362afa03fefba324d0",
-}
-
-
-def compare_published(path: Path) -> str:
-    """ "published" where the file has the checksum that others published, else "differs" or "unknown"."""
-    algorithm, _, digest = PUBLISHED.get(path.name, "").partition(":")
-    if not digest:
-        return "unknown"
-    with open(path, "rb") as file:
-        return "published" if hashlib.file_digest(file, algorithm).hexdigest() == digest else "differs"
-
-
 class Location(NamedTuple):
-    """Where the images of a set come from, and where they are, or will be, prepared."""
+    """Where the images of a set come from, and where their prepared form is."""
 
     path: Path | None  # the file, or the folder that TensorFlow Datasets prepared; None: only `entry` is left
     entry: Path
     is_tfds: bool = False
 
+    @property
+    def original(self) -> Path:
+        """The file or folder to convert; FileNotFoundError where only what was made from it is left."""
+        if self.path is None:
+            raise FileNotFoundError(f"what {self.entry} was made from is gone: it cannot be rebuilt")
+        return self.path
+
 
 def locate(
-    name: str,
+    record: Record,
     data_dir: DataDir = None,
     file: str | None = None,
-    cache_dir: str | None = None,
-    *,
-    variant: str = "toy",
-    split: str = "both",
+    cache_dir: DataDir = None,
+    choice: str | None = None,
     options: dict[str, Any] | None = None,
-    stem: str | None = None,
 ) -> Location:
-    """The files of `name` in data_dir, data_dir/<name> or an `Img` folder there; else what is left prepared.
+    """Returns where the files of a set are, or what is left prepared of them.
 
-    options: of the preparation (crop, size…); each combination is prepared on its own.
-    stem: what to call the prepared data; by default, what the file is called.
+    Looks in `data_dir`, in `data_dir/<name>` and in an `Img` folder in either; first for files, then for what
+    TensorFlow Datasets prepared, then in the cache.
 
-    Raises FileNotFoundError, which says what was looked for and where to get it; ValueError where several
-    files match; PermissionError.
+    Args:
+        record: The set.
+        data_dir: A folder, or the file itself; None: `default_data_dir`.
+        file: The name of the file, where a folder holds several.
+        cache_dir: Where the prepared array goes; None: see `cache.location`.
+        choice: Which release, as `record.choice` counts them.
+        options: Of the preparation (crop, size…); each combination is prepared on its own.
+
+    Raises:
+        FileNotFoundError: nothing is there; the message says what was looked for and where to get it.
+        ValueError: several files match, or there is no such release.
+        PermissionError: a folder cannot be read.
     """
-    root = default_data_dir(name) if data_dir is None else Path(data_dir).expanduser()
-    options = options or {}
-    tag = "".join(f"-{value}" for value in options.values())
-    wanted = origin(name, variant, split)
+    root = default_data_dir(record.name) if data_dir is None else Path(data_dir).expanduser()
+    release, options = record.release(choice), options or {}
+
+    def entry_name(path: Path) -> str:
+        # What is made of several files has the set's name, what is made of one has its own.
+        stem = record.name if release.beside else path.name.split(".")[0]
+        return stem + _tag(options)
+
     if _is_file(root):
-        return Location(root, cache.location((stem or _stem(root)) + tag, root.parent, cache_dir))
-    folders = [folder for base in (root, root / name) for folder in (base, base / "Img")]
+        return Location(root, cache.location(entry_name(root), root.parent, cache_dir))
+    folders = [folder for base in (root, root / record.name) for folder in (base, base / "Img")]
     for folder in folders:
-        path = _first_match(name, folder, (file,) if file else wanted.files)
+        path = _first_match(record.name, folder, (file,) if file else release.files)
         if path:
-            return Location(path, cache.location((stem or _stem(path)) + tag, folder, cache_dir))
+            return Location(path, cache.location(entry_name(path), folder, cache_dir))
     if not file:
-        for path in _tfds_folders(folders, wanted.tfds):
-            tfds_stem = wanted.tfds.replace("/", "-") + "-tfds"
-            return Location(path, cache.location(tfds_stem + tag, root, cache_dir), is_tfds=True)
-        for entry in _prepared_entries(name, options, {"variant": variant, "split": split}, folders, cache_dir):
+        for path in _tfds_folders(folders, release.tfds):
+            name = release.tfds.replace("/", "-") + "-tfds" + _tag(options)
+            return Location(path, cache.location(name, root, cache_dir), is_tfds=True)
+        for entry in _prepared_entries(record, choice, options, folders, cache_dir):
             return Location(None, entry)
-    raise FileNotFoundError(_not_found(name, root, file, wanted, variant))
+    raise FileNotFoundError(_not_found(record, root, file, choice))
 
 
-def prepared(name: str, data_dir: DataDir = None, **options: Any) -> bool:
-    """Whether real files of `name` lie in data_dir, prepared or in a form that needs no download.
+def prepared(record: Record, data_dir: DataDir = None, **options: Any) -> bool:
+    """Returns whether real files lie in `data_dir`, prepared or in a form that needs no download.
 
-    options: those of the set's reader; the ones that decide which file is read count.
+    Args:
+        record: The set.
+        data_dir: As in `locate`.
+        **options: Of `load`; those that decide which file is read count.
     """
-    which = {key: options[key] for key in ("file", "cache_dir", "variant", "split") if key in options}
-    if name == "celeba":
-        which.pop("split", None)
+    which = {name: options.get(name) for name in ("file", "cache_dir")}
     try:
-        locate(name, data_dir, **which)
+        locate(record, data_dir, **which, choice=options.get(record.choice))
     except FileNotFoundError:
         return False
     return True
 
 
 def default_data_dir(name: str) -> Path:
-    """Where real files are looked for when no folder is given: $CAUSALVAE_DATA, else ./data/<name>."""
+    """Returns where real files are looked for when no folder is given: $CAUSALVAE_DATA, else ./data/<name>."""
     given = os.environ.get("CAUSALVAE_DATA")
     return Path(given).expanduser() if given else Path("data") / name
 
 
-def beside(path: Path, names: Sequence[str], *, required: bool = True) -> Path | None:
-    """A file that belongs to `path`: in its folder, in the one above, or in `Anno` or `Eval` there (CelebA's
-    release is laid out so). The first of `names` that exists."""
-    for base in (path.parent, path.parent.parent):
-        for folder in (base, base / "Anno", base / "Eval"):
-            for name in names:
-                if (folder / name).is_file():
-                    return folder / name
-    if required:
+def beside(path: Path, names: Sequence[str]) -> Path:
+    """Returns a file that belongs to `path`, by the first of `names` that exists; FileNotFoundError if none does.
+
+    It may lie in the same folder, in the one above, or in `Anno` or `Eval` there, as in CelebA's release.
+    """
+    found = find_beside(path, names)
+    if found is None:
         raise FileNotFoundError(f"{path} is there, but not {' or '.join(names)}, which belongs to it; put it beside")
-    return None
+    return found
 
 
-def parts(name: str, location: Location, options: dict[str, Any]) -> list[Path]:
-    """The files there are whose change makes what was prepared out of date."""
+def find_beside(path: Path, names: Sequence[str]) -> Path | None:
+    """Returns what `beside` returns, or None."""
+    folders = [folder for base in (path.parent, path.parent.parent) for folder in (base, base / "Anno", base / "Eval")]
+    return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
+
+
+def sources(location: Location, release: Release) -> list[Path]:
+    """Returns the files there are whose change makes what was prepared out of date."""
     path = location.path
     if path is None:
         return []
     if location.is_tfds:
         return [path / "dataset_info.json", path / "features.json"]
-    if name == "smallnorb":
-        stems = NORB_SPLITS.values() if options["split"] == "both" else (NORB_SPLITS[options["split"]],)
-        names = [f"{stem}-{part}" for stem in stems for part in ("dat", "cat", "info")]
-        found = [beside(path, (f"{name}.mat.gz", f"{name}.mat"), required=False) for name in names]
-    elif name == "celeba":
-        names = ("list_attr_celeba", "list_landmarks_align_celeba", "list_eval_partition")
-        found = [beside(path, (f"{name}.txt", f"{name}.csv"), required=False) for name in names]
-        found += [path] if path.is_file() else []
-    else:
-        found = [path]
-    return [file for file in found if file]
+    found = [file for names in release.beside if (file := find_beside(path, names))]
+    return found if path in found or not path.is_file() else [*found, path]
+
+
+def compare_published(path: Path, checksums: dict[str, str]) -> str:
+    """Returns "published" where the file has the checksum that others published, else "differs" or "unknown"."""
+    algorithm, _, digest = checksums.get(path.name, "").partition(":")
+    if not digest:
+        return "unknown"
+    with open(path, "rb") as file:
+        return "published" if hashlib.file_digest(file, algorithm).hexdigest() == digest else "differs"
+
+
+def _tag(options: dict[str, Any]) -> str:
+    return "".join(f"-{value}" for value in options.values())
 
 
 def _is_file(path: Path) -> bool:
@@ -228,31 +181,28 @@ def _tfds_folders(folders: Sequence[Path], tfds_name: str) -> Iterator[Path]:
 
 
 def _prepared_entries(
-    name: str, options: dict[str, Any], which: dict[str, str], folders: Sequence[Path], cache_dir: str | None
+    record: Record, choice: str | None, options: dict[str, Any], folders: Sequence[Path], cache_dir: DataDir
 ) -> Iterator[Path]:
     """Entries of the cache that were made from files in `folders` which are there no more.
 
-    which: choices that an entry must share where it records them; options: these it must have, all of them,
-    unless none are given (then any entry will do).
+    They must be of the chosen release, where they record one, and of the given options (none: any will do).
     """
+    chosen = choice or next(iter(record.releases))
     for folder in folders:
         for entry in cache.entries(folder, cache_dir):
             facts = json.loads((entry / cache.PROVENANCE).read_text())
-            chosen = {**facts["options"], **facts}
-            same = all(chosen.get(key, value) == value for key, value in which.items())
-            if facts["dataset"] == name and same and (not options or facts["options"] == options):
+            same = {**facts["options"], **facts}.get(record.choice, chosen) == chosen
+            if facts["dataset"] == record.name and same and (not options or facts["options"] == options):
                 yield entry
 
 
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0]
-
-
-def _not_found(name: str, root: Path, file: str | None, wanted: Origin, variant: str) -> str:
+def _not_found(record: Record, root: Path, file: str | None, choice: str | None) -> str:
     problem = "has no file of it" if root.is_dir() else "does not exist"
-    extra = f" --variant={variant}" if name == "mpi3d" else ""
+    release = record.release(choice)
+    separate = len({other.tfds for other in record.releases.values()}) > 1
+    flag = f" --{record.choice}={choice or next(iter(record.releases))}" if separate else ""
     return (
-        f"no real {name}: {root} {problem} (looked there and in {root / name} for "
-        f"{file or ' or '.join(wanted.files)}). Get it from {wanted.url} and put it there, or let TensorFlow "
-        f"Datasets do it: `python -m experiments.prepare --dataset={name}{extra} --data_dir={root}`"
+        f"no real {record.name}: {root} {problem} (looked there and in {root / record.name} for "
+        f"{file or ' or '.join(release.files)}). Get it from {release.url} and put it there, or let TensorFlow "
+        f"Datasets do it: `python -m experiments.prepare --dataset={record.name}{flag} --data_dir={root}`"
     )

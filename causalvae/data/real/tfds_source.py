@@ -16,10 +16,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from causalvae.data.real import formats
-from causalvae.data.real.conversion import CELEBA_SPLITS, Encoded, FaceLists
+from causalvae.data.real.formats import Encoded
 
 LOT = 1024  # records read at a time
-LANDMARKS = [f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"]
 
 
 class Records:
@@ -28,7 +27,8 @@ class Records:
     def __init__(self, path: Path):
         self.path = path
         self.builder = tfds.builder_from_directory(path)
-        file_format = self.builder.info.file_format.value
+        self.info = self.builder.info
+        file_format = self.info.file_format.value
         if file_format != "array_record":
             raise ValueError(
                 f"{path} was prepared as {file_format}, which needs TensorFlow to be read. Prepare it as "
@@ -37,7 +37,7 @@ class Records:
             )
 
     def labels(self, features: Sequence[str], splits: Sequence[str] = ("train",)) -> np.ndarray:
-        """[N, K] int64: integer features of every record, in the order of `images`."""
+        """Returns integer features [N, K] int64 of every record, in the order of `images`."""
         return np.array(
             [
                 [record[feature].int64_list.value[0] for feature in features]
@@ -47,22 +47,13 @@ class Records:
         )
 
     def images(self, splits: Sequence[str] = ("train",)) -> Iterator[np.ndarray]:
-        """Decoded images, some at a time."""
+        """Yields decoded images [n, H, W, C], some at a time."""
         with concurrent.futures.ThreadPoolExecutor() as pool:  # Pillow decodes without the GIL
-            for lot in self._encoded(splits):
+            for lot in self.encoded(splits):
                 yield np.stack(list(pool.map(lambda encoded: np.asarray(formats.decode_image(*encoded)), lot)))
 
-    def faces(self) -> tuple[FaceLists, Iterator[list[Encoded]]]:
-        """CelebA: its lists, and encoded images in the same order."""
-        splits = [split for split in ("train", "validation", "test") if split in self.builder.info.splits]
-        names = sorted(self.builder.info.features["attributes"])
-        counts = [self.builder.info.splits[split].num_examples for split in splits]
-        partition = np.repeat([CELEBA_SPLITS[split.removesuffix("ation")] for split in splits], counts)
-        attributes = self.labels([f"attributes/{name}" for name in names], splits)
-        landmarks = self.labels([f"landmarks/{name}" for name in LANDMARKS], splits)
-        return FaceLists((), tuple(names), attributes, landmarks, partition), self._encoded(splits)
-
-    def _encoded(self, splits: Sequence[str]) -> Iterator[list[Encoded]]:
+    def encoded(self, splits: Sequence[str]) -> Iterator[list[Encoded]]:
+        """Yields images as they are stored, some at a time."""
         done = 0
         for lot in self._lots(splits):
             yield [
