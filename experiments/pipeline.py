@@ -25,7 +25,6 @@ from causalvae import (
     checkpoints,
     data,
     evaluation,
-    explorer,
     figures,
     metrics,
     networks,
@@ -36,7 +35,8 @@ from causalvae import (
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json
-from experiments import explorer_page, slices, spread
+from experiments import slices, spread
+from experiments.explorer import content, page
 
 RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may differ between a run and its continuation
 
@@ -163,8 +163,8 @@ def evaluate(config, model, dataset, settings, trained, step: int, workdir: path
         found = evaluation.evaluate(model, params, dataset, settings, training.member(untrained, m))
         suffix = member_suffix(config, seed)
         figures.draw(found, model, dataset, workdir / "figures", suffix)
-        page = explore(config, model, dataset, settings, params, seed, step, found)
-        explorer_page.write(workdir / f"explorer{suffix}.html", page)
+        shown = explore(config, model, dataset, settings, params, seed, step, found)
+        page.write(workdir / f"explorer{suffix}.html", shown)
         members.append({"seed": seed, **evaluation.record(found)})
     results = {
         "architecture": {
@@ -188,13 +188,13 @@ def member_suffix(config: ConfigDict, seed: int) -> str:
 
 
 def explore(config, model, dataset, settings, params, seed: int, steps: int, found: Any = None) -> dict[str, Any]:
-    """The explorer of one member, JSON-able (see explorer_page). found: its evaluation, or the record of it, if there
-    was one. Sites and pairs are the evaluation's, so its compiled programs serve again."""
-    strengths = None if found is None else explorer.evaluated_strengths(found, codes=bool(model.codebook))
+    """The explorer of one member, JSON-able (see explorer/page.py). found: its evaluation, or the record of it, if
+    there was one. Sites and pairs are the evaluation's, so its compiled programs serve again."""
+    strengths = None if found is None else content.evaluated_strengths(found, codes=bool(model.codebook))
     key = evaluation.random_key(settings.seed, "explorer")
-    explored = explorer.explore(model, params, dataset, key, settings.sites, settings.pairs, strengths)
+    explored = content.explore(model, params, dataset, key, settings.sites, settings.pairs, strengths)
     architecture = {**dict(config.architecture), "latents": model.latents}
-    return explorer.as_json(explored, explorer_page.describe(architecture, dataset.describe(), steps, seed))
+    return content.as_json(explored, page.describe(architecture, dataset.describe(), steps, seed))
 
 
 # --- the workdir -----------------------------------------------------------------------------------------

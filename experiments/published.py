@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae import adapters, architectures, data, evaluation, objectives, statistics
+from causalvae import adapters, architectures, data, evaluation, objectives
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import write_json, write_text
+from experiments.report import statistics
 
 PyTree = Any
 LATENTS = 10

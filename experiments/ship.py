@@ -24,7 +24,8 @@ from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import write_json
 from causalvae.sites import no_tap
-from experiments import cli, explorer, pipeline
+from experiments import cli, pipeline
+from experiments.explorer import runs
 
 CHECKED = 256  # images by which a test knows the model again
 LARGEST_FILE = 1_600_000  # bytes
@@ -40,10 +41,10 @@ def main(argv: list[str]) -> None:
 def ship(workdir: pathlib.Path, name: str | None = None, folder: pathlib.Path = pretrained.FOLDER) -> str:
     """Write the weights and the card of a run's first member; the name is returned. ValueError where the run is not
     trained to its end."""
-    config = explorer.read_config(workdir)
+    config = runs.read_config(workdir)
     model, dataset, settings = pipeline.prepare(config)
     pipeline.check_trained(workdir, config.training.steps)
-    state = explorer.restore(model, workdir, pipeline.seeds(config), config.training.schedule)
+    state = runs.restore(model, workdir, pipeline.seeds(config), config.training.schedule)
     arrays = pretrained.pack(model, training.member(state.params, 0))
     data = safetensors.numpy.save(arrays)
     if len(data) > LARGEST_FILE:

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from experiments import records
+from experiments.study import records
 
 ARCHITECTURES = ("vae", "beta", "factor", "betatc", "dip2", "vq")
 DATASETS = {"dsprites": 5, "3dshapes": 6, "mpi3d": 7, "smallnorb": 4, "celeba": 9}  # name -> factors

@@ -11,7 +11,7 @@ import pytest
 
 from causalvae import architectures, interventions
 from causalvae.sites import no_tap
-from experiments import benchmark
+from experiments.benchmark import sections
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def test_paired_runs_take_turns_and_warm_up_once():
     calls = []
     runs = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
-    seconds = benchmark.paired(runs, rounds=2, warm=("b",))
+    seconds = sections.paired(runs, rounds=2, warm=("b",))
     assert calls == ["b", "a", "b", "b", "a"]
     assert {name: times.shape for name, times in seconds.items()} == {"a": (2,), "b": (2,)}
     assert all((times > 0).all() for times in seconds.values())
@@ -27,12 +27,12 @@ def test_paired_runs_take_turns_and_warm_up_once():
 
 def test_rows_are_medians_and_ratios_within_rounds():
     seconds = {"ours": np.array([1.0, 4.0, 3.0]), "theirs": np.array([2.0, 2.0, 6.0])}
-    ours, theirs = benchmark.rows_of(seconds, "theirs", work=10)
+    ours, theirs = sections.rows_of(seconds, "theirs", work=10)
     assert (ours.milliseconds, theirs.milliseconds) == (300.0, 200.0)
     assert (ours.ratio, ours.quartiles) == (0.5, (0.5, 1.25))  # of 0.5, 2, 0.5
     assert (theirs.ratio, theirs.quartiles) == (1.0, (1.0, 1.0))
-    table = benchmark.Table("step", "theirs", [ours._replace(note="n"), theirs], ["why"])
-    shown = benchmark.show("title", table)
+    table = sections.Table("step", "theirs", [ours._replace(note="n"), theirs], ["why"])
+    shown = sections.show("title", table)
     assert "title: ms per step, ratio to theirs" in shown
     assert "300.00   0.500 [0.500 1.250]  n" in shown and shown.endswith("why")
 
@@ -45,7 +45,7 @@ def command(*arguments):
 def test_the_command_lists_sections_and_refuses_others():
     listed = command("--list")
     assert listed.returncode == 0
-    assert all(name in listed.stdout for name in benchmark.SECTIONS)
+    assert all(name in listed.stdout for name in sections.SECTIONS)
     refused = command("--only=stp")
     assert refused.returncode == 1
     error = refused.stderr.splitlines()[-1]
@@ -54,27 +54,27 @@ def test_the_command_lists_sections_and_refuses_others():
 
 def test_the_pytorch_network_loses_and_patches_as_ours():
     torch = pytest.importorskip("torch")
-    from experiments import benchmark_torch
+    from experiments.benchmark import torch_side
 
     model = architectures.create("vae")
     params = model.init(jax.random.key(0))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    benchmark_torch.prepare(torch.get_num_threads(), jax.tree.map(np.asarray, params), images)
+    torch_side.prepare(torch.get_num_threads(), jax.tree.map(np.asarray, params), images)
     x, x_source = images[:2].astype(np.float32) / 255, images[2:].astype(np.float32) / 255
 
     outputs = model.forward(params, x, None, no_tap)
     logits, posterior = outputs.logits, outputs.posterior
     entropy = np.sum(np.logaddexp(0, logits) - x * logits) / 2
     kl = np.sum(0.5 * (posterior.mean**2 + np.exp(posterior.log_variance) - posterior.log_variance - 1)) / 2
-    network = benchmark_torch.networks[False]
+    network = torch_side.networks[False]
     channels_first = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
-    loss = benchmark_torch.negative_elbo(network, channels_first, noise=False)
+    loss = torch_side.negative_elbo(network, channels_first, noise=False)
     np.testing.assert_allclose(loss.item(), entropy + kl, rtol=1e-5)
 
     units = {"encoder/conv1": [0, 5], "decoder/dense1": [3, 700]}
-    theirs = benchmark_torch.patch_sweep(x, x_source, units)
+    theirs = torch_side.patch_sweep(x, x_source, units)
     for site, indices in units.items():
         ours = interventions.patch_effects(model, params, (x, x_source), site, groups=indices).output_change
         np.testing.assert_allclose(theirs[site], ours, rtol=1e-3, atol=1e-5)
-    assert np.isfinite(benchmark_torch.train(False, 2, 1))
+    assert np.isfinite(torch_side.train(False, 2, 1))

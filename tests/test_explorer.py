@@ -16,13 +16,18 @@ import study_tables
 import toy
 from toy_study import settings
 
-from causalvae import architectures, evaluation, explorer, patch, run, set_units, tiles, training
+from causalvae import architectures, evaluation, patch, run, set_units, training
 from causalvae import interventions as iv
 from causalvae.data.base import Dataset
 from causalvae.progress import finite
 from configs.common import ARCHITECTURES, config_for
-from experiments import explorer as command
-from experiments import explorer_page, findings, pipeline, planning, records, report, study
+from experiments import pipeline
+from experiments.explorer import content as explorer
+from experiments.explorer import page as explorer_page
+from experiments.explorer import runs, tiles
+from experiments.report import findings
+from experiments.report import page as report
+from experiments.study import planning, records, runner
 
 KEY = jax.random.key(0)
 SITES = "encoder/dense,decoder/conv0"
@@ -358,7 +363,7 @@ def test_the_command_writes_a_page_for_every_member_of_a_run(toy_images, tmp_pat
     model, dataset, _ = pipeline.prepare(config)
     pipeline.claim_workdir(tmp_path, config, dataset)
     state = pipeline.train(config, model, dataset, tmp_path)
-    paths = command.write(tmp_path)
+    paths = runs.write(tmp_path)
     assert [path.name for path in paths] == ["explorer_seed0.html", "explorer_seed1.html"]
     (data,) = data_of(paths[1].read_text())
     assert data["about"]["seed"] == 1 and data["about"]["steps"] == 4 and data["about"]["dataset"] == "toy"
@@ -384,7 +389,7 @@ def test_a_directory_without_a_trained_run_is_refused(toy_images, tmp_path, cont
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(error, match=message):
-        command.write(tmp_path)
+        runs.write(tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -424,9 +429,9 @@ def test_the_report_shows_the_explorer_of_the_best_run_of_each_data_set(gaussian
 
 
 def test_a_studys_run_is_explored_from_its_groups_checkpoint(toy_images, tmp_path, monkeypatch):
-    study._load.cache_clear()
+    runner._load.cache_clear()
     changes = {"architectures": "vae", "datasets": "dsprites", "seeds": 2, "latents": 4}
-    own = study.Study(settings(**changes), tmp_path)
+    own = runner.Study(settings(**changes), tmp_path)
     own.run(plan_only=True)
     (group,) = own.groups
     trained_params, *_ = own.train(group, toy.dataset())
@@ -448,7 +453,7 @@ def test_a_studys_run_is_explored_from_its_groups_checkpoint(toy_images, tmp_pat
 @pytest.fixture
 def built(gaussian, monkeypatch):
     """The widget's parts, so that they can be driven without a front end."""
-    from causalvae import explorer_widget
+    from experiments.explorer import widget as explorer_widget
 
     made = []
     for name in ("Mover", "Patcher"):
@@ -505,7 +510,7 @@ def test_the_widget_swaps_and_patches(gaussian, built):
 def test_the_widget_says_how_to_install_what_it_needs(gaussian, monkeypatch):
     model, params, dataset, _ = gaussian
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    monkeypatch.delitem(sys.modules, "causalvae.explorer_widget", raising=False)
-    monkeypatch.delattr("causalvae.explorer_widget", raising=False)
+    monkeypatch.delitem(sys.modules, "experiments.explorer.widget", raising=False)
+    monkeypatch.delattr("experiments.explorer.widget", raising=False)
     with pytest.raises(ImportError, match="pip install ipywidgets"):
         explorer.widget(model, params, dataset)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import study_tables
 
-from causalvae import statistics
-from experiments import findings
+from experiments.report import findings, statistics
 
 
 def correlation(table):

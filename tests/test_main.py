@@ -64,7 +64,7 @@ def test_the_catalog_and_the_help_name_what_exists():
     "changes, message",
     [
         (dict(data__name="dsprite"), "dsprites"),
-        (dict(data__source="real"), "procedural"),
+        (dict(data__source="genuine"), "procedural"),
         (dict(data__source="real", data__dir="/nowhere/at/all"), "/nowhere/at/all"),
         (dict(training__batch_size=0), "batch_size must be at least 1"),
         (dict(training__learning_rate=-1.0), "learning_rate must be positive"),

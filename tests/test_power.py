@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments import findings, power
+from experiments.report import findings, power
 
 
 def world(finding: str, name: str, design: str = "") -> power.World:

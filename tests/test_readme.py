@@ -30,7 +30,8 @@ def test_what_the_readme_names_exists():
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
     for module in set(re.findall(r"python -m (experiments\.\w+)", README)):
-        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
     for config in set(re.findall(r"configs/\w+\.py", README)):
         assert (ROOT / config).exists(), config
     for notebook in set(re.findall(r"colab/\w+\.ipynb", README)):

@@ -12,7 +12,9 @@ import pytest
 import study_tables
 from PIL import Image
 
-from experiments import findings, records, report
+from experiments.report import findings
+from experiments.report import page as report
+from experiments.study import records
 
 FAILED = "betatc_3dshapes_s1"
 

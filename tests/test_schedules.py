@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import schedules
+from experiments.study import schedules
 
 
 def run(folder, rate, losses, steps=400, finished=True):

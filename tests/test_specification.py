@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import study_tables
 
-from causalvae import statistics
-from experiments import findings, report_figures, specification
+from experiments.report import figures, findings, specification, statistics
 
 
 def table_with_masks(seed: int = 0, slope: float = 0.0, dead: float = 0.0):
@@ -118,11 +117,11 @@ def test_what_a_table_does_not_hold_is_left_out():
 
 def test_the_figure_shows_every_choice():
     found = specification.curve(table_with_masks(slope=0.6, dead=1.5), permutations=9)
-    figure = report_figures.specification_curve(found, "procedural")
+    figure = figures.specification_curve(found, "procedural")
     labels = [text.get_text() for text in figure.axes[1].get_yticklabels()]
     assert labels == [f"{dimension}: {choice}" for dimension, choice in specification.choices(found)]
     assert len(labels) == 2 + 2 + 2 + 7 + 3
     drawn = figure.axes[0].collections[0].get_segments()
     assert len(drawn) == len(found["specifications"])
-    assert report_figures.specification_curve(None, "procedural") is None
+    assert figures.specification_curve(None, "procedural") is None
     assert set(itertools.chain(*(row.keys() for row in found["specifications"]))) >= set(specification.DIMENSIONS)

@@ -9,7 +9,7 @@ import scipy.stats
 import statsmodels.api as sm
 from statsmodels.stats.power import NormalIndPower, TTestIndPower
 
-from causalvae import statistics
+from experiments.report import statistics
 
 ARCHITECTURES, DATASETS, SEEDS = 6, 5, 3
 

@@ -21,7 +21,9 @@ from toy_study import settings
 from causalvae import training
 from configs import betatc_mpi3d
 from configs import study as study_config
-from experiments import pipeline, planning, records, report, study
+from experiments import pipeline
+from experiments.report import page as report
+from experiments.study import planning, records, runner
 
 TESTS = pathlib.Path(__file__).parent
 toy_images = pytest.mark.usefixtures("toy_images")
@@ -103,7 +105,7 @@ def test_two_studies_on_one_directory_refuse_each_other(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
     code = (
-        "import pathlib, sys, time; from experiments import records; "
+        "import pathlib, sys, time; from experiments.study import records; "
         "lock = records.StudyLock(pathlib.Path(sys.argv[1])); lock.__enter__(); print('held', flush=True); "
         "time.sleep(600)"
     )
@@ -133,7 +135,7 @@ def toy_images_fixture(monkeypatch):
 
 
 def run_toy(workdir, **changes):
-    study.Study(toy_study.get_config(**changes), workdir).run()
+    runner.Study(toy_study.get_config(**changes), workdir).run()
 
 
 @pytest.fixture(scope="module")
@@ -216,16 +218,16 @@ def test_other_settings_on_the_same_directory_are_refused(uninterrupted):
 
 def test_filters_choose_runs_and_refuse_what_the_study_has_not(tmp_path):
     config = settings()
-    chosen = study.Study(config, tmp_path, only="vq,vae", datasets="mpi3d")
+    chosen = runner.Study(config, tmp_path, only="vq,vae", datasets="mpi3d")
     assert {(r.architecture, r.dataset) for r in chosen.runs} == {("vae", "mpi3d"), ("vq", "mpi3d")}
     with pytest.raises(ValueError, match="no architecture of this study 'vqq'.*Did you mean 'vq'"):
-        study.Study(config, tmp_path, only="vqq")
+        runner.Study(config, tmp_path, only="vqq")
 
 
 @toy_images
 def test_a_group_keeps_its_members_when_runs_are_added(tmp_path):
     def plan(**changes):
-        run = study.Study(toy_study.get_config(**changes), tmp_path)
+        run = runner.Study(toy_study.get_config(**changes), tmp_path)
         run.run(plan_only=True)
         return [[r.id for r in group.runs] for group in run.groups]
 
@@ -275,15 +277,15 @@ def test_compiled_programs_are_let_go_before_mappings_run_out():
     programs = [jax.jit(lambda x, n=n: jnp.sin(x) * n) for n in range(3)]
     for program in programs:
         program(jnp.ones(3))
-    study.free_programs()  # far from the system's limit
+    runner.free_programs()  # far from the system's limit
     assert all(program._cache_size() == 1 for program in programs)
-    study.free_programs(limit=10)
+    runner.free_programs(limit=10)
     assert all(program._cache_size() == 0 for program in programs)
 
 
 def test_one_seed_on_two_data_sets_from_start_to_report(tmp_path):
     options = {"seeds": 1, "datasets": "dsprites,smallnorb", "architectures": "vae,beta,vq"}
-    run = study.Study(settings(**options), tmp_path)
+    run = runner.Study(settings(**options), tmp_path)
     run.run()
     table = table_of(tmp_path)
     assert len(table) == 6 and {row["status"] for row in table.values()} == {"done"}

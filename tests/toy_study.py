@@ -9,7 +9,8 @@ import sys
 import toy
 
 from configs import study as study_config
-from experiments import pipeline, study
+from experiments import pipeline
+from experiments.study import runner
 
 
 def settings(**changes):
@@ -35,10 +36,10 @@ def get_config(**changes):
 
 def patch(set_attribute) -> None:
     """Toy images under every data set's name."""
-    study._load.cache_clear()
+    runner._load.cache_clear()
     set_attribute(pipeline, "load_dataset", lambda options: toy.dataset())
 
 
 if __name__ == "__main__":
     patch(setattr)
-    study.Study(get_config(), pathlib.Path(sys.argv[1])).run()
+    runner.Study(get_config(), pathlib.Path(sys.argv[1])).run()

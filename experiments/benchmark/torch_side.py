@@ -1,6 +1,6 @@
 """The PyTorch side of the benchmark: the standard VAE, its training step, and patching with forward hooks.
 
-Used from experiments/benchmark.py in a process of its own, whose state is the globals at the end: beside a
+Used from sections.py in a process of its own, whose state is the globals at the end: beside a
 running XLA, PyTorch would have another allocator state and other threads than its users have.
 """
 

@@ -1,10 +1,4 @@
-"""One self-contained HTML file from a study's directory, and its figures as PNG and PDF.
-
-    python -m experiments.report --workdir=runs/study_quick
-
-Reads the stored results only: nothing is trained or measured again. Works on a study that is still running or
-that has failed runs. Data of different sources (real, procedural) stand in different parts, never in one table.
-"""
+"""The report of a study: one self-contained HTML file, and its figures as PNG and PDF."""
 
 from __future__ import annotations
 
@@ -18,18 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 from PIL import Image
 
-from causalvae import plots, statistics
+from causalvae import plots
 from causalvae.progress import write_json, write_text
-from experiments import cli, explorer_page, findings, records, specification
-from experiments import report_figures as figures
-from experiments.explorer_page import MEANINGLESS
-from experiments.findings import Table
-from experiments.report_figures import display
+from experiments.explorer import page as explorer_page
+from experiments.explorer.page import MEANINGLESS
+from experiments.report import figures, findings, specification, statistics
+from experiments.report.figures import display
+from experiments.report.findings import Table
+from experiments.study import records
 
-TEMPLATE = pathlib.Path(__file__).with_name("report_template.html")
+TEMPLATE = pathlib.Path(__file__).parents[1] / "page_template.html"
 
 # Which table a score belongs to, by how its name begins; what begins otherwise is a disentanglement metric.
 TABLES = {
@@ -72,12 +66,6 @@ TITLES = {
     "infoc": "InfoC",
     "infoe": "InfoE",
 }
-
-
-def main(argv: list[str]) -> None:
-    if flags.FLAGS.workdir is None:
-        cli.fail("--workdir is needed: the directory of a study, e.g. --workdir=runs/study_quick")
-    write(pathlib.Path(flags.FLAGS.workdir))
 
 
 def write(workdir: pathlib.Path) -> pathlib.Path:
@@ -480,8 +468,3 @@ def compress(png: bytes) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-if __name__ == "__main__":  # experiments.study, which imports this module, has a --workdir of its own
-    flags.DEFINE_string("workdir", None, "The directory of a study.")
-    cli.run(main)

@@ -1,10 +1,4 @@
-"""The interactive explorer of a finished run: move a latent, swap a code, patch a channel.
-
-    python -m experiments.explorer --workdir=runs/betatc_3dshapes_quick
-
-Writes <workdir>/explorer.html, one file for every trained member, from the run's config and latest checkpoint.
-The page needs nothing but itself: it opens from disk, without a network. `experiments.main` writes it as well.
-"""
+"""The explorers of a finished run: its members restored, explored and written as pages."""
 
 from __future__ import annotations
 
@@ -12,19 +6,12 @@ import json
 import pathlib
 from typing import Any
 
-from absl import flags
 from ml_collections import ConfigDict
 
 from causalvae import checkpoints, training
 from causalvae.architectures import Architecture
-from experiments import cli, explorer_page, pipeline
-
-
-def main(argv: list[str]) -> None:
-    if flags.FLAGS.workdir is None:
-        cli.fail("--workdir is needed: the directory of a run, e.g. --workdir=runs/betatc_3dshapes_quick")
-    for path in write(pathlib.Path(flags.FLAGS.workdir)):
-        pipeline.say(f"explorer: {path} ({path.stat().st_size / 2**20:.1f} MB)")
+from experiments import pipeline
+from experiments.explorer import page
 
 
 def write(workdir: pathlib.Path) -> list[pathlib.Path]:
@@ -41,8 +28,8 @@ def write(workdir: pathlib.Path) -> list[pathlib.Path]:
     paths = []
     for m, seed in enumerate(seeds):
         params = training.member(trained, m)
-        page = pipeline.explore(config, model, dataset, settings, params, seed, step, known.get(seed))
-        paths.append(explorer_page.write(workdir / f"explorer{pipeline.member_suffix(config, seed)}.html", page))
+        shown = pipeline.explore(config, model, dataset, settings, params, seed, step, known.get(seed))
+        paths.append(page.write(workdir / f"explorer{pipeline.member_suffix(config, seed)}.html", shown))
     return paths
 
 
@@ -85,8 +72,3 @@ def evaluated(workdir: pathlib.Path, step: int) -> dict[int, dict[str, Any]]:
     if results["training"]["steps"] != step:
         return {}
     return {member["seed"]: member for member in results["members"]}
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "The directory of a run.")
-    cli.run(main)

@@ -260,11 +260,11 @@ def _permuted(x, y, method, rows, permuted) -> np.ndarray:
 
 
 def unit(values: np.ndarray) -> np.ndarray:
-    """Values [..., n] centerd and of length one, so that `unit(x) @ unit(y)` is Pearson's; NaN where constant."""
-    centerd = values - values.mean(axis=-1, keepdims=True)
-    length, size = (np.linalg.norm(v, axis=-1, keepdims=True) for v in (centerd, values))
+    """Values [..., n] centered and of length one, so that `unit(x) @ unit(y)` is Pearson's; NaN where constant."""
+    centered = values - values.mean(axis=-1, keepdims=True)
+    length, size = (np.linalg.norm(v, axis=-1, keepdims=True) for v in (centered, values))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(length > 1e-9 * size, centerd / length, math.nan)
+        return np.where(length > 1e-9 * size, centered / length, math.nan)
 
 
 def _standardize(values: np.ndarray, strata: np.ndarray) -> np.ndarray:

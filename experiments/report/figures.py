@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 
 from causalvae import plots
 from causalvae.plots import ACCENTS, GRID, INK, MUTED
-from experiments import findings, specification
-from experiments.findings import Table
+from experiments.report import findings, specification
+from experiments.report.findings import Table
 
 NAMES = {
     "vae": "VAE",

@@ -3,8 +3,8 @@
     run="python -m experiments.main --config=configs/vae_dsprites.py:overnight --stage=train"
     $run --workdir=runs/schedules/trapezoid
     $run --workdir=runs/schedules/constant --config.training.schedule=constant --config.training.warmup=0
-    python -m experiments.schedules --runs=runs/schedules      # every run below a folder: collect, draw, print
-    python -m experiments.schedules                            # draw again what was collected
+    python -m experiments.study.schedules --runs=runs/schedules      # every run below a folder: collect, draw, print
+    python -m experiments.study.schedules                            # draw again what was collected
 
 The curves are training's own: means over the steps since the last point, images drawn anew, z sampled.
 """
@@ -22,7 +22,7 @@ from causalvae import plots
 from causalvae.progress import read_json_lines, write_text
 from experiments import cli
 
-DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 STORED, FIGURE = DOCS / "records" / "schedules.json", DOCS / "figures" / "schedules.png"
 CURVES = ("loss", "reconstruction", "kl", "active_latents")
 EVERY = 100  # steps between the points that are kept

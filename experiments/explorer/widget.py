@@ -11,11 +11,12 @@ import jax
 import numpy as np
 from PIL import Image
 
-from causalvae import explorer, interventions, plots
+from causalvae import interventions, plots
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.interventions.latents import image_distance
 from causalvae.sites import patch, run, site_shapes
+from experiments.explorer import content as explorer
 
 try:
     import ipywidgets as widgets
@@ -32,7 +33,7 @@ PAIRS = 16  # drawn of each factor, the most different one shown
 
 
 def build(model: Architecture, params: PyTree, dataset: Dataset, key: jax.Array) -> widgets.Tab:
-    """Three tabs: latents moved, one swapped, a channel patched. (`causalvae.explorer.widget` calls this.)"""
+    """Three tabs: latents moved, one swapped, a channel patched. (`experiments.explorer.content.widget` calls this.)"""
     strength_key, start_key, pair_key = jax.random.split(key, 3)
     runner = explorer.Runner(model, params, explorer.patched_sites(model, dataset, "*"))
     strengths = explorer.measure_strengths(model, params, dataset, strength_key)
@@ -104,10 +105,10 @@ class Mover:
         self.reset = widgets.Button(description="Back to its own")
         self.seen, self.sliders = Seen(), [self.slider(i) for i in self.latents]
         self.box = widgets.HBox([self.seen.box, widgets.VBox([widgets.HBox([self.choice, self.reset]), *self.sliders])])
-        self.choice.render(self.restart, "value")
+        self.choice.observe(self.restart, "value")
         self.reset.on_click(self.restart)
         for slider in self.sliders:
-            slider.render(self.draw, "value")
+            slider.observe(self.draw, "value")
         self.restart()
 
     def slider(self, latent: int) -> widgets.Widget:
@@ -203,9 +204,9 @@ class Patcher:
         choices = [self.pair, self.unit] if len(sites) == 1 else [self.pair, self.site, self.unit]
         self.box = widgets.HBox([self.seen.box, widgets.VBox(choices)])
         self.measured = False  # a layer's program takes seconds to compile: when the tab is first touched
-        self.pair.render(self.measure, "value")
-        self.site.render(self.measure, "value")
-        self.unit.render(self.draw, "value")
+        self.pair.observe(self.measure, "value")
+        self.site.observe(self.measure, "value")
+        self.unit.observe(self.draw, "value")
         if len(sites) == 1:
             self.measure()
         else:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from causalvae import statistics
+from experiments.report import statistics
 
 Table = Mapping[str, np.ndarray]
 
@@ -275,8 +275,8 @@ def _trend(levels, name: str) -> dict[str, float]:
         return {"value": math.nan, "low": math.nan, "high": math.nan}
     x, ratio = (np.array([level[key] for level in levels], float) for key in ("factors_per_latent", name))
     datasets = np.array([level["dataset"] for level in levels])
-    centerd = x - np.array([x[datasets == dataset].mean() for dataset in datasets])
-    weights = centerd / np.sum(centerd**2)
+    centered = x - np.array([x[datasets == dataset].mean() for dataset in datasets])
+    weights = centered / np.sum(centered**2)
     variances, freedoms = [], []
     for architecture in ("beta", "vae"):
         seeds = [np.array(level[f"{name}_{architecture}_seeds"]) for level in levels]

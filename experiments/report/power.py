@@ -1,7 +1,7 @@
-"""How often the study's verdicts are right: the rules of `experiments.findings` on simulated tables, before any result.
+"""How often the study's verdicts are right: the rules of findings.py on simulated tables, before any result.
 
-    python -m experiments.power                                   print the table
-    python -m experiments.power --num=400 --out=docs/power.md     write it, some ten minutes
+    python -m experiments.report.power                                   print the table
+    python -m experiments.report.power --num=400 --out=docs/power.md     write it, some ten minutes
 
 For every finding and design there are worlds in which it is true, false or absent, and worlds at the boundary
 of a rule, where a verdict one way or the other is wrong. Spreads are guesses of this library.
@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from causalvae.progress import write_text
-from experiments import findings
-from experiments.findings import Table
+from experiments.report import findings
+from experiments.report.findings import Table
 
 ARCHITECTURES = ("vae", "beta", "factor", "betatc", "dip2", "vq")
 DATASETS = ("dsprites", "3dshapes", "mpi3d", "smallnorb", "celeba")
@@ -31,11 +31,11 @@ FACTORS = {"dsprites": 5, "3dshapes": 6}
 
 HEADER = """# How often the verdicts are right
 
-The rules by which `experiments/findings.py` calls a finding supported, contradicted or undecided, on {num} simulated
-tables of each world: written and simulated before the study's results. Where a verdict would be wrong it stands in
-**bold**: at most 2.5 % is promised at the boundary of a rule, and a verdict of "undecided" is never wrong. Simulation
-knows a share of 2.5 % to about ±{error:.1f} %. Written by
-`python -m experiments.power --num={num} --out=docs/power.md`.
+The rules by which `experiments/report/findings.py` calls a finding supported, contradicted or
+undecided, on {num} simulated tables of each world: written and simulated before the study's results. Where a verdict
+would be wrong it stands in **bold**: at most 2.5 % is promised at the boundary of a rule, and a verdict of
+"undecided" is never wrong. Simulation knows a share of 2.5 % to about ±{error:.1f} %. Written by
+`python -m experiments.report.power --num={num} --out=docs/power.md`.
 
 """
 

@@ -1,13 +1,4 @@
-"""How fast is it: medians and ratios of runs taken in turn, so that a machine's moods hit all of them alike.
-
-    python -m experiments.benchmark                              every section, with small defaults
-    python -m experiments.benchmark --only=step,ensemble,scan    training steps
-    python -m experiments.benchmark --only=patch --pairs=256 --units=0    every unit of every site
-    python -m experiments.benchmark --only=dci --rows=10000      scikit-learn alone takes minutes here
-    python -m experiments.benchmark --list                       what the sections are
-
-Comparisons with PyTorch need it installed (pip install .[torch]); without it they are left out, and say so.
-"""
+"""What is measured: sections of runs taken in turn, and their tables."""
 
 from __future__ import annotations
 
@@ -15,12 +6,10 @@ import concurrent.futures
 import dataclasses
 import functools
 import importlib.util
-import json
 import math
 import multiprocessing
 import os
 import pathlib
-import platform
 import statistics
 import tempfile
 import time
@@ -31,12 +20,10 @@ import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
 from causalvae import architectures, data, interventions, metrics, training
 from causalvae.data.base import Dataset
 from causalvae.sites import site_shapes
-from experiments import cli
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,7 +289,7 @@ def has_torch() -> bool:
 
 
 class torch_process:  # noqa: N801 - used as a function in a with statement
-    """`call(name, *arguments)` runs a function of experiments/benchmark_torch.py in a process of its own."""
+    """`call(name, *arguments)` runs a function of torch_side.py in a process of its own."""
 
     def __init__(self, params: Any, images: np.ndarray):
         self.pool = concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
@@ -320,63 +307,4 @@ class torch_process:  # noqa: N801 - used as a function in a with statement
 
 
 def _call_torch(name: str, arguments: tuple) -> Any:
-    return getattr(importlib.import_module("experiments.benchmark_torch"), name)(*arguments)
-
-
-# --- the command -----------------------------------------------------------------------------------------
-
-
-def machine() -> dict[str, Any]:
-    """Where the figures come from."""
-    device = jax.devices()[0]
-    return {
-        "backend": jax.default_backend(),
-        "device": device.device_kind,
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-    }
-
-
-def define_flags() -> None:
-    flags.DEFINE_list("only", list(SECTIONS), "Sections, separated by commas. Default: all.")
-    flags.DEFINE_string("out", None, "Also write the tables to this JSON file.")
-    flags.DEFINE_bool("list", False, "List the sections, and leave.")
-    for field in dataclasses.fields(Settings):
-        lowest = 0 if field.name == "units" else 1
-        flags.DEFINE_integer(field.name, field.default, FLAG_HELP[field.name], lower_bound=lowest)
-
-
-FLAG_HELP = {
-    "rounds": "How often the runs of a section take turns.",
-    "steps": "Training steps in one timed call.",
-    "batch_size": "Images in a batch.",
-    "pairs": "Pairs of images in section patch.",
-    "units": "Units of each site in section patch; 0: all of them.",
-    "rows": "Training rows in section dci. The literature's number is 10,000.",
-}
-
-
-def main(argv: list[str]) -> None:
-    values = flags.FLAGS
-    if values.list:
-        print("\n".join(f"{name:15} {function.__doc__}" for name, function in SECTIONS.items()))
-        return
-    for name in values.only:
-        if name not in SECTIONS:
-            cli.fail(f"no section {name!r}; there are: {', '.join(SECTIONS)}.{cli.nearest(name, SECTIONS)}")
-    settings = Settings(**{field.name: values[field.name].value for field in dataclasses.fields(Settings)})
-    results = {"machine": machine(), "settings": dataclasses.asdict(settings), "sections": {}}
-    print("  ".join(f"{key} {value}" for key, value in results["machine"].items()), flush=True)
-    for name in values.only:
-        table = SECTIONS[name](settings)
-        print(show(name, table), flush=True)
-        results["sections"][name] = {**table._asdict(), "rows": [row._asdict() for row in table.rows]}
-        if values.out:
-            pathlib.Path(values.out).write_text(json.dumps(results, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    define_flags()
-    cli.run(main)
+    return getattr(importlib.import_module("experiments.benchmark.torch_side"), name)(*arguments)

@@ -13,8 +13,8 @@ import numpy as np
 
 from causalvae.progress import write_text
 
-CODE = pathlib.Path(__file__).with_name("explorer_template.html")
-PAGE = pathlib.Path(__file__).with_name("report_template.html")
+CODE = pathlib.Path(__file__).with_name("template.html")
+PAGE = pathlib.Path(__file__).parents[1] / "page_template.html"
 MEANINGLESS = 1000  # training steps below which a page says that its numbers mean nothing
 STORED = "explorer.json"  # in the folder of a study's run
 BEST_BY = ("dci_disentanglement", "mean_squared_error")
@@ -39,7 +39,7 @@ def describe(architecture: Mapping[str, Any], data: Mapping[str, Any], steps: in
 
 
 def write(path: pathlib.Path, page: Mapping[str, Any]) -> pathlib.Path:
-    """Write a page of its own; page: what `causalvae.explorer.as_json` gave, with `describe` as what it is about."""
+    """Write a page of its own; page: what `content.as_json` gave, with `describe` as what it is about."""
     about = page["about"]
     title = f"{about['architecture']} on {about['dataset']} ({about['source']}), seed {about['seed']}"
     warning = WARNING.format(about["steps"], "The numbers below") if about["steps"] < MEANINGLESS else ""

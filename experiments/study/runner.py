@@ -1,21 +1,4 @@
-"""Run the study: architectures × data sets × seeds, each evaluated, one table, one report.
-
-    python -m experiments.study --config=configs/study.py:smoke
-    python -m experiments.study --config=configs/study.py:quick --only=betatc,vq --datasets=dsprites
-    python -m experiments.study --config=configs/study.py --config.seeds=10 --workdir=runs/ten_seeds
-    python -m experiments.study --config=configs/study.py:quick --plan
-    python -m experiments.study --config=configs/study.py:quick --stage=train --time_limit=1800 --shard=2/8
-    python -m experiments.study --config=configs/study.py --coordinator=host0:1234 --processes=2 --process=0
-
-Runs that share a program train together. Every finished run is stored at once; the same command goes on where
-an interrupted study stopped, and changes nothing that is finished. A run that fails is recorded with its
-reason, and the rest goes on. --time_limit=SECONDS stops in time, with exit status 75; --stage=train leaves
-evaluation to a later --stage=evaluate; --shard=2/8 does the second eighth of the groups, beside others on a
-directory that all can reach, and the same command without it then writes table and report.
-
-Several devices share the members and batches of each group; on several hosts, started with the last line (each
-with its own --process) on a directory that all can reach, each evaluates its share of the runs.
-"""
+"""One call on a study's directory: its groups trained, its runs evaluated and stored, its table written."""
 
 from __future__ import annotations
 
@@ -31,46 +14,19 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from causalvae import checkpoints, evaluation, networks, sharding, training
 from causalvae.data.base import Dataset
 from causalvae.progress import Progress, duration, finite, read_json_lines, write_text
-from experiments import cli, explorer, explorer_page, pipeline, planning, records, report, slices
-from experiments.planning import Group, Run
-
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file: configs/study.py[:overnight|:quick|:smoke].")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where results go. Default: runs/study[_<preset>].")
-ONLY = flags.DEFINE_string("only", "", "Only these architectures, separated by commas.")
-DATASETS = flags.DEFINE_string("datasets", "", "Only these data sets, separated by commas.")
-PLAN = flags.DEFINE_bool("plan", False, "Print what would be done, and leave.")
-SHARD = flags.DEFINE_string("shard", None, "i/n: only the i-th of n parts of the groups, i from 1; no table.")
-RETRY = flags.DEFINE_bool("retry", False, "Do runs again that are recorded as failed.")
-REPORT = flags.DEFINE_bool("report", True, "Write the report at the end.")
-COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where several hosts take part.")
-PROCESSES = flags.DEFINE_integer("processes", None, "How many processes take part.")
-PROCESS = flags.DEFINE_integer("process", None, "The number of this one, from 0.")
+from experiments import pipeline, slices
+from experiments.explorer import page, runs
+from experiments.study import planning, records
+from experiments.study.planning import Group, Run
 
 PyTree = Any
 LATENTS_SHOWN = 2  # whose traversals are stored: so many of the most and of the least specific
 IMAGES_SHOWN = 8
-
-
-def main(argv: list[str]) -> None:
-    if CONFIG.value is None:
-        cli.fail("--config is needed, e.g. --config=configs/study.py:quick")
-    if COORDINATOR.value:
-        jax.distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    name = config_flags.get_config_filename(flags.FLAGS["config"])
-    workdir = pathlib.Path(WORKDIR.value or pipeline.default_workdir(name)).resolve()
-    clock, shard = slices.Clock(slices.TIME_LIMIT.value), parse_shard(SHARD.value)
-    study = Study(CONFIG.value, workdir, ONLY.value, DATASETS.value, RETRY.value, slices.STAGE.value, clock, shard)
-    study.run(plan_only=PLAN.value)
-    whole = shard is None and slices.STAGE.value != "train"
-    if REPORT.value and whole and not PLAN.value and sharding.is_first_process():
-        study.write_explorers()
-        report.write(workdir)
 
 
 def say(text: str) -> None:
@@ -301,13 +257,13 @@ class Study:
     def write_explorers(self) -> None:
         """The explorer of the best run of each data set, from its group's checkpoint, where it is not there yet."""
         table = records.read_table(self.workdir)
-        for run in (run for run in self.runs if run.id in explorer_page.best_runs(table)):
-            path = records.run_folder(self.workdir, run.id) / explorer_page.STORED
+        for run in (run for run in self.runs if run.id in page.best_runs(table)):
+            path = records.run_folder(self.workdir, run.id) / page.STORED
             if path.exists():
                 continue
             say(f"explorer of {run.id}")
             try:
-                write_text(path, explorer_page.embedded(self.explore(run)))
+                write_text(path, page.embedded(self.explore(run)))
             except (ValueError, OSError) as error:  # such as a checkpoint that was deleted; the report goes without
                 say(f"  left out: {error}")
 
@@ -320,7 +276,7 @@ class Study:
         model = pipeline.create_model(run.config, dataset)
         seeds = [member.seed for member in group.runs]
         trained = planning.structure(group.runs[0], dataset)[0]
-        state = explorer.restore(trained, self.checkpoints(group).parent, seeds, run.config.training.schedule)
+        state = runs.restore(trained, self.checkpoints(group).parent, seeds, run.config.training.schedule)
         params = training.member(state.params, group.runs.index(run))
         settings = evaluation.Settings(**run.config.evaluation)
         record = records.read_record(self.workdir, run.id)
@@ -476,7 +432,3 @@ def images_of(found: evaluation.Evaluation) -> dict[str, np.ndarray]:
         "specificity": specificity[shown],
         "traversals": pixels(found.traversals[shown]),
     }
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -19,9 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.stats
 
-from causalvae import statistics
-from experiments import findings
-from experiments.findings import Table
+from experiments.report import findings, statistics
+from experiments.report.findings import Table
 
 FAMILIES = {
     "sweep ±3": "",
@@ -157,11 +156,11 @@ def _correlations(x: np.ndarray, y: np.ndarray, given: np.ndarray, method: str) 
 
 def residuals(values: np.ndarray, given: np.ndarray) -> np.ndarray:
     """What least squares on `given` [C, n] and a constant leaves of values [..., n]; NaN where it explains all."""
-    centerd, covariates = (v - v.mean(axis=-1, keepdims=True) for v in (values, given))
+    centered, covariates = (v - v.mean(axis=-1, keepdims=True) for v in (values, given))
     basis = np.linalg.svd(covariates / np.maximum(np.linalg.norm(covariates, axis=-1, keepdims=True), 1e-300))
     directions = basis.Vh[: np.sum(basis.S > 1e-9)]
-    left = centerd - centerd @ directions.T @ directions
-    explained = np.linalg.norm(left, axis=-1) <= 1e-6 * np.linalg.norm(centerd, axis=-1)
+    left = centered - centered @ directions.T @ directions
+    explained = np.linalg.norm(left, axis=-1) <= 1e-6 * np.linalg.norm(centered, axis=-1)
     return np.where(explained[..., None], math.nan, left)
 
 

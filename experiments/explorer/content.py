@@ -1,7 +1,7 @@
 """What an explorer of one trained model shows: latents moved, codes swapped, channels patched, with their effects.
 
     explored = explore(model, params, dataset, jax.random.key(0))     # arrays
-    page = as_json(explored)                                          # for experiments/explorer_template.html
+    page = as_json(explored)                                          # for experiments/explorer/template.html
     widget(model, params, dataset)                                    # in a notebook, computed as it is moved
 
 Numbers are those of `perturb_latents` and `patch_effects`; what is added here is the image behind every number,
@@ -29,7 +29,7 @@ from causalvae.interventions.latents import image_distance
 from causalvae.model import image_of, latents_of, sites_of
 from causalvae.progress import finite
 from causalvae.sites import patch, tapped
-from causalvae.tiles import Tiles
+from experiments.explorer.tiles import Tiles
 
 PyTree = Any
 
@@ -483,6 +483,6 @@ def widget(model: Architecture, params: PyTree, dataset: Dataset, key: jax.Array
 
     Raises ImportError, saying how to install it, where ipywidgets is absent.
     """
-    from causalvae import explorer_widget
+    from experiments.explorer import widget
 
-    return explorer_widget.build(model, params, dataset, jax.random.key(0) if key is None else key)
+    return widget.build(model, params, dataset, jax.random.key(0) if key is None else key)

@@ -1,0 +1,1 @@
+"""What a study's results say: statistics, verdicts on the findings, the specification curve, figures and one page."""

@@ -1,0 +1,64 @@
+"""Run the study: architectures × data sets × seeds, each evaluated, one table, one report.
+
+    python -m experiments.study --config=configs/study.py:smoke
+    python -m experiments.study --config=configs/study.py:quick --only=betatc,vq --datasets=dsprites
+    python -m experiments.study --config=configs/study.py --config.seeds=10 --workdir=runs/ten_seeds
+    python -m experiments.study --config=configs/study.py:quick --plan
+    python -m experiments.study --config=configs/study.py:quick --stage=train --time_limit=1800 --shard=2/8
+    python -m experiments.study --config=configs/study.py --coordinator=host0:1234 --processes=2 --process=0
+
+Runs that share a program train together. Every finished run is stored at once; the same command goes on where
+an interrupted study stopped, and changes nothing that is finished. A run that fails is recorded with its
+reason, and the rest goes on. --time_limit=SECONDS stops in time, with exit status 75; --stage=train leaves
+evaluation to a later --stage=evaluate; --shard=2/8 does the second eighth of the groups, beside others on a
+directory that all can reach, and the same command without it then writes table and report.
+
+Several devices share the members and batches of each group; on several hosts, started with the last line (each
+with its own --process) on a directory that all can reach, each evaluates its share of the runs.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from causalvae import sharding
+from experiments import cli, pipeline, slices
+from experiments.report import page
+from experiments.study import runner
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file: configs/study.py[:overnight|:quick|:smoke].")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where results go. Default: runs/study[_<preset>].")
+ONLY = flags.DEFINE_string("only", "", "Only these architectures, separated by commas.")
+DATASETS = flags.DEFINE_string("datasets", "", "Only these data sets, separated by commas.")
+PLAN = flags.DEFINE_bool("plan", False, "Print what would be done, and leave.")
+SHARD = flags.DEFINE_string("shard", None, "i/n: only the i-th of n parts of the groups, i from 1; no table.")
+RETRY = flags.DEFINE_bool("retry", False, "Do runs again that are recorded as failed.")
+REPORT = flags.DEFINE_bool("report", True, "Write the report at the end.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where several hosts take part.")
+PROCESSES = flags.DEFINE_integer("processes", None, "How many processes take part.")
+PROCESS = flags.DEFINE_integer("process", None, "The number of this one, from 0.")
+
+
+def main(argv: list[str]) -> None:
+    if CONFIG.value is None:
+        cli.fail("--config is needed, e.g. --config=configs/study.py:quick")
+    if COORDINATOR.value:
+        jax.distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    name = config_flags.get_config_filename(flags.FLAGS["config"])
+    workdir = pathlib.Path(WORKDIR.value or pipeline.default_workdir(name)).resolve()
+    clock, shard = slices.Clock(slices.TIME_LIMIT.value), runner.parse_shard(SHARD.value)
+    stage = slices.STAGE.value
+    study = runner.Study(CONFIG.value, workdir, ONLY.value, DATASETS.value, RETRY.value, stage, clock, shard)
+    study.run(plan_only=PLAN.value)
+    whole = shard is None and stage != "train"
+    if REPORT.value and whole and not PLAN.value and sharding.is_first_process():
+        study.write_explorers()
+        page.write(workdir)
+
+
+if __name__ == "__main__":
+    cli.run(main)
