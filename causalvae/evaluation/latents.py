@@ -215,7 +215,7 @@ def traverse(model: Architecture, params: Any, z: jax.Array) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _traverse(decode, params, z):
-    values = SWEEP.values(None, z, None)  # [V, 1, ..., d]
+    values = SWEEP.values(None, z)  # [V, 1, ..., d]
     d = z.shape[-1]
     is_set = jnp.eye(d, dtype=bool).reshape(d, 1, *(1,) * (z.ndim - 2), d)
     points = jnp.where(is_set, values[None, :, 0], jnp.broadcast_to(z[None], (d, len(values), *z.shape[1:])))

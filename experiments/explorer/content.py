@@ -304,7 +304,7 @@ def offered_values(runner: Runner, z: np.ndarray, chosen: np.ndarray) -> tuple[n
     """
     starts, count = STARTS, len(chosen)
     if not runner.codes:
-        values = np.asarray(SWEEP.values(None, jnp.asarray(z[:starts]), None))  # [V, S, ..., d]
+        values = np.asarray(SWEEP.values(None, jnp.asarray(z[:starts])))  # [V, S, ..., d]
         replacement = np.broadcast_to(values.swapaxes(0, 1)[:, None], (starts, count, *values.shape[:1], *z.shape[1:]))
         return np.tile(np.linspace(SWEEP.low, SWEEP.high, SWEEP.num), (count, 1)), replacement
     values = most_used(runner.model, runner.params, runner.latents(z))[chosen]
