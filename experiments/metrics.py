@@ -52,18 +52,15 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"no ceilings of {DATA_SET.value!r}; there are: {', '.join(CEILINGS)}.{near}")
     metrics.check_names(METRICS.value)
     codes, factors, names = load(pathlib.Path(CODES.value))
-    scores = metrics.evaluate_codes(
-        codes,
-        factors,
-        METRICS.value,
+    options = metrics.Options(
         num_train=NUM_TRAIN.value,
         num_test=NUM_TEST.value,
         votes=VOTES.value,
         seed=SEED.value,
         shuffle=SHUFFLE.value,
         dci_estimator=ESTIMATOR.value,
-        nulls=NULLS.value,
     )
+    scores = metrics.evaluate_representations(codes, factors, METRICS.value, options, NULLS.value)
     if DATA_SET.value is not None:
         ceilings = CEILINGS[DATA_SET.value]["identity"]
         scores = [s._replace(ceiling=ceilings.get(s.name, s.ceiling)) for s in scores]

@@ -15,7 +15,6 @@ import numpy as np
 from absl import flags
 
 from causalvae import metrics
-from causalvae.metrics.mutual_information import mig
 from experiments import cli
 
 OUT = flags.DEFINE_string("out", "docs/figures/metrics_codes.png", "Where the figure goes.")
@@ -64,7 +63,10 @@ def instructive_codes() -> tuple[np.ndarray, dict[str, np.ndarray]]:
 def main(argv: list[str]) -> None:
     del argv
     factors, codes = instructive_codes()
-    found = {name: metrics.evaluate_codes(z, factors, nulls=False, votes=2000) for name, z in codes.items()}
+    options = metrics.Options(votes=2000)
+    found = {
+        name: metrics.evaluate_representations(z, factors, options=options, nulls=False) for name, z in codes.items()
+    }
     values = np.array([[s.value for s in found[name] if s.name in LABELS] for name in codes]).T
     names = [s.name for s in found["perfect"] if s.name in LABELS]
     for name, row in zip(names, values, strict=True):
@@ -81,7 +83,7 @@ def draw(factors: np.ndarray, codes: dict, labels: list[str], values: np.ndarray
     above, below = figure.subfigures(2, 1, height_ratios=(1.0, 2.6))
     above.suptitle("Information of each latent (column) about each factor (row), share of its entropy", size=11)
     for axis, (name, z) in zip(above.subplots(1, len(codes)), codes.items(), strict=True):
-        information = mig(z, factors)
+        information = metrics.mig(z, factors)
         axis.imshow((information.mutual_information / information.entropy).T, vmin=0, vmax=1, cmap="Grays")
         axis.set(title=name, xticks=range(z.shape[1]), yticks=range(3), xlabel="latent")
         axis.tick_params(length=0, labelsize=8)

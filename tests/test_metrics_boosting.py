@@ -9,7 +9,8 @@ import pytest
 from sklearn.ensemble import GradientBoostingClassifier
 
 from causalvae import metrics
-from causalvae.metrics import boosting, importance
+from causalvae.metrics import boosting
+from causalvae.metrics.dci import ESTIMATORS, disentanglement
 
 SIZES = (3, 2, 4)
 ROWS, TRAIN = 900, 600
@@ -102,7 +103,7 @@ def test_seeded_and_unchanged_by_rescaling_and_permuting_latents():
     np.testing.assert_allclose(other.importance[::-1], one.importance, atol=5e-3)
 
 
-@pytest.mark.parametrize("estimator", importance.ESTIMATORS)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_perfect_codes_and_noise_with_every_estimator(estimator):
     codes = varied_codes()
     perfect = metrics.dci(codes["identity"], factors(), estimator, num_train=TRAIN)
@@ -130,16 +131,16 @@ def test_defined_answers():
 
 def test_disentanglement_is_one_less_the_weighted_entropy_of_rows():
     matrix = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
-    assert importance.disentanglement(matrix) == pytest.approx(0.5 * (1 - np.log(2) / np.log(3)) + 0.5)
-    assert importance.disentanglement(np.eye(4)) == 1.0
-    assert importance.disentanglement(np.ones((4, 3))) == pytest.approx(0.0)
+    assert disentanglement(matrix) == pytest.approx(0.5 * (1 - np.log(2) / np.log(3)) + 0.5)
+    assert disentanglement(np.eye(4)) == 1.0
+    assert disentanglement(np.ones((4, 3))) == pytest.approx(0.0)
 
 
 def test_bad_arguments():
     codes, ids = varied_codes()["identity"], factors()
     with pytest.raises(ValueError, match="unknown estimator 'trees'; there are sklearn, xla, random_forest, lasso"):
         metrics.dci(codes, ids, "trees")
-    with pytest.raises(ValueError, match=r"codes of members must be \[members, N, d\], not \[900, 5\]"):
+    with pytest.raises(ValueError, match=r"representations of members must be \[members, N, d\], not \[900, 5\]"):
         metrics.dci_of_members(codes, ids)
     with pytest.raises(ValueError, match="1000 training and 300 test rows were asked for.*there are 900"):
         metrics.dci(codes, ids, num_train=1000, num_test=300)

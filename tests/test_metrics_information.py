@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss, mutual_info_score
 
 from causalvae import metrics
 from causalvae.metrics import ceilings, inputs
-from causalvae.metrics.mutual_information import discretize
+from causalvae.metrics.histograms import discretize
 
 SIZES = (3, 6, 4)
 ROWS = 800
@@ -216,7 +216,7 @@ def test_udr_refuses_what_it_cannot_compare():
         metrics.udr([codes, codes], correlation="pearson")
     with pytest.raises(ValueError, match=r"active of member 1 must be \[3\], not \[2\]"):
         metrics.udr([codes, codes], [np.ones(3, bool), np.ones(2, bool)])
-    with pytest.raises(ValueError, match="codes of member 1 holds 1 values"):
+    with pytest.raises(ValueError, match="representations of member 1 holds 1 values"):
         metrics.udr([codes, np.where(np.arange(150).reshape(50, 3) == 7, np.nan, codes)])
 
 
@@ -238,11 +238,12 @@ def test_ceilings_are_the_published_ones_and_those_computed_now(name):
     found = [stored["identity"][m] for m in ("mig", "sap_continuous", "irs", "modularity")] + [stored["noisy"]["mig"]]
     np.testing.assert_allclose(found, PUBLISHED[name], atol=0.005)
     assert stored["identity"]["infoe"] > 0.999  # a perfect code can be read, pruned or not
-    codes = ceilings.perfect_codes(ceilings.FACTOR_SIZES[name])
-    now = metrics.evaluate_codes(codes.identity, codes.factors, "mig,irs,modularity", nulls=False, shuffle=False)
+    codes = ceilings.perfect_representations(ceilings.FACTOR_SIZES[name])
+    options = metrics.Options(shuffle=False)
+    now = metrics.evaluate_representations(codes.identity, codes.factors, "mig,irs,modularity", options, nulls=False)
     for record in now:
         assert abs(record.value - stored["identity"][record.name]) < 1e-4
-    noisy = metrics.evaluate_codes(codes.noisy, codes.factors, "mig", nulls=False, shuffle=False)
+    noisy = metrics.evaluate_representations(codes.noisy, codes.factors, "mig", options, nulls=False)
     assert abs(noisy[0].value - stored["noisy"]["mig"]) < 1e-4
 
 

@@ -1,17 +1,16 @@
 """Kernels of DCI, UDR and the scores by votes: under jit, vmap and scan, against scikit-learn, and after rounding."""
 
 import functools
-import importlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import sklearn
+import sklearn.feature_selection
 from sklearn.linear_model import Lasso, LogisticRegression
 
 from causalvae import metrics
-from causalvae.metrics import boosting, importance, regression, ties, voting
+from causalvae.metrics import boosting, regression, ties
 from causalvae.metrics.udr import CORRELATIONS, udr_kernel
 
 SIZES = (3, 2, 4)
@@ -54,10 +53,10 @@ def dci(estimator):
 
 
 KERNELS = {  # kernel, host function; their results agree field by field
-    "factorvae": (votes(voting.factorvae_kernel), lambda z: metrics.factorvae_score(z, FACTORS, **DRAWS)),
-    "betavae": (votes(voting.betavae_kernel), lambda z: metrics.betavae_score(z, FACTORS, **DRAWS)),
-    "dci by lasso": (parts(importance.dci_lasso_kernel), dci("lasso")),
-    "dci by trees": (parts(importance.dci_boosting_kernel, key=KEY), dci("xla")),
+    "factorvae": (votes(metrics.factorvae_kernel), lambda z: metrics.factorvae_score(z, FACTORS, **DRAWS)),
+    "betavae": (votes(metrics.betavae_kernel), lambda z: metrics.betavae_score(z, FACTORS, **DRAWS)),
+    "dci by lasso": (parts(metrics.dci_lasso_kernel), dci("lasso")),
+    "dci by trees": (parts(metrics.dci_boosting_kernel, key=KEY), dci("xla")),
 }
 
 
@@ -87,7 +86,7 @@ def test_ensembles_at_once_agree_as_ensembles_one_by_one():
 def test_kernels_run_inside_a_training_loop():
     def step(mix, _):
         codes = jnp.asarray(UNIT) @ mix
-        scores = votes(voting.factorvae_kernel)(codes)[0], parts(importance.dci_lasso_kernel)(codes).disentanglement
+        scores = votes(metrics.factorvae_kernel)(codes)[0], parts(metrics.dci_lasso_kernel)(codes).disentanglement
         return mix + 0.5 * jnp.roll(jnp.eye(3), 1, axis=1), jnp.stack(scores)
 
     _, scores = jax.jit(lambda mix: jax.lax.scan(step, mix, length=4))(jnp.eye(3))
@@ -96,7 +95,7 @@ def test_kernels_run_inside_a_training_loop():
 
 
 def test_boosted_trees_trace():
-    shapes = jax.eval_shape(lambda codes: parts(importance.dci_boosting_kernel, key=KEY)(codes), members()[0])
+    shapes = jax.eval_shape(lambda codes: parts(metrics.dci_boosting_kernel, key=KEY)(codes), members()[0])
     assert shapes.importance.shape == (4, 3)
     layout = jax.eval_shape(boosting.lay_out, members()[0, :TRAIN], members()[0, TRAIN:])
     fit = functools.partial(boosting.boost, sizes=SIZES)
@@ -111,7 +110,7 @@ def test_a_constant_factor_does_not_count(name):
     if name in ("factorvae", "betavae"):
         found = kernel(codes, factors=with_constant, sizes=(3, 2, 2, 4))
     else:
-        function = importance.dci_lasso_kernel if "lasso" in name else importance.dci_boosting_kernel
+        function = metrics.dci_lasso_kernel if "lasso" in name else metrics.dci_boosting_kernel
         options = {} if "lasso" in name else {"key": KEY}
         rows = codes[:TRAIN], with_constant[:TRAIN], codes[TRAIN:], with_constant[TRAIN:]
         found = function(*rows, (3, 2, 2, 4), **options)
@@ -123,7 +122,7 @@ def test_a_constant_factor_does_not_count(name):
 def test_a_class_that_training_rows_lack_is_never_predicted():
     lacking = np.where(FACTORS[:TRAIN, [2]] == 3, 0, FACTORS[:TRAIN, [2]])
     rows = members()[0, :TRAIN], lacking, members()[0, TRAIN:], FACTORS[TRAIN:, [2]]
-    for kernel, options in ((importance.dci_lasso_kernel, {}), (importance.dci_boosting_kernel, {"key": KEY})):
+    for kernel, options in ((metrics.dci_lasso_kernel, {}), (metrics.dci_boosting_kernel, {"key": KEY})):
         found = kernel(*rows, (4,), **options)
         assert np.isnan(found.disentanglement) and np.isfinite(found.importance).all()
         assert found.informativeness <= np.mean(FACTORS[TRAIN:, 2] < 3)
@@ -224,14 +223,13 @@ def test_ranks_of_equal_values_are_unmoved_by_rounding(seed):
 def test_scikit_learn_runs_in_the_callers_thread(monkeypatch):
     """Its parallel functions exchange the process's warning filters, and its configuration is a thread's own: in
     threads of ours it lost the filters for good, warned 91 times in one run, and ignored the caller's settings."""
-    module = importlib.import_module("causalvae.metrics.infomec")
-    seen, estimate = [], module.mutual_info_classif
+    seen, estimate = [], sklearn.feature_selection.mutual_info_classif
 
     def spy(*args, **kwargs):
         seen.append(sklearn.get_config()["assume_finite"])
         return estimate(*args, **kwargs)
 
-    monkeypatch.setattr(module, "mutual_info_classif", spy)
+    monkeypatch.setattr(sklearn.feature_selection, "mutual_info_classif", spy)
     with sklearn.config_context(assume_finite=True):
         metrics.infomec(UNIT, FACTORS, explicit=False)
     assert seen == [True] * 3

@@ -98,5 +98,5 @@ def test_a_metric_takes_what_the_readme_says(monkeypatch):
     _, entries = extended("causalvae/metrics/suite.py")
     monkeypatch.setitem(cv.metrics.METRICS, "linear", entries["linear"])
     factors = np.random.default_rng(0).integers(0, [3, 5], size=(300, 2))
-    (score,) = cv.metrics.evaluate_codes(2.0 * factors, factors, metrics="linear")
+    (score,) = cv.metrics.evaluate_representations(2.0 * factors, factors, metrics="linear")
     assert score.value == pytest.approx(1) and score.ceiling == 1 and score.null < 0.3

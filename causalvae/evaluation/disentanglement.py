@@ -12,14 +12,17 @@ from causalvae.metrics import Score
 
 def disentanglement_scores(train: Encoded, test: Encoded, settings: Settings) -> list[Score]:
     """Returns the scores of the metrics that the settings name."""
-    return metrics.evaluate_codes(
-        np.concatenate([np.asarray(train.representations), np.asarray(test.representations)]),
-        np.concatenate([np.asarray(train.factors), np.asarray(test.factors)]),
-        metrics=settings.metrics,
+    options = metrics.Options(
         num_train=len(train.factors),
         num_test=len(test.factors),
         votes=settings.votes,
-        dci_estimator=settings.dci_estimator,
         seed=settings.seed,
         shuffle=False,
+        dci_estimator=settings.dci_estimator,
+    )
+    return metrics.evaluate_representations(
+        np.concatenate([np.asarray(train.representations), np.asarray(test.representations)]),
+        np.concatenate([np.asarray(train.factors), np.asarray(test.factors)]),
+        settings.metrics,
+        options,
     )

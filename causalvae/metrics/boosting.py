@@ -51,8 +51,7 @@ class Layout(NamedTuple):
 
 @jax.jit
 def lay_out(train: Array, test: Array) -> Layout:
-    """The layout of training codes [N, d] and test codes [T, d] (float32, as scikit-learn's trees take
-    them)."""
+    """Returns the layout of rows to fit on [N, d] and to score [T, d] (float32, as scikit-learn's trees take them)."""
     num_rows = len(train)
     num_blocks = -(-num_rows // (BLOCK * GROUP)) * GROUP
     every = jnp.concatenate([train, test]).astype(jnp.float32)
@@ -267,7 +266,7 @@ def _leaf_sums(leaf: Array, x: Array) -> Array:
 
 def _select(leaf: Array, values: Array) -> Array:
     """values[leaf[n, c], c]: [R, C]."""
-    return sum(jnp.where(leaf == j, values[j][None], 0.0) for j in range(NUM_LEAVES))
+    return sum((jnp.where(leaf == j, values[j][None], 0.0) for j in range(NUM_LEAVES)), jnp.zeros(()))
 
 
 # --- Columns: the classes of the factors, side by side ------------------------------------------------------

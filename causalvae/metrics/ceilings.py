@@ -1,4 +1,4 @@
-"""What a perfect, axis-aligned code scores on each data set, and what a little noise does to it.
+"""What a perfect, axis-aligned representation scores on each data set, and what a little noise does to it.
 
 No metric reaches 1 on every data set: MIG cannot where a factor has more classes than there are bins, one
 linear threshold cannot tell forty classes apart (SAP), grouping forty classes into twenty caps IRS, and a
@@ -7,12 +7,12 @@ ceiling. `CEILINGS` is stored; `python -m causalvae.metrics.ceilings` computes i
 again.
 
 Factors are drawn independently and uniformly, 15,000 rows (10,000 train, 5,000 test), seed 0. The identity
-code is the class ids themselves; the noisy one is the standardized class ids with Gaussian noise of standard
+representation is the class ids themselves; the noisy one is the standardized class ids with Gaussian noise of standard
 deviation 0.1, and three latents of noise of standard deviation 0.01 beside them (nearly dead).
 
 The discrete SAP has no such ceiling: its support vector machine is penalized, so it depends on the scale of the
-code and on the number of rows. `SAP_OF_3000_ROWS` says what class ids score on 2,000 training and 1,000 test rows,
-over twelve draws of them (`sap_by_rows`); `CEILINGS` has the standard number of rows.
+representation and on the number of rows. `SAP_OF_3000_ROWS` says what class ids score on 2,000 training and 1,000 test
+rows, over twelve draws of them (`sap_by_rows`); `CEILINGS` has the standard number of rows.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ import numpy as np
 
 from causalvae.data import DATASETS
 from causalvae.metrics.sap import sap
-from causalvae.metrics.suite import evaluate_codes
+from causalvae.metrics.suite import Options, evaluate_representations
 
 # Without constant factors: dSprites has one color.
 FACTOR_SIZES = {name: entry.real.factor_sizes for name, entry in DATASETS.items() if entry.real and entry.real.factors}
 NUM_ROWS = 15_000
 
 
-class PerfectCodes(NamedTuple):
-    """The factors themselves as a code, bare and with noise and idle latents: what metrics can reach."""
+class PerfectRepresentations(NamedTuple):
+    """The factors themselves as a representation, bare and with noise and idle latents: what metrics can reach."""
 
     factors: np.ndarray  # [N, K] class ids
     identity: np.ndarray  # [N, K]
     noisy: np.ndarray  # [N, K + 3]
 
 
-def perfect_codes(sizes: tuple[int, ...], num: int = NUM_ROWS, seed: int = 0) -> PerfectCodes:
-    """Factors of these sizes, drawn independently, with the identity and the noisy identity code."""
+def perfect_representations(sizes: tuple[int, ...], num: int = NUM_ROWS, seed: int = 0) -> PerfectRepresentations:
+    """Factors of these sizes, drawn independently, as they are and with noise."""
     generator = np.random.default_rng(seed)
     factors = np.stack([generator.integers(0, size, num) for size in sizes], axis=1)
     standardized = (factors - factors.mean(axis=0)) / factors.std(axis=0)
     noisy = standardized + 0.1 * generator.normal(size=factors.shape)
     near_dead = 0.01 * generator.normal(size=(num, 3))
-    return PerfectCodes(factors, factors.astype(np.float64), np.concatenate([noisy, near_dead], axis=1))
+    return PerfectRepresentations(factors, factors.astype(np.float64), np.concatenate([noisy, near_dead], axis=1))
 
 
 def compute_ceilings(sizes: tuple[int, ...]) -> dict[str, dict[str, float]]:
-    """Every metric of the suite on both codes: {"identity": {metric: value}, "noisy": {metric: value}}."""
-    codes = perfect_codes(sizes)
+    """Every metric of the suite on both: {"identity": {metric: value}, "noisy": {metric: value}}."""
+    perfect, options = perfect_representations(sizes), Options(shuffle=False)
     scores = {
-        name: evaluate_codes(getattr(codes, name), codes.factors, nulls=False, shuffle=False)
-        for name in ("identity", "noisy")
+        name: evaluate_representations(z, perfect.factors, options=options, nulls=False)
+        for name, z in (("identity", perfect.identity), ("noisy", perfect.noisy))
     }
-    return {name: {s.name: round(s.value, 4) for s in found} for name, found in scores.items()}
+    return {name: {s.name: round(s.value or 0.0, 4) for s in found} for name, found in scores.items()}
 
 
 def sap_by_rows(sizes: tuple[int, ...], num_train: int, num_test: int, draws: int = 12) -> np.ndarray:
     """The discrete SAP [draws] of the class ids themselves, for other draws of `num_train` + `num_test` rows."""
-    codes = [perfect_codes(sizes, num_train + num_test, seed) for seed in range(draws)]
+    perfect = [perfect_representations(sizes, num_train + num_test, seed) for seed in range(draws)]
     return np.array([
-        sap(c.identity, c.factors, num_train=num_train, num_test=num_test, shuffle=False).score for c in codes
+        sap(c.identity, c.factors, num_train=num_train, num_test=num_test, shuffle=False).score for c in perfect
     ])  # fmt: skip
 
 

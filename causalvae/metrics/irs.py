@@ -12,7 +12,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from causalvae.metrics import inputs
-from causalvae.metrics.mutual_information import discretize, varies
+from causalvae.metrics.histograms import discretize, varies
 
 
 class IRS(NamedTuple):
@@ -25,36 +25,58 @@ class IRS(NamedTuple):
     dropped: tuple[int, ...]  # constant factors, by position in the factors as given
 
 
-def irs(codes: ArrayLike, factors: ArrayLike, quantile: float = 0.99, bins: int = 20) -> IRS:
-    """How little a latent moves, once its own factor is fixed, whatever happens to the others.
+def irs(representations: ArrayLike, factors: ArrayLike, quantile: float = 0.99, bins: int = 20) -> IRS:
+    """Computes how little a latent moves, once its own factor is fixed, whatever happens to the others.
 
-    Source: Suter et al. 2019, section 4, as disentanglement_lib's compute_irs, with which it agrees: for each
-    value of a factor, the `quantile` of |z_i - E[z_i | value]|, averaged over values and divided by the largest
-    |z_i - E z_i|; a latent's score is 1 - its smallest such ratio, and latents are averaged with their largest
-    deviation as weight. Factors of more than `bins` classes are grouped into that many (the reference does the
-    same, which caps the score: dSprites 0.979).
-    Args: codes [N, d], factors [N, K] class ids. Range [0, 1], ceiling 1 up to that grouping. Known weakness:
-    high (0.85) for a nearly collapsed model, and 0.3 for pure noise with few rows per value: read it beside
-    its null.
-    Defined answers: dead latents have no robustness and no weight (the reference drops those whose variance
-    is 0); all dead: 0. Rescaling a latent changes its weight, nothing else. Compiled: `irs_kernel`.
+    For each value of a factor, the `quantile` of |z_i - E[z_i | value]| is averaged over values and divided by the
+    largest |z_i - E z_i|. A latent's score is 1 - its smallest such ratio. Latents are averaged with their largest
+    deviation as weight.
+    Source: Suter et al. 2019, section 4, as disentanglement_lib's compute_irs, with which it agrees.
+    Range [0, 1]. Factors of more than `bins` classes are grouped into that many, as in the reference, which caps the
+    score (dSprites 0.979). Known weakness: high (0.85) for a nearly collapsed model, and 0.3 for pure noise with few
+    rows per value: read it beside its null.
+
+    Dead latents have no robustness and no weight; all dead: 0. Rescaling a latent changes its weight and nothing else.
+    Compiled: `irs_kernel`.
+
+    Args:
+      representations: latents [N, d] of any framework.
+      factors: integer class ids [N, K].
+      quantile: of deviations, in (0, 1].
+      bins: the most classes that a factor keeps.
+
+    Returns:
+      The score, each latent's, and each latent's given each factor.
+
+    Raises:
+      ValueError: for a quantile out of range and for malformed input, see `inputs.check`.
     """
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile must be in (0, 1], not {quantile}")
-    checked = inputs.check(codes, factors)
-    score, *details = irs_kernel(inputs.for_kernel(checked.codes), checked.factors, quantile, bins)
-    return IRS(float(score), *map(np.asarray, details), checked.dropped)
+    checked = inputs.check(representations, factors)
+    score, per_latent, matrix, parents = irs_kernel(
+        inputs.for_kernel(checked.representations), checked.factors, quantile, bins
+    )
+    return IRS(float(score), np.asarray(per_latent), np.asarray(matrix), np.asarray(parents), checked.dropped)
 
 
 @functools.partial(jax.jit, static_argnames=("quantile", "bins"))
 def irs_kernel(
-    codes: Array, factors: Array, quantile: float = 0.99, bins: int = 20
+    representations: Array, factors: Array, quantile: float = 0.99, bins: int = 20
 ) -> tuple[Array, Array, Array, Array]:
-    """`irs` of codes [N, d] and factors [N, K]: score [], per latent [d], matrix [d, K] and parents [d] int32.
+    """Computes `irs` under `jax.jit` and `jax.vmap`.
 
-    A constant factor is nobody's parent, and its column is NaN.
+    Args:
+      representations: [N, d] float32.
+      factors: [N, K] int32, ids 0 to sizes[k] - 1.
+      quantile: of deviations, in (0, 1].
+      bins: the most classes that a factor keeps.
+
+    Returns:
+      Score [], each latent's [d], the matrix [d, K] and parents [d] int32. A constant factor is nobody's parent, and
+      its column is NaN.
     """
-    latents, live = inputs.centerd(codes), ~inputs.dead_latents(codes)
+    latents, live = inputs.centered(representations), ~inputs.dead_latents(representations)
     largest = jnp.abs(latents).max(axis=0)
     grouped = discretize(factors.astype(jnp.float32), bins)
     deviation = jax.vmap(_deviation, (None, 1, None, None), 1)(latents, grouped, quantile, bins)

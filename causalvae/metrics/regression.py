@@ -16,13 +16,15 @@ STEPS = 15  # of Newton's method: one gains a factor of 2 at first and all digit
 SHARES = (1.0, 0.5, 0.25, 0.125)  # of a Newton step
 
 
-def standardized(codes: Array, num: int | None = None) -> Array:
+def standardized(representations: Array, num: int | None = None) -> Array:
     """Codes [N, d] with mean 0 and deviation 1 over the first `num` rows (None: all); 0 for a latent that is
     dead there."""
-    live = ~inputs.dead_latents(codes[:num])
-    codes = inputs.centerd(codes, num)
-    codes = codes / jnp.where(live, jnp.abs(codes[:num]).max(axis=0), 1)[None]  # no square underflows
-    return jnp.where(live[None], codes / jnp.where(live, codes[:num].std(axis=0), 1)[None], 0)
+    live = ~inputs.dead_latents(representations[:num])
+    representations = inputs.centered(representations, num)
+    representations = (
+        representations / jnp.where(live, jnp.abs(representations[:num]).max(axis=0), 1)[None]
+    )  # no square underflows
+    return jnp.where(live[None], representations / jnp.where(live, representations[:num].std(axis=0), 1)[None], 0)
 
 
 # --- lasso -----------------------------------------------------------------------------------------------
@@ -32,7 +34,7 @@ def standardized(codes: Array, num: int | None = None) -> Array:
 def lasso(gram: Array, products: Array, alpha: float, sweeps: int = SWEEPS) -> Array:
     """Weights w [d, K] that minimize |y - x w|^2 / 2N + alpha |w|_1 for every column of y [N, K].
 
-    gram: x'x / N, [d, d]; products: x'y / N, [d, K]; x and y centerd. Cyclic coordinate descent from 0
+    gram: x'x / N, [d, d]; products: x'y / N, [d, K]; x and y centered. Cyclic coordinate descent from 0
     (Friedman et al. 2010), until no weight moves by more than 1e-6: of copies the first takes all.
     """
     diagonal = jnp.diagonal(gram)
@@ -51,7 +53,8 @@ def lasso(gram: Array, products: Array, alpha: float, sweeps: int = SWEEPS) -> A
     def goes_on(state: tuple[Array, Array, Array]) -> Array:
         return (state[0] < sweeps) & (state[2] > 1e-6)
 
-    return jax.lax.while_loop(goes_on, sweep, (0, jnp.zeros_like(products), jnp.array(jnp.inf, products.dtype)))[1]
+    start = jnp.array(0), jnp.zeros_like(products), jnp.array(jnp.inf, products.dtype)
+    return jax.lax.while_loop(goes_on, sweep, start)[1]
 
 
 # --- logistic regression ---------------------------------------------------------------------------------

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.svm import LinearSVC
 
 from causalvae.metrics import inputs
-from causalvae.metrics.mutual_information import varies
+from causalvae.metrics.histograms import varies
 
 
 class SAP(NamedTuple):
@@ -29,7 +27,7 @@ class SAP(NamedTuple):
 
 
 def sap(
-    codes: ArrayLike,
+    representations: ArrayLike,
     factors: ArrayLike,
     continuous: bool = False,
     num_train: int | None = None,
@@ -37,28 +35,39 @@ def sap(
     seed: int = 0,
     shuffle: bool = True,
 ) -> SAP:
-    """Mean over factors of the gap between the two latents that predict the factor best, each alone.
+    """Computes the mean over factors of the gap between the two latents that predict the factor best, each alone.
 
-    Source: Kumar et al. 2018, section 3; Locatello et al. 2019's estimators. continuous=False: test accuracy
-    of a linear support vector machine (scikit-learn's LinearSVC, C = 0.01, balanced classes) on one latent.
-    continuous=True: squared correlation of latent and class id, which reads a class id as a number; compiled:
-    `sap_kernel`.
-    Args: codes [N, d], factors [N, K] class ids; num_train, num_test: None for two thirds (at most 10,000)
-    and the rest (at most 5,000), the second for the discrete form only; shuffle=False: the first rows train,
-    the last test.
-    Range [0, 1]. Ceiling: 1 for the continuous form; far below 1 for the discrete one (dSprites 0.28),
-    because one linear threshold per class cannot tell many classes apart. Known weakness: class ids without
-    an order (shape) have no meaningful correlation; duplicated latents score 0.
-    Defined answers: a dead latent predicts nothing: correlation 0, accuracy of the best constant guess. With
-    a single latent the gap is to that constant guess. Both forms agree with disentanglement_lib, but for two
-    rules: it fails on a single latent, and a variance below 1e-12 has correlation 0 there, where here rescaling
-    a latent leaves its correlation unchanged. (The support vector machine is penalized, so the discrete form
-    depends on scale in both.)
+    Source: Kumar et al. 2018, section 3, with the estimators of Locatello et al. 2019.
+    Range [0, 1]. The ceiling is 1 for the continuous form and far below 1 for the discrete one (dSprites 0.28), because
+    one linear threshold per class cannot tell many classes apart. Known weakness: class ids without an order (shape)
+    have no meaningful correlation, and duplicated latents score 0.
+
+    A dead latent predicts nothing: correlation 0, accuracy of the best constant guess. With a single latent the gap is
+    to that guess. Both forms agree with disentanglement_lib but for two rules: it fails on a single latent, and a
+    variance below 1e-12 has correlation 0 there, where here rescaling a latent leaves its correlation unchanged. (The
+    support vector machine is penalized, so the discrete form depends on scale in both.)
+
+    Args:
+      representations: latents [N, d] of any framework.
+      factors: integer class ids [N, K].
+      continuous: False takes the test accuracy of a linear support vector machine (scikit-learn's LinearSVC, C = 0.01,
+        balanced classes) on one latent. True takes the squared correlation of latent and class id, which reads a class
+        id as a number (compiled: `sap_kernel`).
+      num_train: rows to fit on; None for two thirds, at most 10,000.
+      num_test: rows to score the discrete form on; None for the rest, at most 5,000.
+      seed: of the shuffle and of the support vector machine.
+      shuffle: False takes the first rows to fit and the last to score.
+
+    Returns:
+      The score, each factor's gap, and how well each latent predicts each factor.
+
+    Raises:
+      ValueError: for malformed input, see `inputs.check`.
     """
-    checked = inputs.check(codes, factors)
-    train, test = inputs.split_rows(len(checked.codes), num_train, num_test, seed if shuffle else None)
+    checked = inputs.check(representations, factors)
+    train, test = inputs.split_rows(len(checked.representations), num_train, num_test, seed if shuffle else None)
     if continuous:
-        single = inputs.for_kernel(checked.codes)[train]
+        single = inputs.for_kernel(checked.representations)[train]
         score, per_factor, scores = map(np.asarray, sap_kernel(single, checked.factors[train]))
         return SAP(float(score), per_factor, scores, len(train), 0, checked.dropped)
     guess = _constant_guess(checked, train, test)
@@ -69,23 +78,31 @@ def sap(
 
 
 @jax.jit
-def sap_kernel(codes: Array, factors: Array) -> tuple[Array, Array, Array]:
-    """`sap` with continuous=True of codes [N, d] and factors [N, K]: score [], gap of each factor [K] and squared
-    correlations [d, K]. A constant factor has no gap (NaN) and does not count."""
-    squared = jnp.square(_correlations(codes, factors))
+def sap_kernel(representations: Array, factors: Array) -> tuple[Array, Array, Array]:
+    """Computes `sap` with continuous=True under `jax.jit` and `jax.vmap`.
+
+    Args:
+      representations: [N, d] float32.
+      factors: [N, K] int32.
+
+    Returns:
+      Score [], gap of each factor [K] and squared correlations [d, K]. A constant factor has no gap (NaN) and does not
+      count.
+    """
+    squared = jnp.square(_correlations(representations, factors))
     ordered = jnp.sort(jnp.concatenate([jnp.zeros_like(squared[:1]), squared]), axis=0)
     gap = jnp.where(varies(factors), ordered[-1] - ordered[-2], jnp.nan)
     return jnp.nanmean(gap), gap, squared
 
 
-def _correlations(codes: Array, factors: Array) -> Array:
+def _correlations(representations: Array, factors: Array) -> Array:
     """[d, K]; 0 for a dead latent and for a constant factor."""
     unit = []
     for values, live in (
-        (codes, ~inputs.dead_latents(codes)),
+        (representations, ~inputs.dead_latents(representations)),
         (factors.astype(jnp.float32), varies(factors)),
     ):
-        values = inputs.centerd(values)
+        values = inputs.centered(values)
         values = values / jnp.where(live, jnp.abs(values).max(axis=0), 1)[None]  # no square underflows
         norm = jnp.sqrt(jnp.sum(jnp.square(values), axis=0))
         unit.append(jnp.where(live[None], values / jnp.where(live, norm, 1)[None], 0))
@@ -94,17 +111,21 @@ def _correlations(codes: Array, factors: Array) -> Array:
 
 def _accuracies(checked: inputs.Inputs, train, test, seed: int, guess: np.ndarray) -> np.ndarray:
     """Test accuracy [d, K] of a linear classifier of each factor from each latent alone; `guess` of the dead."""
-    dead = inputs.dead_latents(checked.codes[train])
-    scores = np.tile(guess, (checked.codes.shape[1], 1))
+    dead = inputs.dead_latents(checked.representations[train])
+    scores = np.tile(guess, (checked.representations.shape[1], 1))
     for i in np.flatnonzero(~dead):
         for k, column in enumerate(checked.factors.T):
             if len(np.unique(column[train])) > 1:
-                scores[i, k] = _accuracy(checked.codes[:, i : i + 1], column, train, test, seed)
+                scores[i, k] = _accuracy(checked.representations[:, i : i + 1], column, train, test, seed)
     return scores
 
 
 def _accuracy(latent: np.ndarray, labels: np.ndarray, train, test, seed: int) -> float:
-    classifier = LinearSVC(C=0.01, class_weight="balanced", dual=False, random_state=seed)
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.svm import LinearSVC
+
+    options: dict[str, Any] = {"class_weight": "balanced", "dual": False, "random_state": seed}
+    classifier = LinearSVC(C=0.01, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of a classifier that is meant to be weak
         classifier.fit(latent[train], labels[train])

@@ -27,37 +27,50 @@ class UDR(NamedTuple):
 
 
 def udr(
-    codes: Sequence[ArrayLike],
+    representations: Sequence[ArrayLike],
     active: Sequence[ArrayLike] | None = None,
     correlation: str = "lasso",
     reference: bool = False,
 ) -> UDR:
-    """How far two models' latents match one to one, up to order and sign. Needs no factors.
+    """Computes how far two models' latents match one to one, up to order and sign. It needs no factors.
 
-    Source: Duan et al. 2020 (arXiv:1905.12614), section 4. R[a, b] is the strength by which latent a of one
-    model gives latent b of another: the weight of a lasso regression (alpha 0.1) of standardized latents, or
-    Spearman's correlation, in absolute value. A pair scores the mean, over the active latents of both, of max
-    R^2 / sum R along that latent's row or column; a member scores the median over the others.
-    Args: codes: [members, N, d] or a list of [N, d_m] (members may differ in d), the same N inputs in each;
-    active: for each member [d_m] bool, the latents with a mean KL above 0.01 nats; None: those that are not
-    constant;
-    correlation: "lasso" or "spearman"; reference=True averages the two models' means, as disentanglement_lib
-    does, where the paper averages over all latents (the same where both have as many active latents).
-    Range [0, 1]; ceiling 1 for "spearman" (copies up to order and sign), 0.9 for "lasso", whose penalty
-    shrinks every weight by 0.1. Known weakness: it measures agreement, so models that all make the same
-    mistake score well, and so do models with one active latent.
-    Defined answers: a pair in which a model has no active latent scores 0; a latent that relates to nothing
-    adds 0; values of a latent closer than 1e-6 of its range tie. float32. Compiled: `udr_kernel`.
-    Raises ValueError for fewer than two members, another N, and an unknown correlation.
+    R[a, b] is the strength by which latent a of one model gives latent b of another: the weight of a lasso regression
+    (alpha 0.1) of standardized latents, or Spearman's correlation, in absolute value. A pair scores the mean, over the
+    active latents of both, of max R^2 / sum R along that latent's row or column. A member scores the median over the
+    others.
+    Source: Duan et al. 2020 (arXiv:1905.12614), section 4.
+    Range [0, 1]. The ceiling is 1 for "spearman" (copies up to order and sign) and 0.9 for "lasso", whose penalty
+    shrinks every weight by 0.1. Known weakness: it measures agreement, so models that all make the same mistake score
+    well, and so do models with one active latent.
+
+    A pair in which a model has no active latent scores 0. A latent that relates to nothing adds 0. Values of a latent
+    closer than 1e-6 of its range tie. Compiled: `udr_kernel`.
+
+    Args:
+      representations: [members, N, d], or a list of [N, d_m]: members may differ in d, and all have the same N inputs.
+      active: for each member [d_m] bool, the latents with a mean KL above 0.01 nats; None for those that are not
+        constant.
+      correlation: "lasso" or "spearman".
+      reference: True averages the two models' means, as disentanglement_lib does, where the paper averages over all
+        latents (the same where both have as many active latents).
+
+    Returns:
+      The members' scores, and those of every pair.
+
+    Raises:
+      ValueError: for fewer than two members, members with other N, and an unknown correlation.
     """
     if correlation not in CORRELATIONS:
         raise ValueError(f"unknown correlation {correlation!r}; there are {', '.join(CORRELATIONS)}")
-    if len(codes) < 2:
-        raise ValueError(f"UDR compares models: give at least 2 members, not {len(codes)}")
-    members = [inputs.check_codes(member, f"codes of member {m}") for m, member in enumerate(codes)]
+    if len(representations) < 2:
+        raise ValueError(f"UDR compares models: give at least 2 members, not {len(representations)}")
+    members = [
+        inputs.check_representations(member, f"representations of member {m}")
+        for m, member in enumerate(representations)
+    ]
     sizes = {len(member) for member in members}
     if len(sizes) > 1:
-        raise ValueError(f"members must have codes of the same inputs, but they have {sorted(sizes)} rows")
+        raise ValueError(f"members must have representations of the same inputs, but they have {sorted(sizes)} rows")
     live = [_active(member, None if active is None else active[m], m) for m, member in enumerate(members)]
     width = max(member.shape[1] for member in members)
 
@@ -69,9 +82,9 @@ def udr(
     return UDR(*map(np.asarray, found))
 
 
-def _active(codes: np.ndarray, active: ArrayLike | None, member: int) -> np.ndarray:
+def _active(representations: np.ndarray, active: ArrayLike | None, member: int) -> np.ndarray:
     """The active latents [d] bool of one member; constant ones never count."""
-    live = ~inputs.dead_latents(codes)
+    live = ~inputs.dead_latents(representations)
     if active is None:
         return live
     active = np.asarray(active, bool)
@@ -81,29 +94,40 @@ def _active(codes: np.ndarray, active: ArrayLike | None, member: int) -> np.ndar
 
 
 @functools.partial(jax.jit, static_argnames=("correlation", "reference"))
-def udr_kernel(codes: Array, active: Array, correlation: str = "lasso", reference: bool = False) -> tuple[Array, Array]:
-    """`udr` of codes [members, N, d], active [members, d] bool: scores [members], pairwise [members, members].
+def udr_kernel(
+    representations: Array, active: Array, correlation: str = "lasso", reference: bool = False
+) -> tuple[Array, Array]:
+    """Computes `udr` under `jax.jit` and `jax.vmap`.
 
-    Memory: N values for each latent of each member.
+    It needs memory for N values for each latent of each member.
+
+    Args:
+      representations: [members, N, d] float32.
+      active: [members, d] bool.
+      correlation: "lasso" or "spearman".
+      reference: see `udr`.
+
+    Returns:
+      Scores [members] and pairwise scores [members, members].
     """
     prepare = regression.standardized if correlation == "lasso" else _standard_ranks
-    active = active & ~jax.vmap(inputs.dead_latents)(codes)
-    x = jnp.where(active[:, None], jax.vmap(prepare)(codes), 0)
-    products = jnp.einsum("ina,jnb->ijab", x, x, precision=regression.HIGHEST) / codes.shape[1]
+    active = active & ~jax.vmap(inputs.dead_latents)(representations)
+    x = jnp.where(active[:, None], jax.vmap(prepare)(representations), 0)
+    products = jnp.einsum("ina,jnb->ijab", x, x, precision=regression.HIGHEST) / representations.shape[1]
     strength = jnp.abs(products)
     if correlation == "lasso":
         gram = jnp.einsum("iiab->iab", products)
         fit = functools.partial(regression.lasso, alpha=PENALTY)
         strength = jnp.abs(jax.vmap(jax.vmap(fit, in_axes=(None, 0)))(gram, products))
     agree = jax.vmap(jax.vmap(functools.partial(_agreement, reference=reference), (0, None, 0)), (0, 0, None))
-    pairwise = jnp.where(jnp.eye(len(codes), dtype=bool), jnp.nan, agree(strength, active, active))
+    pairwise = jnp.where(jnp.eye(len(representations), dtype=bool), jnp.nan, agree(strength, active, active))
     return jnp.nanmedian(pairwise, axis=0), pairwise
 
 
-def _standard_ranks(codes: Array) -> Array:
-    """Ranks of codes [N, d] with mean 0 and deviation 1; values closer than 1e-6 of a latent's range tie, and
+def _standard_ranks(representations: Array) -> Array:
+    """Ranks of representations [N, d] with mean 0 and deviation 1; values closer than 1e-6 of a latent's range tie, and
     take the mean of their ranks."""
-    num = len(codes)
+    num = len(representations)
 
     def ranks(column: Array) -> Array:
         order = jnp.argsort(column)
@@ -113,7 +137,7 @@ def _standard_ranks(codes: Array) -> Array:
         last = jax.lax.cummin(jnp.where(jnp.append(starts[1:], True), place, num), reverse=True)
         return jnp.zeros(num).at[order].set((first + last - (num - 1)) / 2)
 
-    return regression.standardized(jax.vmap(ranks, 1, 1)(codes))
+    return regression.standardized(jax.vmap(ranks, 1, 1)(representations))
 
 
 def _agreement(strength: Array, rows: Array, columns: Array, reference: bool) -> Array:

@@ -1,5 +1,4 @@
-"""DCI: disentanglement, completeness and informativeness, from how a classifier of each factor uses the
-latents.
+"""DCI: disentanglement, completeness and informativeness, from how a classifier uses the latents.
 
 The score depends on the estimator, so the estimator is named in every result:
   "sklearn"        gradient-boosted trees of scikit-learn (100 trees, depth 3, rate 0.1): the literature's
@@ -16,14 +15,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
-from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 
 from causalvae.metrics import boosting, inputs, regression
 from causalvae.metrics.ties import first_least
@@ -57,11 +55,12 @@ class DCIScores(NamedTuple):
     accuracy: Array  # [K]
 
 
-Classifier = tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]  # importance [d], codes [N, d] -> classes [N]
+# Importance [d], and a function from representations [N, d] to classes [N].
+Classifier = tuple[np.ndarray, Callable[[np.ndarray], Any]]
 
 
 def dci(
-    codes: ArrayLike,
+    representations: ArrayLike,
     factors: ArrayLike,
     estimator: str = "sklearn",
     seed: int = 0,
@@ -69,33 +68,43 @@ def dci(
     num_test: int | None = None,
     shuffle: bool = True,
 ) -> DCI:
-    """Disentanglement, completeness and informativeness (Eastwood and Williams 2018; trees: Locatello et al.
-    2019).
+    """Computes disentanglement, completeness and informativeness.
 
-    P[i, k] is the importance of latent i for predicting factor k. Disentanglement: 1 - entropy of row i over
-    factors (base K), weighted by the row's share of all importance. Completeness: 1 - entropy of column k
-    over latents (base d), weighted alike. Informativeness: mean accuracy on test rows.
-    Args: codes [N, d], factors [N, K] integer class ids; estimator: see this module; seed: of the shuffle and
-    of the estimator; num_train, num_test: None for two thirds (at most 10,000) and the rest (at most 5,000);
-    shuffle=False: the first rows train, the last test.
-    Range [0, 1] each; ceiling 1 for a perfect code with boosted trees.
-    Known weakness: it depends on the estimator (noise latents gain importance in a random forest),
-    completeness depends on how many latents there are, and informativeness has no floor at 0: chance is the
-    largest class.
-    Defined answers: constant factors are dropped; dead latents have importance 0 and weigh nothing; codes
-    that carry nothing at all give D = C = 0; a single latent has no completeness and a single factor no
-    disentanglement (log 1 = 0: NaN); a factor with one value among the training rows is predicted as that
-    value with no importance.
-    Latents that give exactly the same split (copies, halves that both set a class apart) share its importance
-    by chance, so boosted trees agree to 0.01 only up to such ties.
-    Permuting latents permutes the importance; rescaling them leaves trees unchanged. Compiled:
-    `dci_boosting_kernel`, `dci_lasso_kernel`.
+    P[i, k] is the importance of latent i for predicting factor k. Disentanglement is 1 - the entropy of row i over
+    factors (base K), weighted by the row's share of all importance. Completeness is 1 - the entropy of column k over
+    latents (base d), weighted alike. Informativeness is the mean accuracy on test rows.
+    Source: Eastwood and Williams 2018; trees: Locatello et al. 2019.
+    Range [0, 1] each, ceiling 1 with boosted trees. Known weakness: it depends on the estimator (noise latents gain
+    importance in a random forest), completeness depends on how many latents there are, and informativeness has no floor
+    at 0: chance is the largest class. Latents that give exactly the same split (copies, halves that both set a class
+    apart) share its importance by chance, so boosted trees agree to 0.01 only up to such ties.
+
+    Constant factors are dropped. Dead latents have importance 0 and weigh nothing. Latents that carry nothing at all
+    give D = C = 0. A single latent has no completeness and a single factor no disentanglement (log 1 = 0: NaN). A
+    factor with one value among the training rows is predicted as that value with no importance. Permuting latents
+    permutes the importance, and rescaling them leaves trees unchanged. Compiled: `dci_boosting_kernel`,
+    `dci_lasso_kernel`.
+
+    Args:
+      representations: latents [N, d] of any framework.
+      factors: integer class ids [N, K].
+      estimator: a name of `ESTIMATORS`, see this module.
+      seed: of the shuffle and of the estimator.
+      num_train: rows to fit on; None for two thirds, at most 10,000.
+      num_test: rows to score on; None for the rest, at most 5,000.
+      shuffle: False takes the first rows to fit and the last to score.
+
+    Returns:
+      The three scores and what they were computed from.
+
+    Raises:
+      ValueError: for an unknown estimator and for malformed input, see `inputs.check`.
     """
-    return dci_of_members(np.asarray(codes)[None], factors, estimator, seed, num_train, num_test, shuffle)[0]
+    return dci_of_members(np.asarray(representations)[None], factors, estimator, seed, num_train, num_test, shuffle)[0]
 
 
 def dci_of_members(
-    codes: ArrayLike,
+    representations: ArrayLike,
     factors: ArrayLike,
     estimator: str = "xla",
     seed: int = 0,
@@ -103,17 +112,32 @@ def dci_of_members(
     num_test: int | None = None,
     shuffle: bool = True,
 ) -> list[DCI]:
-    """`dci` of every member of an ensemble, codes [members, N, d], in one compiled program where it is
-    "xla"."""
+    """Computes `dci` of every member of an ensemble, in one compiled program where the estimator is "xla" or "lasso".
+
+    Args:
+      representations: [members, N, d].
+      factors: integer class ids [N, K].
+      estimator: see `dci`, and so are the other arguments.
+      seed: of the shuffle and of the estimator.
+      num_train: rows to fit on.
+      num_test: rows to score on.
+      shuffle: whether rows are shuffled.
+
+    Returns:
+      One result for each member.
+
+    Raises:
+      ValueError: for an unknown estimator and for malformed input.
+    """
     if estimator not in ESTIMATORS:
         raise ValueError(f"unknown estimator {estimator!r}; there are {', '.join(ESTIMATORS)}")
-    codes = np.asarray(codes)
-    if codes.ndim != 3 or codes.shape[0] == 0:
-        raise ValueError(f"codes of members must be [members, N, d], not {list(codes.shape)}")
-    checked = [inputs.check(member, factors) for member in codes]
+    representations = np.asarray(representations)
+    if representations.ndim != 3 or representations.shape[0] == 0:
+        raise ValueError(f"representations of members must be [members, N, d], not {list(representations.shape)}")
+    checked = [inputs.check(member, factors) for member in representations]
     factors, sizes, dropped = checked[0].factors, checked[0].sizes, checked[0].dropped
     split = inputs.split_rows(len(factors), num_train, num_test, seed if shuffle else None)
-    members = np.stack([inputs.for_kernel(member.codes) for member in checked])
+    members = np.stack([inputs.for_kernel(member.representations) for member in checked])
     scores = ESTIMATORS[estimator](members, factors, split, sizes, seed)
     ends = len(split.train), len(split.test)
     return [_record(jax.tree.map(lambda x, m=m: x[m], scores), estimator, ends, dropped) for m in range(len(members))]
@@ -135,10 +159,14 @@ def _record(scores: DCIScores, estimator: str, ends: tuple[int, int], dropped: t
 
 
 def disentanglement(importance: ArrayLike, base: ArrayLike | None = None) -> Array:
-    """1 - entropy of the rows of importance [d, K], weighted by each row's share: []. It traces.
+    """Returns 1 - the entropy of the rows of importance, weighted by each row's share: []. It traces.
 
-    base: of the entropy; None for K. The transpose gives completeness. 0 for importance that is all zero; NaN
-    where the base is 1.
+    Args:
+      importance: [d, K]; the transpose gives completeness.
+      base: of the entropy; None for K.
+
+    Returns:
+      0 for importance that is all zero; NaN where the base is 1.
     """
     importance = jnp.asarray(importance, jnp.float32)
     base = jnp.asarray(importance.shape[1] if base is None else base)
@@ -154,27 +182,56 @@ def disentanglement(importance: ArrayLike, base: ArrayLike | None = None) -> Arr
 
 @functools.partial(jax.jit, static_argnames="sizes")
 def dci_boosting_kernel(
-    codes: Array, factors: Array, test_codes: Array, test_factors: Array, sizes: tuple[int, ...], key: Array
+    representations: Array,
+    factors: Array,
+    test_representations: Array,
+    test_factors: Array,
+    sizes: tuple[int, ...],
+    key: Array,
 ) -> DCIScores:
-    """`dci` by compiled trees: codes [N, d] and factors [N, K] are fitted, ids 0 to sizes[k] - 1, and those of
-    the test rows scored. `key` breaks ties between latents; under `jax.vmap` members follow one another."""
-    boosted = boosting.boost(key, boosting.lay_out(codes, test_codes), factors, sizes)
+    """Computes `dci` by compiled trees under `jax.jit`; under `jax.vmap` members follow one another.
+
+    Args:
+      representations: rows to fit on [N, d] float32.
+      factors: their classes [N, K] int32, ids 0 to sizes[k] - 1.
+      test_representations: rows to score on [T, d].
+      test_factors: their classes [T, K].
+      sizes: number of classes of each factor.
+      key: breaks ties between latents.
+
+    Returns:
+      The scores, importance and accuracies.
+    """
+    boosted = boosting.boost(key, boosting.lay_out(representations, test_representations), factors, sizes)
     return _scores(boosted.importance, boosting.predict(boosted.logits, sizes), factors, test_factors)
 
 
 @functools.partial(jax.jit, static_argnames="sizes")
 def dci_lasso_kernel(
-    codes: Array,
+    representations: Array,
     factors: Array,
-    test_codes: Array,
+    test_representations: Array,
     test_factors: Array,
     sizes: tuple[int, ...],
     alpha: float = PENALTY,
 ) -> DCIScores:
-    """`dci` by lasso; arguments as of `dci_boosting_kernel`. Eastwood and Williams's first choice: it reads
-    class ids as numbers, and can only see what is linear."""
-    num = len(codes)
-    x = regression.standardized(jnp.concatenate([codes, test_codes]), num)
+    """Computes `dci` by lasso under `jax.jit` and `jax.vmap`.
+
+    It is the first choice of Eastwood and Williams. It reads class ids as numbers and sees only what is linear.
+
+    Args:
+      representations: rows to fit on [N, d] float32.
+      factors: their classes [N, K] int32, ids 0 to sizes[k] - 1.
+      test_representations: rows to score on [T, d].
+      test_factors: their classes [T, K].
+      sizes: number of classes of each factor.
+      alpha: weight of the l1 penalty.
+
+    Returns:
+      The scores, importance and accuracies.
+    """
+    num = len(representations)
+    x = regression.standardized(jnp.concatenate([representations, test_representations]), num)
     mean, scale = (m[None] for m in (factors.mean(axis=0), factors.std(axis=0)))
     y = (factors - mean) / jnp.where(scale > 0, scale, 1)
     gram, products = (jnp.matmul(x[:num].T, b, precision=regression.HIGHEST) / num for b in (x[:num], y))
@@ -210,44 +267,48 @@ def _scores(importance: Array, predicted: Array, factors: Array, test_factors: A
     )
 
 
-# --- Estimators: codes [members, N, d], factors [N, K] -> scores with a leading member axis -------------------
+# --- Estimators: representations [members, N, d], factors [N, K] -> scores with a member axis --------------------
 
 
 @functools.partial(jax.jit, static_argnames="sizes", compiler_options=boosting.WELL)
-def _boosting_of_members(codes, factors, test_codes, test_factors, sizes, key) -> DCIScores:
-    """`dci_boosting_kernel` of codes [members, N, d], compiled with options: for the host only."""
+def _boosting_of_members(representations, factors, test_representations, test_factors, sizes, key) -> DCIScores:
+    """`dci_boosting_kernel` of representations [members, N, d], compiled with options: for the host only."""
 
-    def kernel(codes, test_codes):
-        return dci_boosting_kernel(codes, factors, test_codes, test_factors, sizes, key)
+    def kernel(representations, test_representations):
+        return dci_boosting_kernel(representations, factors, test_representations, test_factors, sizes, key)
 
-    return jax.vmap(kernel)(codes, test_codes)
+    return jax.vmap(kernel)(representations, test_representations)
 
 
-def _boosting(codes: np.ndarray, factors: np.ndarray, split: inputs.Split, sizes: tuple[int, ...], seed: int):
+def _boosting(representations: np.ndarray, factors: np.ndarray, split: inputs.Split, sizes: tuple[int, ...], seed: int):
     train, test = split
-    parts = codes[:, train], factors[train], codes[:, test], factors[test]
+    parts = representations[:, train], factors[train], representations[:, test], factors[test]
     return _boosting_of_members(*parts, sizes, jax.random.key(seed))
 
 
-def _lasso(codes: np.ndarray, factors: np.ndarray, split: inputs.Split, sizes: tuple[int, ...], seed: int):
+def _lasso(representations: np.ndarray, factors: np.ndarray, split: inputs.Split, sizes: tuple[int, ...], seed: int):
     train, test = split
     kernel = functools.partial(dci_lasso_kernel, factors=factors[train], test_factors=factors[test], sizes=sizes)
-    return jax.vmap(lambda x, test_x: kernel(x, test_codes=test_x))(codes[:, train], codes[:, test])
+    return jax.vmap(lambda x, test_x: kernel(x, test_representations=test_x))(
+        representations[:, train], representations[:, test]
+    )
 
 
 def _one_by_one(fit_classifier: Callable[[np.ndarray, np.ndarray, int], Classifier]) -> Callable:
     """An estimator that fits one classifier of scikit-learn for each member and factor in turn."""
 
-    def fit_factor(codes: np.ndarray, labels: np.ndarray, split: inputs.Split, seed: int):
+    def fit_factor(representations: np.ndarray, labels: np.ndarray, split: inputs.Split, seed: int):
         rows, train = np.concatenate(split), labels[split.train]
         if (train == train[0]).all():  # no classifier would take it
-            return np.zeros(codes.shape[1]), np.full(len(rows), train[0])
-        importance, predict = fit_classifier(codes[split.train], train, seed)
-        return importance, predict(codes[rows])
+            return np.zeros(representations.shape[1]), np.full(len(rows), train[0])
+        importance, predict = fit_classifier(representations[split.train], train, seed)
+        return importance, predict(representations[rows])
 
-    def estimate(codes: np.ndarray, factors: np.ndarray, split: inputs.Split, sizes: tuple[int, ...], seed: int):
+    def estimate(
+        representations: np.ndarray, factors: np.ndarray, split: inputs.Split, sizes: tuple[int, ...], seed: int
+    ):
         scores = []
-        for member in codes:
+        for member in representations:
             fits = [fit_factor(member, labels, split, seed) for labels in factors.T]
             importance, predicted = (np.stack(part, axis=1) for part in zip(*fits, strict=True))
             scores.append(_scores(importance.astype(np.float32), predicted, factors[split.train], factors[split.test]))
@@ -256,13 +317,17 @@ def _one_by_one(fit_classifier: Callable[[np.ndarray, np.ndarray, int], Classifi
     return estimate
 
 
-def _gradient_boosting(codes: np.ndarray, labels: np.ndarray, seed: int) -> Classifier:
-    model = GradientBoostingClassifier(random_state=seed).fit(codes, labels)
+def _gradient_boosting(representations: np.ndarray, labels: np.ndarray, seed: int) -> Classifier:
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    model = GradientBoostingClassifier(random_state=seed).fit(representations, labels)
     return np.abs(model.feature_importances_), model.predict
 
 
-def _random_forest(codes: np.ndarray, labels: np.ndarray, seed: int) -> Classifier:
-    model = RandomForestClassifier(random_state=seed).fit(codes, labels)
+def _random_forest(representations: np.ndarray, labels: np.ndarray, seed: int) -> Classifier:
+    from sklearn.ensemble import RandomForestClassifier
+
+    model = RandomForestClassifier(random_state=seed).fit(representations, labels)
     return np.abs(model.feature_importances_), model.predict
 
 
