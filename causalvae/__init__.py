@@ -4,7 +4,7 @@ from causalvae import adapters, architectures, circuits, data, interventions, me
 from causalvae.pretrained import load_pretrained
 from causalvae.sites import Edit, no_tap, patch, run, set_unit, set_units, shift_unit, site_shapes, transform
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Edit",

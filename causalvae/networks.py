@@ -243,7 +243,7 @@ NETWORKS = {
 
 def parameter_count(params) -> int:
     """The number of scalars in a parameter pytree."""
-    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 # --- the discriminator -----------------------------------------------------------------------------------

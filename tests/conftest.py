@@ -8,16 +8,25 @@ import pathlib
 import shutil
 import tempfile
 
-# Tests compile many small programs and run each a few times: what optimizes them costs more than it saves. What the
-# environment says comes after, and wins: XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 tests as an older processor would.
+# Tests compile many small programs and run each a few times: what optimizes them costs more than it saves.
 CHEAP_COMPILATION = ["--xla_backend_optimization_level=1", "--xla_llvm_disable_expensive_passes=true"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones have these emitters no more, and abort
     CHEAP_COMPILATION.append("--xla_cpu_use_fusion_emitters=false")
-if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
-    os.environ["XLA_FLAGS"] = " ".join([*CHEAP_COMPILATION, os.environ.get("XLA_FLAGS", "")])
 
-# A worker to a core: threads of several workers that share cores spend their time waiting for each other.
-if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+
+def pytest_addoption(parser):
+    parser.addoption("--optimized", action="store_true", help="compile as users do: slower, for tests of numbers")
+
+
+def pytest_configure(config):
+    """Sets how XLA compiles; workers inherit it. What the environment says comes after, and wins."""
+    if "PYTEST_XDIST_WORKER" not in os.environ and not config.getoption("optimized"):
+        os.environ["XLA_FLAGS"] = " ".join([*CHEAP_COMPILATION, os.environ.get("XLA_FLAGS", "")])
+
+
+# A worker to a core: threads of several workers that share cores spend their time waiting for each other. (A lone
+# worker is left free: two such runs side by side would share the first core.)
+if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1 and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(cores)]})
 
