@@ -1,0 +1,72 @@
+"""The reference has an entry for every public name and for nothing else, and its examples run as printed."""
+
+import ast
+import importlib
+import importlib.util
+import pathlib
+import re
+
+import pytest
+import yaml
+
+import causalvae
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+specification = importlib.util.spec_from_file_location("docs_api", DOCS / "api.py")
+api = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(api)
+
+MODULES = api.public_modules()
+
+
+def example(module):
+    """The Python blocks of a module's page, one after the other."""
+    return "\n".join(re.findall(r"```python\n(.*?)```", (DOCS / api.page_of(module)).read_text(), flags=re.DOTALL))
+
+
+def pages(entries):
+    """The pages that a nav lists, at every depth."""
+    for entry in entries:
+        value = next(iter(entry.values())) if isinstance(entry, dict) else entry
+        yield from pages(value) if isinstance(value, list) else [value]
+
+
+def test_every_public_module_has_a_page_with_its_entries_and_every_page_a_place():
+    written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert {api.page_of(module) for module in MODULES} == {page for page in written if page.startswith("reference/")}
+    for module in MODULES:
+        assert api.MARKER.findall((DOCS / api.page_of(module)).read_text()) == [module]
+    assert sorted(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])) == sorted(written)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_exists_and_says_in_a_line_what_it_is_for(module):
+    namespace = importlib.import_module(module)
+    assert namespace.__all__ == api.names(module)
+    for entry in api.entries(module):
+        assert hasattr(namespace, entry.name), entry.name
+        assert 10 < len(entry.purpose) < 300 and entry.purpose[-1] in ".:", f"{entry.path}: {entry.purpose!r}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_an_example_uses_every_name_and_runs(module, tmp_path, monkeypatch):
+    code = example(module)
+    nodes = list(ast.walk(ast.parse(code)))
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    named = {entry.name for entry in api.entries(module) if not isinstance(entry.node, ast.Module)}
+    assert named - used == set()
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, api.page_of(module), "exec"), {})
+
+
+def test_a_name_without_an_entry_is_seen():
+    with pytest.raises(ValueError, match="does not define it"):
+        api.find("causalvae.sites", "no_such_name")
+
+
+def test_the_version_is_said_once_and_cited():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == causalvae.__version__
+    assert f"## {causalvae.__version__} (" in (ROOT / "CHANGELOG.md").read_text()
