@@ -1,4 +1,4 @@
-"""What pyright is told of ml_collections, whose own annotations give a field the union of all types it may have."""
+"""What pyright is told of ml_collections, whose own annotations give a field the union of all the types there are."""
 
 from collections.abc import Iterator
 from typing import Any
