@@ -5,6 +5,8 @@ mkdocs calls `on_page_markdown`; the tests call the rest, which needs neither mk
 
 import ast
 import functools
+import html
+import os
 import pathlib
 import re
 from collections.abc import Iterator
@@ -67,7 +69,7 @@ def find(module: str, name: str) -> Entry:
         if name in defined(statement):
             return Entry(name, module, statement, docstring(statement, body[number + 1 :]))
     for statement in body:
-        if isinstance(statement, ast.ImportFrom) and statement.module:
+        if isinstance(statement, ast.ImportFrom) and statement.module not in (None, module):
             for alias in statement.names:
                 if name == (alias.asname or alias.name):
                     return find(statement.module, alias.name)
@@ -122,7 +124,15 @@ def reference(module: str) -> str:
     listed = entries(module)
     rows = [f"| {_link(entry)} | {entry.purpose.replace('|', chr(92) + '|')} |" for entry in listed]
     table = "\n".join(["| name | |", "| --- | --- |", *rows])
-    return "\n\n".join([table, *(_entry(entry) for entry in listed if not isinstance(entry.node, ast.Module))])
+    return "\n\n".join([table, *(_entry(entry) for entry in listed if page_module(entry) == module)])
+
+
+def page_module(entry: Entry) -> str:
+    """The module on whose page the entry stands: of those that list it, the one nearest to its definition."""
+    listing = [module for module in public_modules() if entry.path in {other.path for other in entries(module)}]
+    if isinstance(entry.node, ast.Module):
+        return entry.home
+    return max(listing, key=lambda module: len(os.path.commonprefix([f"{module}.", f"{entry.home}."])))
 
 
 def _link(entry: Entry) -> str:
@@ -145,6 +155,5 @@ def _entry(entry: Entry) -> str:
 def _field(node: ast.AnnAssign, home: str) -> str:
     """A row: the field's name, type, and the comment beside it, where shapes and units stand."""
     line = source(home).read_text().splitlines()[node.lineno - 1]
-    comment = line.partition("  # ")[2]
-    cells = f"`{ast.unparse(node.target)}`", f"`{ast.unparse(node.annotation)}`", comment
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    comment = html.escape(line.partition("  # ")[2], quote=False).replace("|", "\\|")
+    return f"| `{ast.unparse(node.target)}` | `{ast.unparse(node.annotation)}` | {comment} |"

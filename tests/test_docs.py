@@ -47,7 +47,11 @@ def test_every_public_name_exists_and_says_in_a_line_what_it_is_for(module):
     assert namespace.__all__ == api.names(module)
     for entry in api.entries(module):
         assert hasattr(namespace, entry.name), entry.name
-        assert 10 < len(entry.purpose) < 300 and entry.purpose[-1] in ".:", f"{entry.path}: {entry.purpose!r}"
+        assert 10 < len(entry.purpose) < 300 and entry.purpose[-1] in ".:)", f"{entry.path}: {entry.purpose!r}"
+        prose = re.sub(r"`[^`]*`", "", entry.docstring)
+        assert not re.search(r"<[a-zA-Z]+[ ,>]", prose), (
+            f"{entry.path}: a page would read <...> as a tag; use backticks"
+        )
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -56,7 +60,7 @@ def test_an_example_uses_every_name_and_runs(module, tmp_path, monkeypatch):
     nodes = list(ast.walk(ast.parse(code)))
     used = {node.id for node in nodes if isinstance(node, ast.Name)}
     used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    named = {entry.name for entry in api.entries(module) if not isinstance(entry.node, ast.Module)}
+    named = {entry.name for entry in api.entries(module) if api.page_module(entry) == module}
     assert named - used == set()
     monkeypatch.chdir(tmp_path)
     exec(compile(code, api.page_of(module), "exec"), {})
