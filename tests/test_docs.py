@@ -1,4 +1,4 @@
-"""The reference has an entry for every public name and for nothing else, and its examples run as printed."""
+"""The reference has an entry for every public name and for nothing else; its examples run; what pages name exists."""
 
 import ast
 import importlib
@@ -64,6 +64,20 @@ def test_an_example_uses_every_name_and_runs(module, tmp_path, monkeypatch):
     assert named - used == set()
     monkeypatch.chdir(tmp_path)
     exec(compile(code, api.page_of(module), "exec"), {})
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(str(p.relative_to(ROOT)) for p in DOCS.rglob("*.md"))]
+)
+def test_what_a_page_names_exists(page):
+    text = re.sub(r"https?://[^\s)]+", "", (ROOT / page).read_text())
+    for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+        assert ((ROOT / page).parent / link).exists(), link
+    for module in re.findall(r"python -m ((?:experiments|causalvae)[\w.]+\w)", text):
+        assert importlib.util.find_spec(module), module
+    for path in re.findall(r"\b(?:causalvae|experiments|configs|tests|docs|colab)/[\w/.]*\w", text):
+        if not any(path in made for made in re.findall(r"^\+\+\+ (\S+)", text, flags=re.MULTILINE)):
+            assert any(ROOT.glob(f"{path}*")), path
 
 
 def test_a_name_without_an_entry_is_seen():
