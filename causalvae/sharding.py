@@ -88,7 +88,7 @@ def place_batches(
     if mesh is None:
         return jnp.asarray(read((slice(None),) * 3))
     spread = NamedSharding(mesh, PartitionSpec(None, MEMBER, DATA))
-    return jax.make_array_from_callback(shape, spread, lambda part: read(part[:3]))
+    return jax.make_array_from_callback(shape, spread, lambda part: read(tuple(part or ())[:3]))
 
 
 def fetch(tree: PyTree, mesh: Mesh | None) -> PyTree:

@@ -229,7 +229,7 @@ def test_no_room_and_no_permission(folder, tmp_path_factory, monkeypatch):
 def test_progress_tells_the_time_left(folder, monkeypatch, capsys):
     load(folder)
     assert capsys.readouterr().err == "", "a short preparation is silent"
-    monkeypatch.setattr(cache.Progress, "EVERY", 0.0)
+    monkeypatch.setattr(cache.Countdown, "EVERY", 0.0)
     monkeypatch.setattr("causalvae.data.real.formats.CHUNK_BYTES", 6 * 4096)
     load(folder, rebuild=True)
     lines = capsys.readouterr().err.splitlines()

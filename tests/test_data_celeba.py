@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causalvae.data.procedural import celeba
+from causalvae.data.procedural import _face, _portrait, celeba
 
 KEY = jax.random.key(0)
 BATCH = 64  # every call is padded to this size: one compilation for all tests
@@ -78,7 +78,7 @@ def test_every_value_of_every_cause_shows(dataset, portray, base):
     for name, size in zip(NAMES, dataset.factor_sizes, strict=True):
         images = portray(varied(base, **{name: range(size)}))
         gray = images.mean(-1).reshape(size, -1)  # the noise is the same in all three channels
-        apart = [np.linalg.norm(gray[i] - gray[j]) / celeba.NOISE for i in range(size) for j in range(i)]
+        apart = [np.linalg.norm(gray[i] - gray[j]) / _portrait.NOISE for i in range(size) for j in range(i)]
         assert min(apart) > 15, name  # standard deviations
 
 
@@ -131,7 +131,7 @@ def test_eyes_stay_where_the_alignment_puts_them(portray, seed):
         eyes = [profile[part] @ grid[part] / profile[part].sum() for part in (np.s_[:bridge], np.s_[bridge:])]
         np.testing.assert_allclose(np.mean(eyes), 32, atol=1.0)
         np.testing.assert_allclose(eyes[1] - eyes[0], 13.6 * np.cos(pose), rtol=0.1)
-        assert weight.sum(1) @ grid / weight.sum() == pytest.approx(celeba.EYE_ROW, abs=1.0)
+        assert weight.sum(1) @ grid / weight.sum() == pytest.approx(_face.EYE_ROW, abs=1.0)
 
 
 def test_counterfactuals_keep_the_identity(dataset, render):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causalvae.data.procedural import mpi3d
+from causalvae.data.procedural import _solids, mpi3d
 
 KEY = jax.random.key(0)
 BATCH = 64  # every call is padded to this size: one compilation for all tests
@@ -118,7 +118,7 @@ def sphere_outline(scene, camera, center, radius):
 @pytest.mark.parametrize("camera", range(3))
 def test_sphere_follows_the_arm(render, camera):
     """The sphere's outline, by trigonometry and a pinhole camera."""
-    scene = mpi3d.Scene()
+    scene = mpi3d.ArmScene()
     poses = [(h, v) for h in (0, 13, 26, 39) for v in (0, 12, 20)]
     rows = np.array([[(0, 5, 1, camera, 0, h, v), (2, 5, 1, camera, 0, h, v)] for h, v in poses])
     images = render(rows).reshape(len(poses), 2, 64, 64, 3)
@@ -147,7 +147,7 @@ def test_small_objects_are_smaller(render):
     rows = np.array([[(c, 5, s, 1, 0, 12, 14) for c in (0, 2)] for s in (0, 1)])
     images = render(rows).reshape(2, 2, 64, 64, 3)
     small, large = (np.abs(pair[0] - pair[1]).max(-1) > 0.1 for pair in images)
-    assert small.sum() / large.sum() == pytest.approx(mpi3d.Scene().small ** 2, abs=0.1)
+    assert small.sum() / large.sum() == pytest.approx(mpi3d.ArmScene().small ** 2, abs=0.1)
 
 
 def inside_numpy(shape, points, radius, height):
@@ -168,10 +168,10 @@ def inside_numpy(shape, points, radius, height):
 
 
 def test_trace_meets_the_shapes_where_marching_does():
-    scene = mpi3d.Scene()
-    stacked = mpi3d.solids(scene)
+    scene = mpi3d.ArmScene()
+    stacked = _solids.solids(scene.radii, scene.heights)
     rng = np.random.default_rng(0)
-    trace = jax.jit(mpi3d.trace)
+    trace = jax.jit(_solids.trace)
     steps = np.linspace(0.0, 1.0, 4001)
     for index, shape in enumerate(mpi3d.SHAPES):
         for _ in range(3):

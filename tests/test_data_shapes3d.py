@@ -234,7 +234,7 @@ def inside(shape, point, radius, height):
 @pytest.mark.parametrize("shape", range(4))
 def test_rays_meet_solids_where_marching_along_them_does(shape):
     rng = np.random.default_rng(shape)
-    scene, scale = shapes3d.Scene(), 4
+    scene, scale = shapes3d.RoomScene(), 4
     size = 1 + scene.growth * scale / 7
     radius, height = scene.radius[shape] * size, scene.height[shape] * size
     origins = rng.normal(size=(200, 3)) * [1, 1, 0.3] + [0, -5, 2.5]
@@ -259,7 +259,7 @@ def test_rays_meet_solids_where_marching_along_them_does(shape):
 
 
 def test_shadow_is_where_the_object_hides_the_light():
-    scene = shapes3d.Scene()
+    scene = shapes3d.RoomScene()
 
     def look(right, down):
         return shapes3d.trace(scene, 5, 2, *shapes3d.camera(scene, 7, right, down))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causalvae.data.procedural import smallnorb
+from causalvae.data.procedural import _toys, smallnorb
 
 KEY = jax.random.key(0)
 BATCH = 60  # every call has this size: one compilation for all tests
@@ -121,7 +121,7 @@ def test_toys_cover_a_tenth_to_a_quarter_of_the_frame(dataset, cover):
     areas = masks.mean((1, 2))
     assert np.quantile(areas, 0.05) > 0.09 and np.quantile(areas, 0.99) < 0.24
     assert areas.min() > 0.06 and 0.14 < np.median(areas) < 0.19
-    margin = (64 - smallnorb.WINDOW) // 2
+    margin = (64 - _toys.WINDOW) // 2
     edge = np.zeros((64, 64), bool)
     edge[margin, margin:-margin] = edge[-margin - 1, margin:-margin] = True
     edge |= edge.T
@@ -133,14 +133,14 @@ def single_body(kind, linear, dataset):
     away = np.array([0, 0, -1e3])
     groups = []
     for name, count in (
-        ("ellipsoid", smallnorb.NUM_ELLIPSOIDS),
-        ("box", smallnorb.NUM_BOXES),
-        ("cylinder", smallnorb.NUM_CYLINDERS),
+        ("ellipsoid", _toys.NUM_ELLIPSOIDS),
+        ("box", _toys.NUM_BOXES),
+        ("cylinder", _toys.NUM_CYLINDERS),
     ):
         linears = np.stack([linear if name == kind and i == 0 else 0.01 * np.eye(3) for i in range(count)])
         centers = np.stack([np.zeros(3) if name == kind and i == 0 else away for i in range(count)])
-        groups.append(smallnorb.Bodies(np.linalg.inv(linears), centers))
-    toy = smallnorb.Toy(*groups, np.array(0.0), np.array(15.0))
+        groups.append(_toys.Bodies(np.linalg.inv(linears), centers))
+    toy = _toys.Toy(*groups, np.array(0.0), np.array(15.0))
     toys = jax.tree.map(lambda leaf: jnp.full((5, 10, *leaf.shape), leaf, jnp.float32), toy)
     return {"toys": toys, "lightings": dataset.arrays["lightings"]}
 
@@ -208,6 +208,6 @@ def test_shadows_fall_away_from_the_lamp(draw):
 
 
 def test_a_toy_with_too_many_bodies_is_refused():
-    ball = smallnorb._ball((0, 0, 0.5), (0.1, 0.1, 0.1))
+    ball = _toys._ball((0, 0, 0.5), (0.1, 0.1, 0.1))
     with pytest.raises(ValueError, match="13 ellipsoids; its tables hold 12"):
-        smallnorb._assemble([ball] * 13)
+        _toys._assemble([ball] * 13)

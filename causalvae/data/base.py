@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.core import Tracer
 
 PyTree = Any
 
@@ -35,13 +35,13 @@ class Dataset(struct.PyTreeNode):
     factor_names: tuple[str, ...] = static(())
     factor_sizes: tuple[int, ...] = static(())
     image_shape: tuple[int, int, int] = static((64, 64, 3))  # H, W, C
-    render_one: Callable = static()  # (arrays, factors [K] int32, key) -> image [H, W, C] float32 in [0, 1]
+    render_one: Any = static()  # (arrays, factors [K] int32, key) -> image [H, W, C] float32 in [0, 1]
     arrays: PyTree = None
     deterministic: bool = static(True)  # False: the image also depends on an instance drawn from the key
     factor_kind: str = static("generative")  # or "attributes": labels that did not make the image
-    draw: Callable | None = static()  # (arrays, key) -> factors [K]; None: independent and uniform
-    propagate: Callable | None = static()  # (arrays, factors [K], factor, key) -> factors: a graph's descendants
-    pair: Callable | None = static()  # (arrays, key) -> (factors [K], image): sets without `render_one`
+    draw: Any = static()  # (arrays, key) -> factors [K]; None: independent and uniform
+    propagate: Any = static()  # (arrays, factors [K], factor, key) -> factors: a graph's descendants
+    pair: Any = static()  # (arrays, key) -> (factors [K], image): sets without `render_one`
     provenance: tuple[tuple[str, Any], ...] = static(())  # file, checksum, options; hashable, JSON-able
 
     @property
@@ -94,13 +94,11 @@ class Dataset(struct.PyTreeNode):
     def _sample_pairs(self, key: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
         return jax.vmap(self.pair, in_axes=(None, 0))(self.arrays, jax.random.split(key, num))
 
-    def intervene(
-        self, factors: jax.Array, factor: int | str | jax.Array, values: jax.Array, key: jax.Array
-    ) -> jax.Array:
+    def intervene(self, factors: jax.Array, factor: Any, values: jax.Array, key: jax.Array) -> jax.Array:
         """do(f_k := v): `factors` [N, K] with column `factor` set to `values` [N] and, in a set with a causal
         graph, its descendants drawn again (with the exogenous noise that `key` gives). Inside jit the factor may be
         a traced index, so that all factors share one program."""
-        traced = isinstance(factor, jax.core.Tracer)
+        traced = isinstance(factor, Tracer)
         index = factor if traced else self.factor_index(factor)
         changed = factors.at[:, index].set(jnp.asarray(values, factors.dtype))
         if self.propagate is None:
@@ -115,7 +113,7 @@ class Dataset(struct.PyTreeNode):
         branches = [functools.partial(descend, k) for k in range(self.num_factors)]
         return jax.lax.switch(index, branches, changed, keys)
 
-    def factor_index(self, factor: int | str) -> int:
+    def factor_index(self, factor: Any) -> int:
         """The position of a factor given by name or index; ValueError names the factors that exist."""
         if isinstance(factor, str) and factor in self.factor_names:
             return self.factor_names.index(factor)

@@ -78,7 +78,7 @@ def _dataset(
         draw=draw,
         propagate=propagate,
         arrays={},
-        provenance=(("drawn_by", "causalvae.data.graphs"),),
+        provenance=(("drawn_by", __name__),),
     )
 
 
@@ -130,6 +130,7 @@ def _mechanism(
 @functools.cache
 def _mean_table(model: tuple[Variable, ...], variable: Variable) -> np.ndarray:
     """The mean of a factor for every combination of its parents' values, in 1/STEPS of a grid step, int32."""
+    assert variable.mean is not None, "a root has no mean"
     sizes = {v.name: v.size for v in model}
     with jax.ensure_compile_time_eval():
         grid = np.indices([sizes[parent] for parent in variable.parents]).astype(np.float32)
@@ -289,7 +290,8 @@ def render_confounded(arrays: dict, factors: jax.Array, key: jax.Array) -> jax.A
 def _pixels() -> tuple[jax.Array, jax.Array]:
     """x and y [64, 64] of pixel centers, in px."""
     centers = jnp.arange(CANVAS) + 0.5
-    return tuple(jnp.meshgrid(centers, centers))
+    x, y = jnp.meshgrid(centers, centers)
+    return x, y
 
 
 def _edge(outside: jax.Array) -> jax.Array:

@@ -23,6 +23,7 @@ from causalvae.data.real import streaming
 from causalvae.training._steps import (
     Report,
     StepConfig,
+    Tally,
     TrainState,
     draw_batches,
     empty_tally,
@@ -78,14 +79,15 @@ def _advance_on(
     config: StepConfig, hyper: Hyper, windows: Iterator[tuple[Window, jax.Array]], state: TrainState, target: int
 ) -> tuple[TrainState, Report]:
     step = start = int(state.step)
-    tally: Any = None
+    tally: Tally | None = None
     while step < target:
         window, pixels = next(windows)
-        before = tally or empty_tally(config, pixels, state, hyper)
+        before = empty_tally(config, pixels, state, hyper) if tally is None else tally
         state, tally = train_steps_on(config, pixels, state, hyper, before, jnp.int32(window.steps))
         step += window.steps
         # One window is computed while the next waits, no more: what is handed over takes the device's memory.
         jax.block_until_ready(before.diverged)
+    assert tally is not None, "there is a step to every target"
     return state, summarize(tally, jnp.int32(target - start))
 
 

@@ -20,7 +20,15 @@ from causalvae.progress import JsonLines, Progress
 from causalvae.tensorboard import EventWriter, member_scalars
 from causalvae.training._advance import advancing
 from causalvae.training._optimizers import check_schedule, make_optimizer
-from causalvae.training._steps import Report, TrainState, complete_hyper, init_state, member_hyper, step_config
+from causalvae.training._steps import (
+    Report,
+    StepConfig,
+    TrainState,
+    complete_hyper,
+    init_state,
+    member_hyper,
+    step_config,
+)
 
 
 class TrainingError(RuntimeError):
@@ -97,11 +105,8 @@ def train(
     plan.check()
     if len(seeds) < 1:
         raise ValueError("seeds: at least one member is needed")
-    optimizer = make_optimizer(model, plan.learning_rate, plan.schedule, plan.warmup, plan.steps)
-    config = step_config(model, optimizer, plan.batch_size, mesh)
-    own = member_hyper(complete_hyper({**model.hyper, **(hyper or {})}, dataset), len(seeds))
-    own = sharding.shard_members(own, mesh)
-    state = init_state(model, optimizer, seeds)
+    config, own = _configure(model, dataset, plan, {**model.hyper, **(hyper or {})}, len(seeds), mesh)
+    state = init_state(model, config.optimizer, seeds)
     kept = checkpoints.manager(workdir / "checkpoints")
     state = sharding.shard_members(checkpoints.restore(kept, state) or state, mesh)
     done = int(state.step)
@@ -126,6 +131,15 @@ def train(
                 )
     kept.close()
     return sharding.fetch(state, mesh)
+
+
+def _configure(
+    model: Architecture, dataset: Dataset, plan: Plan, hyper: Mapping[str, Any], members: int, mesh: Mesh | None
+) -> tuple[StepConfig, dict[str, jax.Array]]:
+    """What a step does, and the members' hyper-parameters name -> [M], on the mesh."""
+    optimizer = make_optimizer(model, plan.learning_rate, plan.schedule, plan.warmup, plan.steps)
+    of_members = member_hyper(complete_hyper(hyper, dataset), members)
+    return step_config(model, optimizer, plan.batch_size, mesh), sharding.shard_members(of_members, mesh)
 
 
 class _Journal:

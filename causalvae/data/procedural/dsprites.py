@@ -106,7 +106,8 @@ def _vertex_tables() -> tuple[np.ndarray, np.ndarray]:
     x, y = (scale[None, :, None] * shapes[:, None, :, i] for i in (0, 1))
     x, y = x[:, :, None, :], y[:, :, None, :]
     turned = (x * cos + y * sin, y * cos - x * sin)  # counter-clockwise on screen, where y points down
-    return tuple(np.rint(UNIT * (v[:, :, :, None, :] + center[:, None])).astype(np.int16) for v in turned)
+    x, y = (np.rint(UNIT * (v[:, :, :, None, :] + center[:, None])).astype(np.int16) for v in turned)
+    return x, y
 
 
 def _pad(polygon: np.ndarray) -> np.ndarray:

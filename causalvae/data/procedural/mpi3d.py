@@ -11,16 +11,16 @@ row with the arm (a thick line) and the object (a ray-traced window of 22x22 pix
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from causalvae.data.base import Dataset
+from causalvae.data.procedural._solids import solids, trace
 from causalvae.data.records import MPI3D
 
-COLORS = ("white", "green", "red", "blue", "brown", "olive")
 SHAPES = ("cone", "cube", "cylinder", "hexagonal prism", "pyramid", "sphere")
 
 SIZE = 64  # px
@@ -30,7 +30,7 @@ POST_ROWS, POST_COLS = (20, 34), (18, 24)  # first row (column) and extent of th
 STEPS = 39  # from the first to the last position of an axis
 
 
-class Scene(NamedTuple):
+class ArmScene(NamedTuple):
     """Everything that was fitted. Fields may be traced, so that a scene can be fitted by any optimizer."""
 
     focal: float = 47.06  # px
@@ -55,7 +55,7 @@ class Scene(NamedTuple):
     # Of each shape: radius (or half its side), and half its height.
     radii: tuple = (0.088, 0.068, 0.067, 0.060, 0.085, 0.068)
     heights: tuple = (0.085, 0.068, 0.063, 0.063, 0.085, 0.068)
-    colors: tuple = (
+    colors: tuple = (  # white, green, red, blue, brown, olive
         (236, 236, 236), (44, 172, 43), (255, 0, 0), (48, 125, 238), (92, 51, 35), (140, 136, 48),
     )  # fmt: skip
     base: tuple = (0.098, 0.060, 0.68, 0.45)  # radius of disc and hub, their reflectance
@@ -72,20 +72,6 @@ class View(NamedTuple):
     axes: jax.Array  # [3, 3]
     focal: jax.Array  # px
     offset: jax.Array  # of the image to the right, px
-
-
-class Solid(NamedTuple):
-    """A convex body in its own frame (z along its axis): half-spaces cut with one quadric of revolution.
-
-    Inside is `normals @ p <= bounds` and `radial * (x² + y²) + axial * (z - apex)² <= level`.
-    """
-
-    normals: jax.Array  # [8, 3]
-    bounds: jax.Array  # [8]
-    radial: jax.Array
-    axial: jax.Array
-    apex: jax.Array
-    level: jax.Array
 
 
 @functools.lru_cache(maxsize=1)
@@ -108,10 +94,10 @@ def render_one(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array)
     del key
     *_, camera, background, horizontal, _ = factors
     empty, post = arrays["background"][camera, background], arrays["post"][camera, horizontal]
-    return compose(Scene(), factors, empty, post)
+    return compose(ArmScene(), factors, empty, post)
 
 
-def compose(scene: Scene, factors: jax.Array, empty: jax.Array, post: jax.Array) -> jax.Array:
+def compose(scene: ArmScene, factors: jax.Array, empty: jax.Array, post: jax.Array) -> jax.Array:
     """Image [64, 64, 3]: arm and object painted over the empty floor, before or behind the post's layer."""
     color, shape, size, camera, _, horizontal, vertical = factors
     view = _view(scene, camera)
@@ -119,7 +105,7 @@ def compose(scene: Scene, factors: jax.Array, empty: jax.Array, post: jax.Array)
     joint = jnp.stack([0.0, 0.0, scene.joint_height]) + scene.arm_offset * side
     center = joint + scene.arm_length * axis
     scale = jnp.where(size == 0, scene.small, 1.0)
-    solid = jax.tree.map(lambda table: table[shape], solids(scene))
+    solid = jax.tree.map(lambda table: table[shape], solids(scene.radii, scene.heights))
     albedo = jnp.array(scene.colors, jnp.float32)[color] / 255
 
     start, carried = _object_layer(scene, view, solid, scale, center, axis, side, albedo)
@@ -134,7 +120,7 @@ def compose(scene: Scene, factors: jax.Array, empty: jax.Array, post: jax.Array)
     return _paint(image, carried * nearer, start)
 
 
-def arm(scene: Scene, horizontal: jax.Array, vertical: jax.Array) -> tuple[jax.Array, jax.Array]:
+def arm(scene: ArmScene, horizontal: jax.Array, vertical: jax.Array | int) -> tuple[jax.Array, jax.Array]:
     """Unit vectors [3] along the arm and to the side it is mounted on, at positions 0..39 of the axes."""
     azimuth, elevation = (
         first + (last - first) * position / STEPS
@@ -149,71 +135,6 @@ def project(view: View, point: jax.Array) -> jax.Array:
     """Image position (x, y) in px, y down, of `point` [3]."""
     right, down, forward = (point - view.eye) @ view.axes
     return jnp.stack([SIZE / 2 + view.offset, SIZE / 2]) + jnp.stack([right, down]) * view.focal / forward
-
-
-def solids(scene: Scene) -> Solid:
-    """The six large shapes, stacked along a leading axis; half-spaces that a shape lacks lie far away."""
-    up = jnp.array([0.0, 0.0, 1.0])
-    around = {n: jnp.stack([jnp.cos(a), jnp.sin(a), 0 * a], -1) for n in (4, 6) for a in [_turn(n)]}
-    radii, heights = scene.radii, scene.heights
-
-    def solid(height, sides=None, bound=1.0, quadric=(0.0, 0.0, 0.0, 1.0)):
-        sides = jnp.zeros((0, 3)) if sides is None else sides
-        far = jnp.tile(up[None], (6 - len(sides), 1))
-        bounds = jnp.stack([bound] * len(sides) + [height] * 2 + [10.0] * len(far))
-        return Solid(jnp.concatenate([sides, up[None], -up[None], far]), bounds, *map(jnp.asarray, quadric))
-
-    cone_slope, rise = radii[0] / (2 * heights[0]), radii[4] / (2 * heights[4])
-    walls = (around[4] + rise * up[None]) / jnp.sqrt(1 + rise**2)
-    shapes = (
-        solid(heights[0], quadric=(1.0, -(cone_slope**2), heights[0], 0.0)),
-        solid(heights[1], around[4], radii[1]),
-        solid(heights[2], quadric=(1.0, 0.0, 0.0, radii[2] ** 2)),
-        solid(heights[3], around[6], radii[3]),
-        solid(heights[4], walls, rise * heights[4] / jnp.sqrt(1 + rise**2)),
-        solid(10.0, quadric=(1.0, 1.0, 0.0, radii[5] ** 2)),
-    )
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *shapes)
-
-
-def trace(solid: Solid, origin: jax.Array, direction: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
-    """Where rays from `origin` [3] along `direction` (x, y, z, each [1, N]) enter a solid, in its own frame.
-
-    Returns (distance [N], infinite where a ray misses; normal x, y, z, each [N], not normalized).
-    """
-    # Sums are written out: XLA's matrix products do not pay for three terms.
-    slope = sum(n[:, None] * d for n, d in zip(solid.normals.T, direction, strict=True))  # [8, N]
-    slope = jnp.where(jnp.abs(slope) < 1e-7, 1e-7, slope)
-    crossing = (solid.bounds - solid.normals @ origin)[:, None] / slope
-    leave = jnp.min(jnp.where(slope > 0, crossing, jnp.inf), 0)
-    # The last entry and its facet in one integer: a positive float's bits sort like the float.
-    bits = jax.lax.bitcast_convert_type(jnp.maximum(crossing, 0.0), jnp.int32) & ~7
-    packed = jnp.max(jnp.where(slope < 0, bits | jnp.arange(8)[:, None], 0), 0)
-    packed, leave = jax.lax.optimization_barrier((packed, leave))  # or XLA finds them again for each use
-    entry = jax.lax.bitcast_convert_type(packed & ~7, jnp.float32)
-    facet = solid.normals[packed & 7].T
-
-    weights = (solid.radial, solid.radial, solid.axial)
-    position = origin - jnp.array([0.0, 0.0, 1.0]) * solid.apex
-    along = [d[0] for d in direction]
-    a = sum(w * d * d for w, d in zip(weights, along, strict=True))
-    b = sum(w * p * d for w, p, d in zip(weights, position, along, strict=True))
-    discriminant = b * b - a * (jnp.stack(weights) @ position**2 - solid.level)
-    root = jnp.sqrt(jnp.maximum(discriminant, 0.0))
-    inverse = 1 / jnp.where(jnp.abs(a) < 1e-9, 1e-9, a)
-    first, second = -b * inverse - root * jnp.abs(inverse), -b * inverse + root * jnp.abs(inverse)
-    # a < 0: the ray crosses both nappes of the double cone; the solid is the one below the apex.
-    downwards, flat = along[2] < 0, solid.radial == 0  # flat: no quadric, the polyhedron alone
-    curved_entry = jnp.where((a > 0) & ~flat, first, jnp.where(downwards & ~flat, second, -jnp.inf))
-    curved_leave = jnp.where((a > 0) & ~flat, second, jnp.where(downwards | flat, jnp.inf, first))
-    missed = ~flat & (a > 0) & (discriminant < 0)
-
-    distance = jnp.maximum(entry, curved_entry)
-    hit = (distance < jnp.minimum(leave, curved_leave)) & ~missed
-    curved = curved_entry > entry
-    gradient = [w * (p + distance * d) for w, p, d in zip(weights, position, along, strict=True)]
-    normal = [jnp.where(curved, g, f) for g, f in zip(gradient, facet, strict=True)]
-    return jnp.where(hit, distance, jnp.inf), normal
 
 
 def _look(scene, view, solid, axes, scale, center, x, y):
@@ -236,7 +157,7 @@ def _look(scene, view, solid, axes, scale, center, x, y):
     return distance, jnp.where(jnp.isfinite(distance), light, 0.0)
 
 
-def shade(scene: Scene, normal: list[jax.Array], point: list[jax.Array]) -> jax.Array:
+def shade(scene: ArmScene, normal: list[Any], point: list[jax.Array]) -> Any:
     """Brightness of a white matte surface at `point` under two point lights; `normal` of any length."""
     total = 0.0
     length = jax.lax.rsqrt(jnp.maximum(sum(n * n for n in normal), 1e-12))
@@ -288,7 +209,7 @@ def _rod(view, start, end, radius):
 
 def _tables() -> dict[str, jax.Array]:
     """The parts of the picture without an object, for every camera, background and azimuth."""
-    scene = Scene()
+    scene = ArmScene()
     cameras, colors, azimuths = (jnp.arange(n) for n in (3, 3, STEPS + 1))
     return {
         "background": jax.lax.map(lambda c: jax.lax.map(lambda b: background(scene, c, b), colors), cameras),
@@ -296,7 +217,7 @@ def _tables() -> dict[str, jax.Array]:
     }
 
 
-def background(scene: Scene, camera: jax.Array, color: jax.Array) -> jax.Array:
+def background(scene: ArmScene, camera: jax.Array, color: jax.Array) -> jax.Array:
     """[64, 64, 3]: floor and ring; past `ring_end` the ring wears the next color."""
     count = 4
     view = _view(scene, camera)
@@ -316,14 +237,14 @@ def background(scene: Scene, camera: jax.Array, color: jax.Array) -> jax.Array:
     return _average(jnp.where(on_ring[:, None], ring, scene.floor), SIZE, SIZE, count)
 
 
-def post_layer(scene: Scene, camera: jax.Array, horizontal: jax.Array) -> jax.Array:
+def post_layer(scene: ArmScene, camera: jax.Array, horizontal: jax.Array) -> jax.Array:
     """Premultiplied RGBA [rows, columns, 4] of the post: disc, hub, body, bracket, head and elbow."""
     view = _view(scene, camera)
     y, x = _samples(POST_ROWS[1], POST_COLS[1], SAMPLES)
     x, y = x + POST_COLS[0], y + POST_ROWS[0]
     ahead, side = arm(scene._replace(vertical=(0.0, 0.0)), horizontal, 0)
     up = jnp.array([0.0, 0.0, 1.0])
-    unit = solids(Scene(radii=(1.0,) * 6, heights=(1.0,) * 6))
+    unit = solids((1.0,) * 6, (1.0,) * 6)
     cube, cylinder = (jax.tree.map(lambda table, i=i: table[i], unit) for i in (1, 2))
     upright, lying = jnp.stack([ahead, side, up]), jnp.stack([up, ahead, side])
     disc, hub, disc_gray, hub_gray = scene.base
@@ -349,7 +270,7 @@ def post_layer(scene: Scene, camera: jax.Array, horizontal: jax.Array) -> jax.Ar
     return _average(layer, POST_ROWS[1], POST_COLS[1], SAMPLES)
 
 
-def _view(scene: Scene, camera: jax.Array) -> View:
+def _view(scene: ArmScene, camera: jax.Array) -> View:
     distance, height, pitch, offset = jnp.array(scene.cameras)[camera]
     cos, sin, zero, one = jnp.cos(pitch), jnp.sin(pitch), jnp.zeros(()), jnp.ones(())
     columns = jnp.stack([one, zero, zero, zero, -sin, cos, zero, -cos, -sin]).reshape(3, 3)
@@ -361,10 +282,6 @@ def _paint(image, layer, start):
     corner = (*start, 0)
     window = jax.lax.dynamic_slice(image, corner, (*layer.shape[:2], 3))
     return jax.lax.dynamic_update_slice(image, window * (1 - layer[..., 3:]) + layer[..., :3], corner)
-
-
-def _turn(parts):
-    return jnp.arange(parts) * 2 * jnp.pi / parts
 
 
 def _samples(height, width, count):

@@ -27,7 +27,7 @@ FAR = 1e4  # the distance of what a ray does not meet
 FLOOR, BACK_WALL, SIDE_WALL, SKY = range(4)  # materials; reflectances are in this order, the object's last
 
 
-class Scene(NamedTuple):
+class RoomScene(NamedTuple):
     """Everything that was fitted. Fields may be traced, so that a scene can be fitted by any optimizer."""
 
     focal_length: float = 78.8802  # px
@@ -54,7 +54,7 @@ class Scene(NamedTuple):
 class Ray(NamedTuple):
     """A half-line from the camera through a pixel."""
 
-    origin: jax.Array  # [3]
+    origin: Any  # [3]
     direction: jax.Array  # [3], unit length
 
 
@@ -111,13 +111,13 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
     """Room [orientation, 4, 64, 64] and object [scale, shape, orientation, 4, 64, 64], in `STEP`s: see `layers`."""
     *_, scales, shapes, turns = SHAPES3D.factor_sizes
     views = np.stack(np.meshgrid(range(scales), range(shapes), range(turns), indexing="ij"), -1)
-    trace_all = jax.jit(lambda rows: jax.lax.map(lambda row: layers(Scene(), *row), rows))
+    trace_all = jax.jit(lambda rows: jax.lax.map(lambda row: layers(RoomScene(), *row), rows))
     traced = trace_all(jnp.asarray(views.reshape(-1, 3)))
     room, solid = (np.rint(np.asarray(t) / STEP).astype(np.int16) for t in traced)
     return room[:turns], solid.reshape(scales, shapes, turns, *solid.shape[1:])
 
 
-def layers(scene: Scene, scale: jax.Array, shape: jax.Array, orientation: Any) -> tuple[jax.Array, ...]:
+def layers(scene: RoomScene, scale: jax.Array, shape: jax.Array, orientation: Any) -> tuple[jax.Array, ...]:
     """One view, filtered from each pixel's rays: two arrays [4, 64, 64], in the order of `trace`."""
     steps = ((jnp.arange(CANVAS * SUPERSAMPLE) + 0.5) / SUPERSAMPLE - CANVAS / 2) / scene.focal_length
 
@@ -137,7 +137,7 @@ def _lanczos(samples: int) -> np.ndarray:
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def camera(scene: Scene, orientation: Any, right: jax.Array, down: jax.Array) -> tuple[Ray, jax.Array]:
+def camera(scene: RoomScene, orientation: Any, right: jax.Array, down: jax.Array) -> tuple[Ray, jax.Array]:
     """The ray through a point of the canvas, in focal lengths from its center, and the object's place [3]."""
     yaw, zero = scene.max_yaw * (orientation / 7 - 1), jnp.zeros(())
     ahead = jnp.stack([-jnp.sin(yaw), jnp.cos(yaw), zero])
@@ -149,7 +149,7 @@ def camera(scene: Scene, orientation: Any, right: jax.Array, down: jax.Array) ->
     return Ray(scene.camera_height * UP - scene.camera_distance * ahead, direction), place
 
 
-def trace(scene: Scene, scale: Any, shape: Any, ray: Ray, place: jax.Array) -> tuple[jax.Array, jax.Array]:
+def trace(scene: RoomScene, scale: Any, shape: Any, ray: Ray, place: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What one ray sees.
 
     Returns the room without its object [4]: coverage and coverage times shade, of floor and of walls; and the
@@ -179,7 +179,7 @@ def trace(scene: Scene, scale: Any, shape: Any, ray: Ray, place: jax.Array) -> t
     )
 
 
-def hit_room(scene: Scene, ray: Ray) -> tuple[Hit, jax.Array]:
+def hit_room(scene: RoomScene, ray: Ray) -> tuple[Hit, jax.Array]:
     """The nearest of floor and walls, and its material, which is SKY where the ray passes over the walls."""
     (x, y, z), (dx, dy, dz) = ray.origin, _away_from_zero(ray.direction)
     floor = jnp.where(dz < 0, -z / dz, FAR)
@@ -202,14 +202,14 @@ def wall_texture(along: jax.Array, up: jax.Array, tile: Any) -> jax.Array:
     return 1 + 0.012 * waves - 0.06 * jnp.exp(-(length**4) - width**4)
 
 
-def hit_object(scene: Scene, scale: jax.Array, shape: jax.Array, ray: Ray) -> Hit:
+def hit_object(scene: RoomScene, scale: jax.Array, shape: jax.Array, ray: Ray) -> Hit:
     """The object, standing at the origin of the ray's coordinates and turned with the room."""
     size = 1 + scene.growth * scale / 7
     radius, height = (jnp.asarray(v)[shape] * size for v in (scene.radius, scene.height))
     return jax.lax.switch(shape, (_hit_box, _hit_cylinder, _hit_sphere, _hit_capsule), radius, height, ray)
 
 
-def shading(scene: Scene, point: jax.Array, normal: jax.Array, eye: jax.Array) -> tuple[jax.Array, ...]:
+def shading(scene: RoomScene, point: jax.Array, normal: jax.Array, eye: jax.Array) -> tuple[Any, ...]:
     """Diffuse light at a point, the same without the key light, and the highlight.
 
     As in fixed-function OpenGL with no shininess, a highlight is all or nothing: what faces a light has it.

@@ -41,7 +41,7 @@ class StaleCache(ValueError):
     """A prepared entry whose source file has been replaced since."""
 
 
-class Entry(NamedTuple):
+class Prepared(NamedTuple):
     """A prepared data set on disk."""
 
     path: Path
@@ -54,11 +54,11 @@ class Store:
 
     def __init__(self, folder: Path, title: str):
         self.folder = folder
-        self.progress = Progress(title)
+        self.progress = Countdown(title)
         self._maps: list[np.memmap] = []
 
     def create(self, name: str, shape: Sequence[int], dtype: Any = np.uint8) -> np.memmap:
-        """A new array on disk, writable, filled with zeros; OSError where the disk cannot hold it."""
+        """Returns a new array on disk, writable, filled with zeros; OSError where the disk cannot hold it."""
         needed = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         free = shutil.disk_usage(self.folder).free
         if needed > free:  # a memory map on a full disk ends in SIGBUS, not in an exception
@@ -70,11 +70,11 @@ class Store:
         return self._maps[-1]
 
     def save(self, name: str, array: np.ndarray) -> None:
-        """Write a small array."""
+        """Writes a small array."""
         np.save(self.folder / f"{name}.npy", array, allow_pickle=False)
 
     def flush(self) -> None:
-        """Put everything on disk, so that sizes and times are final."""
+        """Puts everything on disk, so that sizes and times are final."""
         for array in self._maps:
             array.flush()
 
@@ -82,14 +82,24 @@ class Store:
 Build = Callable[[Store], dict[str, Any]]  # writes arrays into the store; returns facts for the record
 
 
-def prepare(entry: Path, files: Sequence[Path], build: Build, *, rebuild: bool = False, verify: bool = False) -> Entry:
-    """Open `entry`, building it first where it does not exist (or where `rebuild` asks for it).
-
-    files: what it is made of; a record of their size and sha256 is kept, and a change is an error.
-    verify: hash large arrays even if their size and time are those of the last check.
+def prepare(
+    entry: Path, files: Sequence[Path], build: Build, *, rebuild: bool = False, verify: bool = False
+) -> Prepared:
+    """Opens `entry`, building it first where it does not exist.
 
     Two processes that prepare at once do not disturb each other: the second waits and takes the result.
-    Raises CorruptCache, StaleCache, PermissionError or OSError (disk full), and whatever `build` raises.
+
+    Args:
+        entry: The folder.
+        files: What it is made of; a record of their size and sha256 is kept, and a change is an error.
+        build: Writes arrays into a store, and returns facts for the record.
+        rebuild: Build it anew where it exists.
+        verify: Hash large arrays even if their size and time are those of the last check.
+
+    Raises:
+        CorruptCache: the entry's content is not what its record says.
+        StaleCache: a source file has been replaced.
+        OSError: there is no permission, or no room; besides, whatever `build` raises.
     """
     if rebuild or not (entry / PROVENANCE).is_file():
         _make_folder(entry.parent)
@@ -97,23 +107,23 @@ def prepare(entry: Path, files: Sequence[Path], build: Build, *, rebuild: bool =
         with _only_writer(entry.parent):
             if not _built_since(entry, asked_at if rebuild else 0):
                 _build(entry, files, build)
-    opened = open_entry(entry, verify=verify)
+    opened = _open_entry(entry, verify=verify)
     _check_sources(opened, files)
     return opened
 
 
-def open_entry(entry: Path, *, verify: bool = False) -> Entry:
+def _open_entry(entry: Path, *, verify: bool = False) -> Prepared:
     """The prepared arrays, read-only; CorruptCache names the file that is not what the record says."""
     try:
         facts = json.loads((entry / PROVENANCE).read_text())
         arrays = {name: _open_array(entry, name, record, verify) for name, record in facts["arrays"].items()}
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise CorruptCache(f"the record {entry / PROVENANCE} cannot be read ({error!r}); {MEND}") from error
-    return Entry(entry, arrays, facts)
+    return Prepared(entry, arrays, facts)
 
 
 def location(name: str, source: Path, cache_dir: str | os.PathLike | None = None) -> Path:
-    """Where the entry `name`, made from files in the folder `source`, is or will be.
+    """Returns where the entry `name`, made from files in the folder `source`, is or will be.
 
     In `cache_dir` if given; else beside the files; else, where that folder cannot be written, in
     $CAUSALVAE_CACHE or ~/.cache/causalvae, under a name that tells one source folder from another.
@@ -121,13 +131,13 @@ def location(name: str, source: Path, cache_dir: str | os.PathLike | None = None
     if cache_dir is not None:
         return Path(cache_dir).expanduser() / name
     beside = source / FOLDER / name
-    if (beside / PROVENANCE).is_file() or writable(beside.parent if beside.parent.is_dir() else source):
+    if (beside / PROVENANCE).is_file() or _writable(beside.parent if beside.parent.is_dir() else source):
         return beside
     return _default_folder() / f"{name}-{_mark(source)}"
 
 
 def entries(source: Path, cache_dir: str | os.PathLike | None = None) -> list[Path]:
-    """Entries that were made from files in the folder `source` (any, in a `cache_dir`)."""
+    """Returns entries that were made from files in the folder `source` (any, in a `cache_dir`)."""
     if cache_dir is not None:
         found = Path(cache_dir).expanduser().glob(f"*/{PROVENANCE}")
     else:
@@ -146,19 +156,19 @@ def _mark(source: Path) -> str:
     return hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]
 
 
-def writable(folder: Path) -> bool:
+def _writable(folder: Path) -> bool:
     """Whether new files may be put there. A folder without any write bit is respected even by root."""
     any_write_bit = folder.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
     return bool(any_write_bit) and os.access(folder, os.W_OK)
 
 
-def sha256(path: Path) -> str:
+def _sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Progress:
+class Countdown:
     """Lines on stderr about a long preparation: share done and time left. Silent when it takes under 5 s."""
 
     EVERY = 5.0  # seconds
@@ -246,13 +256,13 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:  # a read-only file system is no PermissionError
         raise problem from error
-    if not writable(folder):
+    if not _writable(folder):
         raise problem
 
 
 def _array_record(path: Path) -> dict[str, Any]:
     status = path.stat()
-    return {"sha256": sha256(path), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    return {"sha256": _sha256(path), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
 def _file_record(path: Path) -> dict[str, Any]:
@@ -267,7 +277,7 @@ def _open_array(entry: Path, name: str, record: dict[str, Any], verify: bool) ->
     status = path.stat()
     touched = (status.st_size, status.st_mtime_ns) != (record["bytes"], record["modified_ns"])
     if touched or verify or status.st_size < ALWAYS_VERIFY_BELOW:
-        found = sha256(path)
+        found = _sha256(path)
         if found != record["sha256"]:
             raise CorruptCache(
                 f"the prepared data in {entry} is damaged: {path.name} ({status.st_size:,} bytes) has sha256 "
@@ -276,7 +286,7 @@ def _open_array(entry: Path, name: str, record: dict[str, Any], verify: bool) ->
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _check_sources(opened: Entry, files: Sequence[Path]) -> None:
+def _check_sources(opened: Prepared, files: Sequence[Path]) -> None:
     """StaleCache where a source file is not the one that the entry was made from, by content."""
     records = {record["name"]: record for record in opened.facts["files"]}
     for path in files:
@@ -284,7 +294,7 @@ def _check_sources(opened: Entry, files: Sequence[Path]) -> None:
         status = path.stat()
         if record and (status.st_size, status.st_mtime_ns) == (record["bytes"], record["modified_ns"]):
             continue
-        if record is None or status.st_size != record["bytes"] or sha256(path) != record["sha256"]:
+        if record is None or status.st_size != record["bytes"] or _sha256(path) != record["sha256"]:
             raise StaleCache(
                 f"{path} is not the file that the prepared data in {opened.path} was made from; "
                 f"to prepare it again, {MEND}"

@@ -19,7 +19,7 @@ from causalvae.data.real.formats import Encoded
 from causalvae.data.real.locations import Location
 from causalvae.data.records import CELEBA
 
-SIZE = CELEBA.image_shape[1::-1]  # width, height, px
+SIZE = CELEBA.image_shape[1], CELEBA.image_shape[0]  # width, height, px
 POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 
 

@@ -32,13 +32,16 @@ class Arrays(Protocol):
     """Named arrays of one file."""
 
     def array(self, key: str) -> np.ndarray:
-        """A whole array, for labels."""
+        """Returns a whole array, for labels."""
+        ...
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """An array's shape, read from its header alone."""
+        """Returns an array's shape, read from its header alone."""
+        ...
 
     def rows(self, key: str) -> Iterator[np.ndarray]:
-        """Consecutive rows of an array, about 16 MiB at a time."""
+        """Yields consecutive rows of an array, about 16 MiB at a time."""
+        ...
 
 
 def open_arrays(path: Path) -> contextlib.AbstractContextManager[Arrays]:
@@ -143,7 +146,7 @@ class Hdf5Arrays:
         for start in range(0, len(dataset), step):
             yield dataset[start : start + step]
 
-    def _dataset(self, key: str) -> h5py.Dataset:
+    def _dataset(self, key: str) -> Any:
         found: list[str] = []
         self.file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
         if key not in found:

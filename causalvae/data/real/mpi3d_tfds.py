@@ -55,8 +55,12 @@ class Mpi3d(tfds.core.GeneratorBasedBuilder):
         "; ".join(f"{name}: {release.url}" for name, release in MPI3D.releases.items())
     )
 
+    @property
+    def _config(self) -> Any:
+        return self.builder_config
+
     def _info(self) -> tfds.core.DatasetInfo:
-        sizes = zip(MPI3D.factor_names, self.builder_config.factor_sizes, strict=True)
+        sizes = zip(MPI3D.factor_names, self._config.factor_sizes, strict=True)
         labels = {f"label_{name}": tfds.features.ClassLabel(num_classes=size) for name, size in sizes}
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict({"image": tfds.features.Image(shape=MPI3D.image_shape), **labels}),
@@ -71,7 +75,7 @@ class Mpi3d(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples(path)}
 
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        sizes = self.builder_config.factor_sizes
+        sizes = self._config.factor_sizes
         with formats.open_arrays(path) as arrays:
             shape = arrays.shape("images")
             check_images(path, shape, MPI3D.image_shape)
@@ -89,12 +93,12 @@ class Mpi3d(tfds.core.GeneratorBasedBuilder):
             folder = Path(dl_manager.manual_dir)
         except AssertionError:  # TFDS' word for an absent or empty folder
             return None
-        name = self.builder_config.name
+        name = self._config.name
         names = MPI3D.releases[name].files if name in MPI3D.releases else (f"mpi3d_{name}.npz",)
         return next((folder / name for name in names if (folder / name).is_file()), None)
 
     def _download(self, dl_manager: tfds.download.DownloadManager) -> Path:
-        release = MPI3D.release(self.builder_config.name)
+        release = MPI3D.release(self._config.name)
         try:
             return Path(dl_manager.download(release.url))
         except Exception as error:

@@ -62,7 +62,7 @@ def read(record: Record, data_dir: DataDir = None, **options: Any) -> Dataset:
         source="real",
         factor_names=names,
         factor_sizes=images.shape[: len(names)],
-        image_shape=images.shape[-3:],
+        image_shape=images.image_shape,
         render_one=images,
         arrays=arrays,
         deterministic=len(images.shape) == len(names) + 3,
@@ -99,7 +99,7 @@ def _check(record: Record, settings: dict[str, Any]) -> None:
         raise ValueError(f"{record.name}: size must be at least 1 px, not {settings['size']}")
 
 
-def _prepare(record: Record, data_dir: DataDir, settings: dict[str, Any]) -> cache.Entry:
+def _prepare(record: Record, data_dir: DataDir, settings: dict[str, Any]) -> cache.Prepared:
     """The prepared data, built first if needed."""
     options = {name: settings[name] for name in _preparation(record)}
     recorded = {name: _as_recorded(value) for name, value in options.items() if value != ()}
@@ -124,7 +124,7 @@ def _as_recorded(value: Any) -> Any:
     return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else value
 
 
-def _images(entry: cache.Entry, residency: str) -> tuple[StoredImages, dict[str, jax.Array]]:
+def _images(entry: cache.Prepared, residency: str) -> tuple[StoredImages, dict[str, jax.Array]]:
     """The renderer of the prepared images, and what it needs on the device."""
     images = entry.arrays["images"]
     if choose_residency(residency, images.nbytes) == "device":
@@ -134,7 +134,7 @@ def _images(entry: cache.Entry, residency: str) -> tuple[StoredImages, dict[str,
 
 
 def _labeled_set(
-    record: Record, entry: cache.Entry, images: StoredImages, arrays: dict[str, jax.Array], split: str
+    record: Record, entry: cache.Prepared, images: StoredImages, arrays: dict[str, jax.Array], split: str
 ) -> Dataset:
     """A set of images with attributes; where there are landmarks, they are arrays["landmarks"] [N, 5, 2] px."""
     rows = _rows_of_split(record, entry, split)
@@ -146,7 +146,7 @@ def _labeled_set(
         source="real",
         factor_names=names,
         factor_sizes=(2,) * len(names),
-        image_shape=images.shape[1:],
+        image_shape=images.image_shape,
         arrays=arrays | {"rows": jnp.asarray(rows, jnp.int32)},
         deterministic=False,
         factor_kind="attributes",
@@ -156,7 +156,7 @@ def _labeled_set(
     )
 
 
-def _rows_of_split(record: Record, entry: cache.Entry, split: str) -> np.ndarray:
+def _rows_of_split(record: Record, entry: cache.Prepared, split: str) -> np.ndarray:
     """Indices of the images of a split."""
     if split == "all":
         return np.arange(len(entry.arrays["images"]))
@@ -168,7 +168,7 @@ def _rows_of_split(record: Record, entry: cache.Entry, split: str) -> np.ndarray
     return rows
 
 
-def _provenance(record: Record, entry: cache.Entry, images: StoredImages) -> tuple[tuple[str, Any], ...]:
+def _provenance(record: Record, entry: cache.Prepared, images: StoredImages) -> tuple[tuple[str, Any], ...]:
     """What describe() tells of a prepared set: hashable, JSON-able."""
     facts = entry.facts
     files = ((file["name"], file["sha256"], facts["checksums"][file["name"]]) for file in facts["files"])

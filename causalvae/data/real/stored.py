@@ -37,6 +37,11 @@ class StoredImages:
     sha256: str | None = None  # of that map: another content is another set
     locate_only: bool = False  # answer with the image's index, not the image
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        height, width, channels = self.shape[-3:]
+        return height, width, channels
+
     def __call__(self, arrays: Arrays, factors: jax.Array, key: jax.Array) -> jax.Array:
         grid = self.shape[:-3]
         position = tuple(factors.astype(jnp.int32))
@@ -50,9 +55,9 @@ class StoredImages:
         if self.locate_only:
             return index
         if self.path is None:
-            return to_unit(arrays["images"].reshape(-1, *self.shape[-3:])[index])
+            return to_unit(arrays["images"].reshape(-1, *self.image_shape)[index])
         # One int32 per image goes to the host and its bytes come back: not positions, not floats.
-        image = jax.ShapeDtypeStruct(self.shape[-3:], jnp.uint8)
+        image = jax.ShapeDtypeStruct(self.image_shape, jnp.uint8)
         ask = functools.partial(jax.pure_callback, self.read, image, vmap_method="expand_dims")
         fill = buffer_callback(self.fill, image, vmap_method="expand_dims")
         return to_unit(jax.lax.platform_dependent(index, cpu=fill, default=ask))
@@ -70,7 +75,7 @@ class StoredImages:
         """Returns images [..., H, W, C] uint8 at `index` [...] from the memory map. A callback: numpy only."""
         if self.path is None or self.sha256 is None:
             raise ValueError("these images are on the device: there is no file to read them from")
-        return open_memory_map(self.path, self.sha256).reshape(-1, *self.shape[-3:])[np.asarray(index)]
+        return open_memory_map(self.path, self.sha256).reshape(-1, *self.image_shape)[np.asarray(index)]
 
 
 @dataclasses.dataclass(frozen=True)

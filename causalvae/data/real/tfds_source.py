@@ -18,6 +18,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from causalvae.data.real import formats
 from causalvae.data.real.formats import Encoded
 
+_example: Any = getattr(tf_example_pb2, "Example")  # noqa: B009  (made at import: unknown to type checkers)
 LOT = 1024  # records read at a time
 
 
@@ -26,7 +27,7 @@ class Records:
 
     def __init__(self, path: Path):
         self.path = path
-        self.builder = tfds.builder_from_directory(path)
+        self.builder: Any = tfds.builder_from_directory(path)
         self.info = self.builder.info
         file_format = self.info.file_format.value
         if file_format != "array_record":
@@ -69,6 +70,6 @@ class Records:
                 source = self.builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
                 for start in range(0, len(source), LOT):
                     records = source.__getitems__(range(start, min(start + LOT, len(source))))
-                    yield [tf_example_pb2.Example.FromString(record).features.feature for record in records]
+                    yield [_example.FromString(record).features.feature for record in records]
             except Exception as error:  # array_record raises whatever its C++ side met
                 raise ValueError(f"{self.path}: split {split!r} cannot be read ({error}); prepare it again") from error
