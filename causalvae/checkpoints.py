@@ -7,12 +7,14 @@ PRNG keys are stored as their raw data.
 from __future__ import annotations
 
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 PyTree = Any
 METRIC = "loss"  # what "best" means: the lowest training loss, averaged since the last report
@@ -20,6 +22,9 @@ METRIC = "loss"  # what "best" means: the lowest training loss, averaged since t
 
 def manager(directory: str | pathlib.Path, keep: int = 1) -> ocp.CheckpointManager:
     """The checkpoint manager of a run: keeps the latest `keep` steps and the best one."""
+    import orbax.checkpoint as ocp  # takes a second
+    from orbax.checkpoint import checkpoint_managers
+
     keep_policy = checkpoint_managers.AnyPreservationPolicy(
         [
             checkpoint_managers.LatestN(keep),
@@ -42,6 +47,8 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: PyTree, loss: flo
     """Write `state` as the checkpoint of `step`. Atomic: a killed process leaves the previous one whole."""
     if step in checkpoints.all_steps():
         return
+    import orbax.checkpoint as ocp
+
     # Values, not device arrays: of several hosts each has all of them, and Orbax lets the first one write.
     arrays = ocp.args.StandardSave(jax.tree.map(np.asarray, _without_key_types(state)))
     checkpoints.save(step, args=ocp.args.Composite(state=arrays), metrics={METRIC: float(loss)}, force=True)
@@ -54,18 +61,21 @@ def restore(checkpoints: ocp.CheckpointManager, template: PyTree, step: int | No
     template: a pytree of arrays or ShapeDtypeStructs of the same structure, shapes and dtypes. Raises
     ValueError naming the first difference if the checkpoint is of another model, or if it cannot be read.
     """
+    import orbax.checkpoint as ocp
+
     step = checkpoints.latest_step() if step is None else step
     if step is None:
         return None
     where = f"the checkpoint of step {step} in {checkpoints.directory}"
     wanted = jax.eval_shape(_without_key_types, template)
     try:
-        found = checkpoints.item_metadata(step).state
+        metadata: Any = checkpoints.item_metadata(step)
+        found = metadata.state
     except Exception as error:  # orbax raises many types for a damaged directory
         raise ValueError(f"{where} cannot be read ({error}); delete that step's folder to go on") from error
     _check_same(found, wanted, where)
     try:
-        restored = checkpoints.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))
+        restored: Any = checkpoints.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))
     except Exception as error:
         raise ValueError(f"{where} is damaged ({error}); delete that step's folder to go on") from error
     return jax.tree.map(_with_key_type, template, restored.state)
@@ -90,7 +100,7 @@ def _leaves(tree: PyTree):
 
 
 def _is_key(leaf) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _without_key_types(tree: PyTree) -> PyTree:

@@ -1,0 +1,35 @@
+"""The package as a whole: what `import causalvae` makes reachable, and what it does not wait for."""
+
+import pkgutil
+import subprocess
+import sys
+
+import causalvae as cv
+
+# What takes long to import, and who may: they load where they are used.
+HEAVY = "sklearn matplotlib scipy.optimize scipy.stats statsmodels pandas orbax flax.nnx tensorflow_datasets".split()
+LIGHT = (
+    "architectures checkpoints data frames interventions layers metrics networks objectives pretrained sites".split()
+)
+
+
+def test_every_module_and_function_is_reachable():
+    modules = {module.name for module in pkgutil.iter_modules(cv.__path__) if not module.name.startswith("_")}
+    assert modules <= {*cv.__all__, "explorer", "explorer_widget", "statistics", "tiles"}
+    assert set(cv.__all__) <= set(dir(cv)) and len(set(cv.__all__)) == len(cv.__all__)
+    for name in cv.__all__:
+        assert getattr(cv, name).__name__ in (name, f"causalvae.{name}")
+
+
+def test_importing_does_not_load_what_is_not_used():
+    code = f"""
+import sys
+import causalvae as cv
+assert "jax" not in sys.modules
+cv.run, cv.frame, cv.load_pretrained
+for name in {LIGHT}:
+    getattr(cv, name)
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0 and ran.stdout.strip() == "[]", ran.stdout + ran.stderr
