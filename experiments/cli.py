@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -38,7 +39,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     app.run(guarded, flags_parser=_parse_flags)
 
 
-def fail(message: str, status: int = 1) -> None:
+def fail(message: str, status: int = 1) -> NoReturn:
     """Print the message to stderr, as an error where the status is 1, and leave with that exit status."""
     sys.stdout.flush()
     print(f"error: {message}" if status == 1 else message, file=sys.stderr)

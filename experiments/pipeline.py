@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -18,7 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
+from clu import parameter_overview
 
 from causalvae import (
     architectures,
@@ -29,6 +30,7 @@ from causalvae import (
     metrics,
     networks,
     pretrained,
+    sharding,
     sites,
     training,
 )
@@ -37,12 +39,13 @@ from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json
 from experiments import slices, spread
 from experiments.explorer import content, page
+from experiments.settings import Config, first_difference, flatten, with_defaults
 
 RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may differ between a run and its continuation
 
 
 def run(
-    config: ConfigDict, workdir: str | pathlib.Path, stage: str = "all", clock: slices.Clock | None = None
+    config: Config, workdir: str | pathlib.Path, stage: str = "all", clock: slices.Clock | None = None
 ) -> dict[str, Any] | None:
     """Train (or go on), evaluate, draw; everything lands in `workdir`. Returns what results.json holds.
 
@@ -55,6 +58,7 @@ def run(
     say(f"data: {dataset.name} ({dataset.source}), {dataset.size:,} images of {image_size(dataset)}")
     workdir = claim_workdir(workdir, config, dataset)
     say(f"model: {model.name}, {config.architecture.network} network, {model.latents} latents; results go to {workdir}")
+    say(parameter_table(model))
     if config.pretrained:
         if stage == "train":
             raise ValueError(f"the shipped model {config.pretrained} is trained: leave --stage=train out")
@@ -78,7 +82,7 @@ def run(
     return results
 
 
-def prepare(config: ConfigDict) -> tuple[Architecture, Dataset, evaluation.Settings]:
+def prepare(config: Config) -> tuple[Architecture, Dataset, evaluation.Settings]:
     """The model, data set and evaluation settings of a config, checked before anything is computed."""
     check_training(config)
     dataset = load_dataset(config.data)
@@ -88,7 +92,7 @@ def prepare(config: ConfigDict) -> tuple[Architecture, Dataset, evaluation.Setti
     return model, dataset, settings
 
 
-def check_training(config: ConfigDict) -> None:
+def check_training(config: Config) -> None:
     """ValueError for training settings out of range."""
     counts = ("steps", "batch_size", "log_every", "checkpoint_every")
     training.check_positive(seeds=config.seeds, **{f"training.{name}": config.training[name] for name in counts})
@@ -104,26 +108,26 @@ def check_trained(folder: pathlib.Path, steps: int) -> None:
         raise ValueError(f"{folder} is trained to step {reached:,} of {steps:,}: train it first (--stage=train)")
 
 
-def load_dataset(config: ConfigDict) -> Dataset:
+def load_dataset(config: Config) -> Dataset:
     """The data set of a config's `data` section."""
     # Where images live is a question for stored sets only; left to their reader unless it is asked for.
     options = {} if config.residency == "auto" else {"residency": config.residency}
     return data.load(config.name, source=config.source, data_dir=config.dir or None, **options)
 
 
-def create_model(config: ConfigDict, dataset: Dataset) -> Architecture:
+def create_model(config: Config, dataset: Dataset) -> Architecture:
     """The config's architecture for the data set's images."""
     options = dict(config.architecture)
     return architectures.create(options.pop("name"), image_shape=dataset.image_shape, **options)
 
 
-def seeds(config: ConfigDict) -> list[int]:
+def seeds(config: Config) -> list[int]:
     """The members' seeds: `config.seeds` of them, counting up from `config.seed`."""
     return [config.seed + i for i in range(config.seeds)]
 
 
 def train(
-    config: ConfigDict, model: Architecture, dataset: Dataset, workdir: pathlib.Path, deadline: float = math.inf
+    config: Config, model: Architecture, dataset: Dataset, workdir: pathlib.Path, deadline: float = math.inf
 ) -> training.TrainState:
     """Train the config's members to its number of steps, from the latest checkpoint where there is one."""
     return training.train(
@@ -136,7 +140,7 @@ def train(
     )
 
 
-def shipped_params(config: ConfigDict, dataset: Dataset) -> tuple[Any, int]:
+def shipped_params(config: Config, dataset: Dataset) -> tuple[Any, int]:
     """The parameters [1, ...] of the config's shipped model, and the steps that it was trained for. ValueError where
     the config describes another model."""
     about = pretrained.card(config.pretrained)
@@ -151,7 +155,7 @@ def shipped_params(config: ConfigDict, dataset: Dataset) -> tuple[Any, int]:
     return jax.tree.map(lambda leaf: leaf[None], params), about["training"]["steps"]
 
 
-def evaluate(config, model, dataset, settings, trained, step: int, workdir: pathlib.Path) -> dict[str, Any]:
+def evaluate(config: Config, model, dataset, settings, trained, step: int, workdir: pathlib.Path) -> dict[str, Any]:
     """All interventions and metrics of every member of `trained` [M, ...], parameters after `step` steps; writes
     results.json, figures/ and explorer.html."""
     members = []
@@ -182,12 +186,14 @@ def evaluate(config, model, dataset, settings, trained, step: int, workdir: path
     return results
 
 
-def member_suffix(config: ConfigDict, seed: int) -> str:
+def member_suffix(config: Config, seed: int) -> str:
     """What the names of a member's files end with: nothing where there is only one."""
     return "" if config.seeds == 1 else f"_seed{seed}"
 
 
-def explore(config, model, dataset, settings, params, seed: int, steps: int, found: Any = None) -> dict[str, Any]:
+def explore(
+    config: Config, model, dataset, settings, params, seed: int, steps: int, found: Any = None
+) -> dict[str, Any]:
     """The explorer of one member, JSON-able (see explorer/page.py). found: its evaluation, or the record of it, if
     there was one. Sites and pairs are the evaluation's, so its compiled programs serve again."""
     strengths = None if found is None else content.evaluated_strengths(found, codes=bool(model.codebook))
@@ -206,7 +212,7 @@ def default_workdir(config_filename: str) -> pathlib.Path:
     return pathlib.Path("runs") / "_".join(filter(None, (pathlib.Path(path).stem, preset)))
 
 
-def claim_workdir(workdir: str | pathlib.Path, config: ConfigDict, dataset: Dataset) -> pathlib.Path:
+def claim_workdir(workdir: str | pathlib.Path, config: Config, dataset: Dataset) -> pathlib.Path:
     """Create `workdir` and write config.json there, or check that it holds a run of the same configuration.
 
     Raises ValueError naming the first setting that differs, OSError if the directory cannot be written.
@@ -238,34 +244,39 @@ def claim_workdir(workdir: str | pathlib.Path, config: ConfigDict, dataset: Data
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config that a continued run must share with the one that it goes on from."""
-    flat = {key: value for key, value in _flatten(config) if not key.startswith("evaluation.")}
+    flat = flatten(with_defaults(config))
     ignored = {f"training.{name}" for name in RUN_ONLY} | {"data.dir", "data.residency"}
     if flat["training.schedule"] != "constant":
         ignored.remove("training.steps")  # the rate of every step depends on it
-    return {key: value for key, value in flat.items() if key not in ignored}
-
-
-def _flatten(tree: Any, prefix: str = ""):
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def first_difference(found: dict[str, Any], wanted: dict[str, Any]) -> str | None:
-    """'key is a there and b here' for the first key in which two flat dictionaries differ, or None."""
-    for key in sorted({*found, *wanted}, key=lambda key: (not key.endswith("name"), key)):  # names tell most
-        if found.get(key) != wanted.get(key):
-            return f"{key} is {found.get(key)!r} there and {wanted.get(key)!r} here"
-    return None
+    return {key: value for key, value in flat.items() if key not in ignored and not key.startswith("evaluation.")}
 
 
 # --- words -----------------------------------------------------------------------------------------------
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    """Prints, on one of the hosts."""
+    if sharding.is_first_process():
+        print(text, flush=True)
+
+
+@dataclasses.dataclass
+class _Part:
+    """A row of the table of parameters."""
+
+    part: str
+    arrays: int
+    parameters: int
+
+
+def parameter_table(model: Architecture) -> str:
+    """Returns a table of how many parameters each part of a model has, and all of them."""
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    parts = {**{name: {name: part} for name, part in params.items()}, "total": params}
+    count = parameter_overview.count_parameters
+    return parameter_overview.make_table(
+        [_Part(name, len(jax.tree.leaves(part)), int(count(part))) for name, part in parts.items()]
+    )
 
 
 def image_size(dataset: Dataset) -> str:
@@ -302,7 +313,8 @@ def catalog() -> str:
     """What exists: architectures, data sets, networks, metrics, and the sites of the standard network."""
     model = architectures.create("vae", (64, 64, 3))
     params = jax.eval_shape(model.init, jax.random.key(0))
-    shapes = sites.site_shapes(model, params, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
+    image: Any = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes = sites.site_shapes(model, params, image)
     lines = [
         "architectures: " + ", ".join(architectures.ARCHITECTURES),
         "data sets:     " + ", ".join(data.DATASETS),

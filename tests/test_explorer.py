@@ -21,13 +21,14 @@ from causalvae import interventions as iv
 from causalvae.data.base import Dataset
 from causalvae.progress import finite
 from configs.common import ARCHITECTURES, config_for
-from experiments import pipeline
+from experiments import pipeline, slices
 from experiments.explorer import content as explorer
 from experiments.explorer import page as explorer_page
 from experiments.explorer import runs, tiles
 from experiments.report import findings
 from experiments.report import page as report
-from experiments.study import planning, records, runner
+from experiments.study import explorers, planning, records, worker
+from experiments.study.estimates import Pace
 
 KEY = jax.random.key(0)
 SITES = "encoder/dense,decoder/conv0"
@@ -362,6 +363,10 @@ def test_the_command_writes_a_page_for_every_member_of_a_run(toy_images, tmp_pat
     config.update_from_flattened_dict({"seeds": 2, "architecture.latents": 4})
     model, dataset, _ = pipeline.prepare(config)
     pipeline.claim_workdir(tmp_path, config, dataset)
+    older = json.loads((tmp_path / "config.json").read_text())
+    older.pop("pretrained")
+    older["training"].pop("schedule")
+    (tmp_path / "config.json").write_text(json.dumps(older))  # of a time when these settings did not exist
     state = pipeline.train(config, model, dataset, tmp_path)
     paths = runs.write(tmp_path)
     assert [path.name for path in paths] == ["explorer_seed0.html", "explorer_seed1.html"]
@@ -429,16 +434,14 @@ def test_the_report_shows_the_explorer_of_the_best_run_of_each_data_set(gaussian
 
 
 def test_a_studys_run_is_explored_from_its_groups_checkpoint(toy_images, tmp_path, monkeypatch):
-    runner._load.cache_clear()
-    changes = {"architectures": "vae", "datasets": "dsprites", "seeds": 2, "latents": 4}
-    own = runner.Study(settings(**changes), tmp_path)
-    own.run(plan_only=True)
-    (group,) = own.groups
-    trained_params, *_ = own.train(group, toy.dataset())
-    run_ = next(r for r in planning.list_runs(own.config) if r.seed == 1)
+    planning._load.cache_clear()
+    runs_ = planning.list_runs(settings(architectures="vae", datasets="dsprites", seeds=2, latents=4))
+    (group,) = planning.group_runs(runs_, toy.dataset(), 0)
+    trained_params, *_ = worker.train(group, toy.dataset(), tmp_path, Pace({}), slices.Clock())
+    run_ = runs_[1]
     latents = {name: np.arange(4.0) for name in ("ces_l2", "ces_l2_error", "specificity_outputs", "activity", "scale")}
     monkeypatch.setattr(records, "read_record", lambda workdir, run_id: {"latents": latents})
-    page = own.explore(run_)
+    page = explorers.explore(tmp_path, group, run_)
     assert page["about"]["seed"] == 1 and page["strengths"]["ces"] == [0.0, 1.0, 2.0, 3.0]
     images, start = tiles.unpack(page["tiles"]), page["moves"]["starts"][0]
     params = jax.tree.map(lambda leaf: leaf[1], trained_params)

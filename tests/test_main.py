@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,10 @@ CONFIG = "--config=configs/vae_dsprites.py:smoke"
 def main(*arguments):
     command = [sys.executable, "-m", "experiments.main", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ)
+
+
+def stored_results(workdir):
+    return json.loads((workdir / "results.json").read_text())
 
 
 def smoke(architecture="vae", dataset="dsprites", **changes):
@@ -106,6 +111,12 @@ def test_a_workdir_of_another_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="architecture.name is 'vae' there and 'dip2' here"):
         pipeline.claim_workdir(tmp_path, smoke("dip2"), dataset)
     assert (tmp_path / "config.json").read_text() == before
+    older = json.loads(before)
+    older.pop("pretrained")
+    older["training"].pop("schedule")
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    pipeline.claim_workdir(tmp_path, config, dataset)  # of a time when these settings did not exist
+    assert json.loads((tmp_path / "config.json").read_text())["training"]["schedule"] == "constant"
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not valid JSON"):
         pipeline.claim_workdir(tmp_path, config, dataset)
@@ -121,10 +132,12 @@ def test_a_run_writes_everything_it_promises_and_one_that_was_stopped_the_same(t
         "config.json", "metrics.jsonl", "checkpoints", "results.json", "timing.json", "figures",
         "explorer_seed0.html", "explorer_seed1.html",
     }  # fmt: skip
+    parameters = stored_results(tmp_path)["architecture"]["parameters"]
+    assert re.search(rf"\| total +\| \d+ +\| {parameters:,} ", printed), "parts sum to what results.json says"
     names = ("reconstructions", "traversals", "factor_effects", "patching", "mediation")
     drawn = {p.name for p in (tmp_path / "figures").iterdir()}
     assert drawn == {f"{name}_seed{seed}.png" for name in names for seed in (0, 1)}
-    stored = json.loads((tmp_path / "results.json").read_text())
+    stored = stored_results(tmp_path)
     assert stored["data"]["source"] == "procedural" and len(stored["members"]) == 2
     for score in stored["members"][1]["scores"]:
         assert score["estimator"] and (score["value"] is not None or score["note"]), score["name"]

@@ -14,7 +14,8 @@ import toy_study
 from causalvae import training
 from configs import common
 from experiments import pipeline, slices
-from experiments.study import runner
+from experiments.study import planning, runner
+from experiments.study.plan import Options, Shard, parse_shard
 from experiments.study.records import StudyLock
 
 SETTINGS = dict(batch_size=8, learning_rate=1e-3, schedule="trapezoid", warmup=2, log_every=2, checkpoint_every=4)
@@ -115,12 +116,12 @@ def test_stages_of_a_run(tmp_path, capsys):
 def toy_images(monkeypatch):
     toy_study.patch(monkeypatch.setattr)
     yield
-    runner._load.cache_clear()
+    planning._load.cache_clear()
 
 
 def toy_slice(workdir, **options):
     config = toy_study.get_config(architectures="vae,betatc", grid="", members=1, training__steps=8)
-    runner.Study(config, workdir, **options).run()
+    runner.run(config, workdir, Options(**options))
 
 
 def stored(workdir):
@@ -148,7 +149,7 @@ def test_a_study_in_slices_stages_and_shards_stores_the_bytes_of_a_whole_one(tmp
     assert stored(sliced) == stored(whole)
 
     for i in range(2):
-        toy_slice(sharded, shard=runner.Shard(i, 2))
+        toy_slice(sharded, shard=Shard(i, 2))
         assert len(list(sharded.glob("runs/*/record.json"))) == 2 * (i + 1)
     assert not (sharded / "table.csv").exists()
     toy_slice(sharded)
@@ -164,7 +165,7 @@ def test_evaluation_alone_leaves_out_what_is_not_trained(tmp_path, toy_images):
 
 
 def test_shards_lock_each_other_out_of_the_same_part_only(tmp_path):
-    first, second = runner.Shard(0, 2), runner.Shard(1, 2)
+    first, second = Shard(0, 2), Shard(1, 2)
     with StudyLock(tmp_path, first), StudyLock(tmp_path, second):
         for taken in (first, None):
             with pytest.raises(ValueError, match="in use by a study that runs"):
@@ -176,5 +177,5 @@ def test_shards_lock_each_other_out_of_the_same_part_only(tmp_path):
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2"])
 def test_a_shard_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match="--shard is i/n with i from 1 to n"):
-        runner.parse_shard(text)
-    assert runner.parse_shard("2/8") == runner.Shard(1, 8) and runner.parse_shard(None) is None
+        parse_shard(text)
+    assert parse_shard("2/8") == Shard(1, 8) and parse_shard(None) is None

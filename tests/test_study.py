@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import pathlib
 import signal
@@ -23,7 +24,10 @@ from configs import betatc_mpi3d
 from configs import study as study_config
 from experiments import pipeline
 from experiments.report import page as report
-from experiments.study import planning, records, runner
+from experiments.study import estimates, planning, records, runner, worker
+from experiments.study.estimates import Pace
+from experiments.study.plan import Options, Shard, describe
+from experiments.study.store import Store
 
 TESTS = pathlib.Path(__file__).parent
 toy_images = pytest.mark.usefixtures("toy_images")
@@ -79,17 +83,17 @@ def test_a_plan_is_its_arithmetic_at_the_measured_speed(monkeypatch):
     first, second = planning.group_runs(runs, toy.dataset(), 0)
     ticks = iter((10.0, 16.0, 20.0, 23.0))  # two timings of three steps: 2 s and 1 s a step
     with monkeypatch.context() as patched:
-        patched.setattr(planning, "time", types.SimpleNamespace(perf_counter=lambda: next(ticks)))
-        speed = planning.measure_speed(first, toy.dataset())
+        patched.setattr(estimates, "time", types.SimpleNamespace(perf_counter=lambda: next(ticks)))
+        speed = estimates.measure_speed(first, toy.dataset())
     model, _ = planning.structure(runs[0], toy.dataset())
     settings = runs[0].config.training
-    operations = planning.step_operations(model, toy.dataset(), settings.batch_size)
+    operations = estimates.step_operations(model, toy.dataset(), settings.batch_size)
     assert speed == operations / 1.0
-    estimate = planning.estimate(first, toy.dataset(), speed, to_compile=2)
+    estimate = estimates.estimate(first, toy.dataset(), speed, to_compile=2)
     assert estimate.training_s == pytest.approx(settings.steps * len(first.runs))
-    assert estimate.compile_s == 2 * planning.COMPILE_S["cpu"]
-    compiled = planning.programs(first, toy.dataset())
-    assert len(compiled) == 2 and len(planning.programs(second, toy.dataset()) - compiled) == 1
+    assert estimate.compile_s == 2 * estimates.COMPILE_S["cpu"]
+    compiled = estimates.programs(first, toy.dataset())
+    assert len(compiled) == 2 and len(estimates.programs(second, toy.dataset()) - compiled) == 1
 
 
 # --- records ---------------------------------------------------------------------------------------------
@@ -135,7 +139,7 @@ def toy_images_fixture(monkeypatch):
 
 
 def run_toy(workdir, **changes):
-    runner.Study(toy_study.get_config(**changes), workdir).run()
+    runner.run(toy_study.get_config(**changes), workdir)
 
 
 @pytest.fixture(scope="module")
@@ -211,25 +215,71 @@ def test_a_finished_study_does_nothing_again(uninterrupted, monkeypatch):
 
 
 @toy_images
+def test_a_record_from_before_a_setting_existed_is_of_its_default(uninterrupted, tmp_path):
+    record = records.read_record(uninterrupted, "dsprites-vae-s0")
+    record["config"].pop("pretrained")
+    record["config"]["training"].pop("schedule")
+    records.write_record(tmp_path, record, {}, {})
+    runs = planning.list_runs(toy_study.get_config())
+    assert Store(tmp_path, runs).done == {"dsprites-vae-s0"}
+    with pytest.raises(ValueError, match="training.schedule is 'constant' there and 'cosine' here"):
+        Store(tmp_path, planning.list_runs(toy_study.get_config(training__schedule="cosine")))
+
+
+@toy_images
 def test_other_settings_on_the_same_directory_are_refused(uninterrupted):
     with pytest.raises(ValueError, match="run dsprites-vae-s0 of other settings: training.steps is 4 there and 6 here"):
         run_toy(uninterrupted, training__steps=6)
 
 
-def test_filters_choose_runs_and_refuse_what_the_study_has_not(tmp_path):
-    config = settings()
-    chosen = runner.Study(config, tmp_path, only="vq,vae", datasets="mpi3d")
-    assert {(r.architecture, r.dataset) for r in chosen.runs} == {("vae", "mpi3d"), ("vq", "mpi3d")}
+def test_filters_choose_runs_and_refuse_what_the_study_has_not():
+    runs = planning.list_runs(settings())
+    chosen = planning.choose_runs(runs, only="vq,vae", datasets="mpi3d")
+    assert {(r.architecture, r.dataset) for r in chosen} == {("vae", "mpi3d"), ("vq", "mpi3d")}
+    assert planning.choose_runs(runs) == runs
     with pytest.raises(ValueError, match="no architecture of this study 'vqq'.*Did you mean 'vq'"):
-        runner.Study(config, tmp_path, only="vqq")
+        planning.choose_runs(runs, only="vqq")
+
+
+@toy_images
+def test_only_what_a_call_trains_is_timed(tmp_path, monkeypatch):
+    timed = []
+    monkeypatch.setattr(estimates, "measure_speed", lambda group, dataset: timed.append(group.id) or 1e9)
+    config = toy_study.get_config(architectures="vae,betatc", grid="", datasets="dsprites,mpi3d")
+
+    def plan(**options):
+        timed.clear()
+        made = runner.run(config, tmp_path, Options(**options), plan_only=True)
+        return made, [name.partition("-")[0] for name in timed]
+
+    whole, sets = plan()
+    assert sets == ["dsprites", "mpi3d"] and all(np.isfinite(work.seconds) for work in whole.work)
+    assert plan(stage="evaluate")[1] == [] and plan(datasets="mpi3d")[1] == ["mpi3d"]
+    assert plan(shard=Shard(3, 4))[1] == ["mpi3d"], "the fourth of four groups"
+    (tmp_path / "groups" / whole.groups[0].id / "checkpoints" / "4").mkdir(parents=True)
+    trained, sets = plan(stage="evaluate")
+    assert sets == [] and [work.done_here for work in trained.work] == [True, False, False, False]
+    text = describe(trained)
+    assert "about 0 s and the time to evaluate what is trained" in text and text.count("to be trained first") == 3
+
+
+def test_the_time_left_follows_the_pace_of_what_was_done(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(estimates, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    first = planning.Group("first", ())
+    pace, unknown = Pace({"first": 10.0, "second": 30.0}), Pace({"first": math.nan, "second": math.nan})
+    assert (pace.left(), unknown.left()) == ("40 s", "?")
+    now[0] = 20.0
+    for each in (pace, unknown):
+        each.note(first, 20.0)
+    assert (pace.left(), unknown.left()) == ("1 min 00 s", "20 s"), "twice the estimate; as long as the group before"
 
 
 @toy_images
 def test_a_group_keeps_its_members_when_runs_are_added(tmp_path):
     def plan(**changes):
-        run = runner.Study(toy_study.get_config(**changes), tmp_path)
-        run.run(plan_only=True)
-        return [[r.id for r in group.runs] for group in run.groups]
+        plan = runner.run(toy_study.get_config(**changes), tmp_path, plan_only=True)
+        return [[r.id for r in group.runs] for group in plan.groups]
 
     first = plan(architectures="vae", grid="")
     assert first == [["dsprites-vae-s0", "dsprites-vae-s1"]]
@@ -277,16 +327,15 @@ def test_compiled_programs_are_let_go_before_mappings_run_out():
     programs = [jax.jit(lambda x, n=n: jnp.sin(x) * n) for n in range(3)]
     for program in programs:
         program(jnp.ones(3))
-    runner.free_programs()  # far from the system's limit
+    worker.free_programs()  # far from the system's limit
     assert all(program._cache_size() == 1 for program in programs)
-    runner.free_programs(limit=10)
+    worker.free_programs(limit=10)
     assert all(program._cache_size() == 0 for program in programs)
 
 
 def test_one_seed_on_two_data_sets_from_start_to_report(tmp_path):
     options = {"seeds": 1, "datasets": "dsprites,smallnorb", "architectures": "vae,beta,vq"}
-    run = runner.Study(settings(**options), tmp_path)
-    run.run()
+    runner.run(settings(**options), tmp_path)
     table = table_of(tmp_path)
     assert len(table) == 6 and {row["status"] for row in table.values()} == {"done"}
     assert {row["source"] for row in table.values()} == {"procedural"}

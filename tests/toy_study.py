@@ -10,7 +10,7 @@ import toy
 
 from configs import study as study_config
 from experiments import pipeline
-from experiments.study import runner
+from experiments.study import planning, runner
 
 
 def settings(**changes):
@@ -36,10 +36,10 @@ def get_config(**changes):
 
 def patch(set_attribute) -> None:
     """Toy images under every data set's name."""
-    runner._load.cache_clear()
+    planning._load.cache_clear()
     set_attribute(pipeline, "load_dataset", lambda options: toy.dataset())
 
 
 if __name__ == "__main__":
     patch(setattr)
-    runner.Study(get_config(), pathlib.Path(sys.argv[1])).run()
+    runner.run(get_config(), pathlib.Path(sys.argv[1]))

@@ -12,6 +12,7 @@ from causalvae import checkpoints, training
 from causalvae.architectures import Architecture
 from experiments import pipeline
 from experiments.explorer import page
+from experiments.settings import Config, with_defaults
 
 
 def write(workdir: pathlib.Path) -> list[pathlib.Path]:
@@ -33,7 +34,7 @@ def write(workdir: pathlib.Path) -> list[pathlib.Path]:
     return paths
 
 
-def read_config(workdir: pathlib.Path) -> ConfigDict:
+def read_config(workdir: pathlib.Path) -> Config:
     """The configuration of a run. FileNotFoundError or ValueError where the directory holds none."""
     path = workdir / "config.json"
     if not path.exists():
@@ -41,7 +42,9 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     try:
         stored = json.loads(path.read_text())
         stored["data"].pop("factors", None)
-        return ConfigDict(stored)
+        if "name" not in stored["architecture"]:
+            raise KeyError("architecture.name")
+        return ConfigDict(with_defaults(stored))
     except (json.JSONDecodeError, KeyError) as error:
         raise ValueError(f"{path} is not the configuration of a run ({error!r})") from error
 

@@ -28,7 +28,8 @@ from ml_collections import config_flags
 from causalvae import sharding
 from experiments import cli, pipeline, slices
 from experiments.report import page
-from experiments.study import runner
+from experiments.study import explorers, runner
+from experiments.study.plan import Options, parse_shard
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file: configs/study.py[:overnight|:quick|:smoke].")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where results go. Default: runs/study[_<preset>].")
@@ -50,13 +51,13 @@ def main(argv: list[str]) -> None:
         jax.distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     name = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = pathlib.Path(WORKDIR.value or pipeline.default_workdir(name)).resolve()
-    clock, shard = slices.Clock(slices.TIME_LIMIT.value), runner.parse_shard(SHARD.value)
-    stage = slices.STAGE.value
-    study = runner.Study(CONFIG.value, workdir, ONLY.value, DATASETS.value, RETRY.value, stage, clock, shard)
-    study.run(plan_only=PLAN.value)
+    stage, shard = slices.STAGE.value, parse_shard(SHARD.value)
+    clock = slices.Clock(slices.TIME_LIMIT.value)
+    options = Options(ONLY.value, DATASETS.value, RETRY.value, stage, clock, shard)
+    plan = runner.run(CONFIG.value, workdir, options, PLAN.value)
     whole = shard is None and stage != "train"
     if REPORT.value and whole and not PLAN.value and sharding.is_first_process():
-        study.write_explorers()
+        explorers.write(workdir, plan.groups)
         page.write(workdir)
 
 

@@ -38,11 +38,11 @@ class StudyLock:
     when its process ends, however it ends, so a stale lock cannot be left behind."""
 
     def __init__(self, workdir: pathlib.Path, shard: Any = None):
-        """shard: the part (index, count) that the call does, beside others that do other parts."""
+        """shard: the part (number, parts) that the call does, beside others that do other parts."""
         self.workdir = workdir
         self.locks = {"study.lock": fcntl.LOCK_EX}
         if shard:
-            self.locks = {"study.lock": fcntl.LOCK_SH, f"study_{shard.index + 1}of{shard.count}.lock": fcntl.LOCK_EX}
+            self.locks = {"study.lock": fcntl.LOCK_SH, f"study_{shard.number + 1}of{shard.parts}.lock": fcntl.LOCK_EX}
 
     def __enter__(self):
         self.workdir.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def read_images(workdir: pathlib.Path, run_id: str) -> dict[str, np.ndarray]:
         return {name: stored[name] for name in stored.files}
 
 
-def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_npz(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
     """A compressed .npz, whole or not at all; the same arrays give the same bytes."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     np.savez_compressed(temporary, **arrays)

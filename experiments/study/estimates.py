@@ -1,0 +1,149 @@
+"""How long the groups of a study take, and the time that is left while they are done."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from causalvae import networks, sites, training
+from causalvae.architectures import Architecture
+from causalvae.data.base import Dataset
+from causalvae.progress import Progress, duration
+from causalvae.sites import no_tap
+from experiments.study.planning import Group, structure
+
+COMPILE_S = {"cpu": 20.0}  # seconds to compile one training or evaluation program; elsewhere 40
+
+
+class Estimate(NamedTuple):
+    """Of one group."""
+
+    compile_s: float
+    training_s: float
+    evaluation_s: float
+    bytes: int
+
+
+def measure_speed(group: Group, dataset: Dataset, steps: int = 3) -> float:
+    """Measures the floating-point operations per second that training reaches here, by a few steps of the group's
+    first member. Where that is the only one, its training takes the program that this compiles."""
+    run = group.runs[0]
+    model, hyper = structure(run, dataset)
+    options = run.config.training
+    optimizer = training.make_optimizer(model, options.learning_rate, options.schedule, options.warmup, options.steps)
+    config = training.step_config(model, optimizer, options.batch_size)
+    call = functools.partial(training.train_steps, config, dataset)
+    member_hyper = training.member_hyper(training.complete_hyper(hyper, dataset), 1)
+    state, _ = call(training.init_state(model, optimizer, [run.seed]), member_hyper, jnp.int32(1))
+    seconds = []
+    for _ in range(2):
+        jax.block_until_ready(state)
+        started = time.perf_counter()
+        state, _ = jax.block_until_ready(call(state, member_hyper, jnp.int32(steps)))
+        seconds.append((time.perf_counter() - started) / steps)
+    return step_operations(model, dataset, options.batch_size) / min(seconds)
+
+
+def step_operations(model: Architecture, dataset: Dataset, batch: int) -> float:
+    """Returns the floating-point operations of one member's training step: forward, and twice as many backward."""
+    return 3.0 * forward_operations(model.forward, model.init, dataset.image_shape) * batch * model.batches
+
+
+@functools.lru_cache(maxsize=32)
+def forward_operations(forward: Any, init: Any, image_shape: tuple[int, int, int]) -> float:
+    """Returns the floating-point operations of one image's forward pass, as the compiler counts them."""
+    params = jax.eval_shape(init, jax.random.key(0))
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    lowered = jax.jit(lambda params, x: forward(params, x, None, no_tap).logits).lower(params, image)
+    counted: Any = lowered.cost_analysis() or {}
+    return float(counted.get("flops", 0.0)) or 2.0 * networks.parameter_count(params)
+
+
+def programs(group: Group, dataset: Dataset) -> set[tuple]:
+    """Returns what stands for the programs that a group compiles, unless an earlier group has: its training's, and
+    those of evaluations of its network on images of its shape."""
+    model, _ = structure(group.runs[0], dataset)
+    return {(dataset.name, model.loss, len(group.runs)), (dataset.image_shape, model.forward)}
+
+
+def estimate(group: Group, dataset: Dataset, speed: float, to_compile: int) -> Estimate:
+    """Estimates seconds and bytes of a group.
+
+    Arithmetic of its operations, one member after the other: accelerators, which train members side by side, are
+    faster.
+
+    Args:
+        speed: operations per second (`measure_speed`); NaN where none was measured, and then seconds are NaN.
+        to_compile: programs that no earlier group has compiled.
+    """
+    model, _ = structure(group.runs[0], dataset)
+    batch, steps, members = group.config.training.batch_size, group.config.training.steps, len(group.runs)
+    evaluation = group.config.evaluation
+    decoded = evaluation.images * model.latents * 14 * 3 + evaluation.pairs * dataset.num_factors * 700
+    images = 2 * (evaluation.codes + evaluation.test_codes) + decoded + 20 * evaluation.effects * dataset.num_factors
+    return Estimate(
+        COMPILE_S.get(jax.default_backend(), 40.0) * to_compile,
+        steps * members * step_operations(model, dataset, batch) / speed,
+        members * forward_operations(model.forward, model.init, dataset.image_shape) * images / speed,
+        training_bytes(model, dataset, batch, members),
+    )
+
+
+def training_bytes(model: Architecture, dataset: Dataset, batch: int, members: int) -> int:
+    """Returns the memory of a training step: parameters, Adam's two moments and gradients, and activations twice
+    (forward and backward), of the members that run side by side."""
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    state = 4 * networks.parameter_count(params)
+    image: Any = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+    shapes = sites.site_shapes(model, params, image)
+    activations = sum(shape.size for shape in shapes.values()) * 4 * batch * model.batches * 2
+    side_by_side = 1 if jax.default_backend() == "cpu" else members  # see training.map_members
+    return 3 * state * members + (state + activations) * side_by_side
+
+
+# --- while they are done ---------------------------------------------------------------------------------
+
+
+class Pace:
+    """The time left of a study: what is left of the estimates, at the pace of what has been done."""
+
+    def __init__(self, expected: Mapping[str, float]):
+        """Args:
+        expected: seconds of each group that is to be done, in their order. Where any is NaN, all count as much.
+        """
+        self._known = all(map(math.isfinite, expected.values()))
+        self._left = dict(expected) if self._known else dict.fromkeys(expected, 1.0)
+        self._expected = self._taken = 0.0
+        self._began = time.monotonic()
+
+    def note(self, group: Group, seconds: float) -> None:
+        """Counts a group that took so many seconds as done."""
+        self._expected += self._left.pop(group.id, 0.0)
+        self._taken += seconds
+        self._began = time.monotonic()
+
+    def left(self) -> str:
+        """Returns the time left in words; '?' where nothing is known yet."""
+        if not self._left:
+            return duration(0)
+        pace = self._taken / self._expected if self._expected else 1.0 if self._known else math.nan
+        elapsed = time.monotonic() - self._began
+        overdue = elapsed / max(next(iter(self._left.values())), 1e-9)  # groups are done in this order
+        return duration(max(pace, overdue) * sum(self._left.values()) - elapsed)
+
+
+class StudyProgress(Progress):
+    """Progress of one group's training, with the study's time left."""
+
+    def __init__(self, heading: str, pace: Pace, total: int, **options: Any):
+        super().__init__(total, **options)
+        self.heading, self.pace = heading, pace
+
+    def _show(self, line: str) -> None:
+        super()._show(f"{self.heading}  {line}  (study: {self.pace.left()} left)")

@@ -1,0 +1,178 @@
+"""What one call on a study's directory is to do."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from causalvae import checkpoints, evaluation, sharding
+from causalvae.data.base import Dataset
+from causalvae.progress import duration
+from experiments import pipeline
+from experiments.slices import Clock
+from experiments.study import estimates, planning
+from experiments.study.planning import Group, Run
+
+
+class Shard(NamedTuple):
+    """The part of a study's groups that one of several calls does: numbers `number`, `number + parts`, … from 0."""
+
+    number: int
+    parts: int
+
+    def holds(self, index: int) -> bool:
+        return index % self.parts == self.number
+
+
+def parse_shard(text: str | None) -> Shard | None:
+    """'2/8' -> Shard(1, 8); None -> None. ValueError for anything else."""
+    if text is None:
+        return None
+    number, _, parts = text.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise ValueError(f"--shard is i/n with i from 1 to n, such as 2/8, not {text!r}")
+    return Shard(int(number) - 1, int(parts))
+
+
+class Options(NamedTuple):
+    """What a call does of a study."""
+
+    only: str = ""  # these architectures, separated by commas; "" is all
+    datasets: str = ""  # these data sets, likewise
+    retry: bool = False  # do runs again that are recorded as failed
+    stage: str = "all"  # see slices.py
+    clock: Clock = Clock()
+    shard: Shard | None = None
+
+
+class Work(NamedTuple):
+    """A group, and what this call does of it."""
+
+    group: Group
+    pending: tuple[Run, ...]  # its runs that are not stored
+    trained: bool
+    done_here: bool  # whether this call does what is left
+    seconds: float  # that this takes; NaN where no speed was measured
+    bytes: int
+    source: str
+
+
+class Plan(NamedTuple):
+    """Every group of a call's shard."""
+
+    work: tuple[Work, ...]
+
+    @property
+    def groups(self) -> list[Group]:
+        return [work.group for work in self.work]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for work in self.work for run in work.group.runs]
+
+    @property
+    def todo(self) -> list[Work]:
+        return [work for work in self.work if work.done_here]
+
+
+def make_plan(
+    runs: Sequence[Run], done: Collection[str], workdir: pathlib.Path, largest: int, options: Options
+) -> Plan:
+    """Groups the runs, as earlier calls on the directory did, and estimates what is left.
+
+    Steps are timed of each data set of which this call trains something.
+
+    Args:
+        runs: those that are asked for.
+        done: the ids of the stored ones.
+        workdir: the study's directory, whose groups.json is read and written.
+        largest: members of a group; 0 is any number.
+        options: what the call does.
+
+    Raises:
+        ValueError: for settings of training or evaluation that cannot be.
+    """
+    path = workdir / "groups.json"
+    remembered, rest = planning.remembered_groups(runs, path)
+    groups: list[Group] = []
+    work: list[Work] = []
+    compiled: set[tuple] = set()
+    for name in dict.fromkeys(run.dataset for run in runs):
+        dataset = planning.load_dataset(next(run for run in runs if run.dataset == name))
+        _check([run for run in runs if run.dataset == name], dataset)
+        here = [group for group in remembered if group.dataset == name]
+        here += planning.group_runs([run for run in rest if run.dataset == name], dataset, largest)
+        own = [g for i, g in enumerate(here, len(groups)) if options.shard is None or options.shard.holds(i)]
+        groups += here
+        work += _estimated([_left(g, done, workdir, options.stage, dataset) for g in own], dataset, compiled)
+    sharding.wait_for_all("plan")
+    if sharding.is_first_process():
+        planning.remember_groups(groups, path)
+    return Plan(tuple(work))
+
+
+def _check(runs: Sequence[Run], dataset: Dataset) -> None:
+    for run in runs:
+        pipeline.check_training(run.config)
+        model = pipeline.create_model(run.config, dataset)
+        evaluation.check_settings(evaluation.Settings(**run.config.evaluation), model, dataset)
+
+
+def _left(group: Group, done: Collection[str], workdir: pathlib.Path, stage: str, dataset: Dataset) -> Work:
+    """A group with what is left of it, not estimated yet."""
+    pending, trained = tuple(run for run in group.runs if run.id not in done), is_trained(group, workdir)
+    done_here = bool(pending) and {"all": True, "train": not trained, "evaluate": trained}[stage]
+    return Work(group, pending, trained, done_here, 0.0, 0, dataset.source)
+
+
+def is_trained(group: Group, workdir: pathlib.Path) -> bool:
+    """Whether the group has a checkpoint of its last step."""
+    return checkpoints.latest_step(group.folder(workdir) / "checkpoints") >= group.config.training.steps
+
+
+def _estimated(listed: Sequence[Work], dataset: Dataset, compiled: set[tuple]) -> list[Work]:
+    """The work on one data set with its estimates. compiled: what earlier groups compile; these ones' is added."""
+    trains = [work.group for work in listed if work.done_here and not work.trained]
+    speed = estimates.measure_speed(trains[0], dataset) if trains else math.nan
+    estimated = []
+    for work in listed:
+        if work.done_here:
+            new = estimates.programs(work.group, dataset) - compiled
+            compiled |= new
+            own = estimates.estimate(work.group, dataset, speed, len(new))
+            share = len(work.pending) / len(work.group.runs)  # training is not split: all of it, or none
+            seconds = own.compile_s + own.evaluation_s * share + (0.0 if work.trained else own.training_s)
+            work = work._replace(seconds=seconds, bytes=own.bytes)
+        estimated.append(work)
+    return estimated
+
+
+# --- in words --------------------------------------------------------------------------------------------
+
+
+def describe(plan: Plan) -> str:
+    """Returns the plan as text: a line about all groups, and one about each."""
+    lines = []
+    for work in plan.work:
+        members, left = len(work.group.runs), len(work.pending)
+        runs = f"{members} run{'s' if members > 1 else ''}" + (f", {left} left" if 0 < left < members else "")
+        names = f"{work.group.dataset:<10} {work.source:<10} {work.group.labels:<18}"
+        lines.append(f"  {names} {runs:<16} {_state(work)}")
+    seconds = [work.seconds for work in plan.todo]
+    total = f"about {duration(sum(filter(math.isfinite, seconds)))}"
+    if not all(map(math.isfinite, seconds)):
+        total += " and the time to evaluate what is trained"
+    left = sum(len(work.pending) for work in plan.work)
+    head = f"{len(plan.runs)} runs in {len(plan.work)} groups, {left} to do; {total} on {pipeline.device_name()}"
+    return "\n".join([head, *lines])
+
+
+def _state(work: Work) -> str:
+    if not work.pending:
+        return "done"
+    if not work.done_here:
+        return "trained" if work.trained else "to be trained first"
+    seconds = f"~{duration(work.seconds)}" if math.isfinite(work.seconds) else "to be evaluated"
+    return f"{seconds}, {work.bytes / 2**20:,.0f} MB"

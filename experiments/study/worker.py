@@ -1,0 +1,156 @@
+"""Doing one group of a study: its members are trained together, and each is evaluated and stored."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from causalvae import evaluation, sharding, training
+from causalvae.data.base import Dataset
+from causalvae.progress import read_json_lines
+from experiments import pipeline
+from experiments.slices import Clock
+from experiments.study import planning
+from experiments.study.estimates import Pace, StudyProgress
+from experiments.study.planning import Group, Run
+from experiments.study.store import Store, failure, success
+
+PyTree = Any
+
+
+class Worker:
+    """Does groups, one after the other, within a time limit."""
+
+    def __init__(self, store: Store, pace: Pace, stage: str, clock: Clock):
+        """stage and clock: see slices.py."""
+        self.store, self.pace, self.stage, self.clock = store, pace, stage, clock
+        self.longest_evaluation = 0.0  # seconds
+
+    def do(self, group: Group, pending: Sequence[Run]) -> None:
+        """Trains a group's members together, then evaluates and stores the pending ones.
+
+        An error becomes the record of the runs that it ended. Where memory is short, members are trained one by one.
+
+        Raises:
+            training.Stopped: for a signal or the time limit, with everything stored that was done.
+        """
+        dataset = planning.load_dataset(group.runs[0])
+        began = time.monotonic()
+        try:
+            trained, untrained, diverged = train(group, dataset, self.store.workdir, self.pace, self.clock)
+        except training.Stopped:
+            raise
+        except Exception as error:
+            if out_of_memory(error) and len(group.runs) > 1:
+                pipeline.say(f"{group.id}: out of memory with {len(group.runs)} members; training them one by one")
+                for run in pending:
+                    self.do(planning.make_group([run]), [run])
+            else:
+                self.store.add_failed(pending, dataset, error)
+            return
+        if self.stage == "train":
+            return
+        seconds = (time.monotonic() - began) / len(group.runs)
+        for run in pending[jax.process_index() :: jax.process_count()]:
+            member = group.runs.index(run)
+            if diverged[member] is None:
+                params = (training.member(trained, member), training.member(untrained, member))
+                self.evaluate(run, dataset, *params, seconds)
+            else:
+                reason = f"the loss was not finite by step {diverged[member]}"
+                self.store.add(run, dataset, failure(reason, seconds))
+        sharding.wait_for_all(group.id)
+        self.store.done.update(run.id for run in pending)
+
+    def evaluate(self, run: Run, dataset: Dataset, params: PyTree, untrained: PyTree, training_s: float) -> None:
+        """Measures one member and stores it."""
+        self.clock.check(self.longest_evaluation, f"evaluating {run.id}")
+        number = f"{len(self.store.done) + 1} of {len(self.store.runs)} runs"
+        pipeline.say(f"  evaluating {run.id} ({number}, {self.pace.left()} left)")
+        began = time.monotonic()
+        model = pipeline.create_model(run.config, dataset)
+        settings = evaluation.Settings(**run.config.evaluation)
+        try:
+            found = evaluation.evaluate(model, params, dataset, settings, untrained)
+        except Exception as error:
+            self.store.add_failed([run], dataset, error)
+            return
+        seconds = time.monotonic() - began
+        self.longest_evaluation = max(self.longest_evaluation, seconds)
+        self.store.add(run, dataset, success(found, training_s, seconds))
+
+
+def train(
+    group: Group, dataset: Dataset, workdir: pathlib.Path, pace: Pace, clock: Clock
+) -> tuple[PyTree, PyTree, list[int | None]]:
+    """Trains the group's members, from their checkpoint where there is one.
+
+    Returns:
+        Their parameters [M, ...] after training and before, and the logged step by which each one's loss was not
+        finite, or None.
+    """
+    structures = [planning.structure(run, dataset) for run in group.runs]
+    model, names = structures[0][0], structures[0][1]
+    seeds = [run.seed for run in group.runs]
+    state = training.train(
+        model,
+        dataset,
+        group.folder(workdir),
+        seeds=seeds,
+        hyper={name: np.array([hyper[name] for _, hyper in structures]) for name in names},
+        stop_when_diverged=False,
+        mesh=mesh_of(group),
+        progress=functools.partial(StudyProgress, f"{group.dataset} {group.labels} ×{len(group.runs)}", pace),
+        deadline=clock.deadline,
+        **dict(group.config.training),
+    )
+    diverged = first_not_finite(group.folder(workdir) / "metrics.jsonl", len(group.runs))
+    return state.params, training.initial_params(model, seeds), diverged
+
+
+def mesh_of(group: Group) -> Any:
+    """Returns the mesh that trains a group, None for a single device. ValueError where several hosts cannot share
+    it."""
+    batch_size = group.config.training.batch_size
+    mesh = sharding.make_mesh(len(group.runs), batch_size)
+    if jax.process_count() > 1 and (mesh is None or mesh.size != jax.device_count()):
+        raise ValueError(
+            f"{group.id}: {len(group.runs)} members and batches of {batch_size} cannot be divided over "
+            f"{jax.device_count()} devices; choose training.batch_size or the number of hosts to fit."
+        )
+    return mesh
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the device or the machine had no memory left."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def first_not_finite(path: pathlib.Path, members: int) -> list[int | None]:
+    """Returns for each member the first logged step whose mean loss is null, or None."""
+    lines = read_json_lines(path)
+    return [next((line["step"] for line in lines if line["loss"][m] is None), None) for m in range(members)]
+
+
+def free_programs(limit: int | None = None) -> None:
+    """Lets compiled programs go before they take up half of the memory mappings that a process may hold.
+
+    On a CPU each program takes dozens of them; XLA aborts the whole process when it gets no more.
+
+    Args:
+        limit: how many there may be; None asks Linux, the only system that has such a limit.
+    """
+    try:
+        limit = limit or int(pathlib.Path("/proc/sys/vm/max_map_count").read_text())
+        with open("/proc/self/maps") as mappings:
+            used = sum(1 for _ in mappings)
+    except OSError:
+        return
+    if used > limit / 2:
+        jax.clear_caches()
