@@ -38,7 +38,8 @@ from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json
 from experiments import slices, spread
-from experiments.explorer import content, page
+from experiments.explorer import moves, packing, page
+from experiments.explorer.explore import explore as explore_model
 from experiments.settings import Config, first_difference, flatten, with_defaults
 
 RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may differ between a run and its continuation
@@ -196,11 +197,11 @@ def explore(
 ) -> dict[str, Any]:
     """The explorer of one member, JSON-able (see explorer/page.py). found: its evaluation, or the record of it, if
     there was one. Sites and pairs are the evaluation's, so its compiled programs serve again."""
-    strengths = None if found is None else content.evaluated_strengths(found, codes=bool(model.codebook))
+    strengths = None if found is None else moves.evaluated_strengths(found, codes=bool(model.codebook))
     key = evaluation.random_key(settings.seed, "explorer")
-    explored = content.explore(model, params, dataset, key, settings.sites, settings.pairs, strengths)
+    explored = explore_model(model, params, dataset, key, settings.sites, settings.pairs, strengths)
     architecture = {**dict(config.architecture), "latents": model.latents}
-    return content.as_json(explored, page.describe(architecture, dataset.describe(), steps, seed))
+    return packing.as_json(explored, page.describe(architecture, dataset.describe(), steps, seed))
 
 
 # --- the workdir -----------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
-"""The explorer's numbers against plain numpy on single runs, its page, its command and its widget."""
+"""The explorer's numbers against plain numpy on single runs, its page, its command, its script and its widget."""
 
 import base64
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -16,21 +17,23 @@ import study_tables
 import toy
 from toy_study import settings
 
-from causalvae import architectures, evaluation, patch, run, set_units, training
+from causalvae import architectures, evaluation, patch, run, training
 from causalvae import interventions as iv
 from causalvae.data.base import Dataset
 from causalvae.progress import finite
 from configs.common import ARCHITECTURES, config_for
 from experiments import pipeline, slices
-from experiments.explorer import content as explorer
+from experiments.explorer import moves as moving
+from experiments.explorer import notebook, packing, patches, runs, tiles
 from experiments.explorer import page as explorer_page
-from experiments.explorer import runs, tiles
+from experiments.explorer.explore import explore
 from experiments.report import findings
 from experiments.report import page as report
 from experiments.study import explorers, planning, records, worker
 from experiments.study.estimates import Pace
 
 KEY = jax.random.key(0)
+TESTS = pathlib.Path(__file__).parent
 SITES = "encoder/dense,decoder/conv0"
 
 
@@ -70,7 +73,7 @@ def gaussian():
     """(model, params, dataset, explored) of a Gaussian model of color images."""
     model = colored_model("betatc")
     params = trained(model, COLORED)
-    return model, params, COLORED, explorer.explore(model, params, COLORED, KEY, SITES, pairs=4)
+    return model, params, COLORED, explore(model, params, COLORED, KEY, SITES, pairs=4)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,7 @@ def discrete():
     model = architectures.create("vq", image_shape=(32, 32, 1), latents=4, network="small", num_codes=16)
     dataset = toy.dataset().replace(name="large", image_shape=(32, 32, 1), render_one=render_large)
     params = trained(model, dataset)
-    return model, params, dataset, explorer.explore(model, params, dataset, KEY, "latent/codes", pairs=4)
+    return model, params, dataset, explore(model, params, dataset, KEY, "latent/codes", pairs=4)
 
 
 def render_large(arrays, factors, key):
@@ -124,12 +127,13 @@ def test_moves_average_to_the_librarys_sweep_and_strengths_are_its_metrics(gauss
     model, params, dataset, explored = gaussian
     moves, found = explored.moves, explored.strengths
     z = encode(model, params, moves.images).mean
-    library = iv.perturb_latents(model, params, z, explorer.SWEEP, KEY, response=("l2", "latents"))
+    library = iv.perturb_latents(model, params, z, moving.SWEEP, KEY, response=("l2", "latents"))
+    library["latents"] = iv.in_units_of(found.scale, library["latents"])
     strength, response = library["l2"].mean(axis=(1, 2))[moves.latents], library["latents"][moves.latents]
     np.testing.assert_allclose(moves.effect.mean(axis=(0, 2)), strength, rtol=1e-4)
     np.testing.assert_allclose(moves.response.mean(axis=(0, 2)), response, rtol=1e-3, atol=1e-4)
     assert (np.diff(found.ces[moves.latents]) <= 0).all(), "strongest first"
-    images = dataset.sample(jax.random.split(KEY, 3)[0], explorer.STRENGTH_IMAGES)[1]
+    images = dataset.sample(jax.random.split(KEY, 3)[0], moving.STRENGTH_IMAGES)[1]
     mean, log_variance = (np.asarray(a) for a in encode(model, params, images))
     np.testing.assert_allclose(found.scale**2, mean.var(axis=0) + np.exp(log_variance).mean(axis=0), rtol=1e-3)
     base, distances, squares = np.asarray(decode(model, params, mean)), [], []
@@ -152,10 +156,10 @@ def test_every_architecture_is_explored(name):
     dataset, model = toy.dataset(), toy.model(name)
     config = config_for(name, "dsprites", "smoke")
     params = trained(model, dataset)
-    explored = explorer.explore(model, params, dataset, KEY, config.evaluation.sites, config.evaluation.pairs)
+    explored = explore(model, params, dataset, KEY, config.evaluation.sites, config.evaluation.pairs)
     assert explored.moves.pictures.shape == (3, 4, 13, 16, 16, 1) and np.isfinite(explored.moves.effect).all()
     assert [site.name for site in explored.sites] == ["latent/z", "decoder/conv1"] and not explored.codes
-    page = json.loads(explorer_page.embedded(explorer.as_json(explored)))
+    page = json.loads(explorer_page.embedded(packing.as_json(explored)))
     assert page["latents"] == ["z0", "z1", "z2", "z3"] and len(page["pairs"]) == 3
 
 
@@ -190,7 +194,7 @@ def test_codes_of_a_map_are_moved_and_swapped(discrete):
 def test_strengths_of_codes_are_those_in_code_space(discrete):
     model, params, dataset, explored = discrete
     key = jax.random.split(KEY, 3)[0]
-    images = dataset.sample(key, explorer.STRENGTH_IMAGES)[1]
+    images = dataset.sample(key, moving.STRENGTH_IMAGES)[1]
     distances = iv.perturb_latents(model, params, iv.quantize(model, params, images), iv.CodeSwap(), key)
     np.testing.assert_allclose(explored.strengths.ces, distances.mean(axis=(1, 2)), rtol=1e-4)
 
@@ -199,12 +203,12 @@ def test_strengths_of_codes_are_taken_from_an_evaluation(discrete):
     model, params, dataset, _ = discrete
     images = dataset.sample(KEY, 12)[1]
     found = {"code_effects": evaluation.swap_codes(model, params, images, KEY)}
-    strengths = explorer.evaluated_strengths(finite(found), codes=True)  # as results.json has them
+    strengths = moving.evaluated_strengths(finite(found), codes=True)  # as results.json has them
     distances = np.asarray(iv.perturb_latents(model, params, iv.quantize(model, params, images), iv.CodeSwap(), KEY))
     np.testing.assert_allclose(strengths.ces, distances.mean(axis=(1, 2)), rtol=1e-4)
     assert np.ptp(strengths.ces) > 0 and (strengths.scale == 1).all() and np.isnan(strengths.activity).all()
     assert strengths.specificity.shape == strengths.ces_error.shape == strengths.ces.shape
-    assert explorer.evaluated_strengths({"latents": {}}, codes=True) is None
+    assert moving.evaluated_strengths({"latents": {}}, codes=True) is None
 
 
 def test_codes_with_codebooks_of_their_own_are_offered_in_the_order_of_their_numbers():
@@ -212,8 +216,8 @@ def test_codes_with_codebooks_of_their_own_are_offered_in_the_order_of_their_num
     params = {"codebook": jnp.asarray([[[3.0], [1.0], [2.0], [5.0], [4.0]]] * 2)}
     codes = np.array([[0, 4], [0, 4], [1, 4], [3, 2]])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(explorer, "CODES_SHOWN", 3)
-        found = explorer.most_used(model, params, codes)
+        patch.setattr(moving, "CODES_SHOWN", 3)
+        found = moving.most_used(model, params, codes)
     np.testing.assert_array_equal(found, [[1, 0, 3], [2, 0, 4]])  # values 1, 3, 5; and 2, 3 (unused), 4
 
 
@@ -259,7 +263,7 @@ def test_pairs_differ_in_their_factor_and_are_the_most_different_ones(gaussian):
 
 def test_only_the_strongest_units_of_a_wide_site_have_pictures(gaussian):
     dense = gaussian[3].sites[0]
-    kept = explorer.PICTURES_OF_VECTOR // 3
+    kept = patches.PICTURES_OF_VECTOR // 3
     assert dense.effect.shape[0] == 64 and dense.pictured.shape == (3, kept)
     for p in range(3):
         assert sorted(dense.effect[dense.pictured[p], p]) == sorted(np.sort(dense.effect[:, p])[-kept:])
@@ -294,7 +298,7 @@ def about():
 @pytest.fixture(scope="module")
 def page(gaussian, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "explorer.html"
-    return explorer_page.write(path, explorer.as_json(gaussian[3], about())).read_text()
+    return explorer_page.write(path, packing.as_json(gaussian[3], about())).read_text()
 
 
 def data_of(text):
@@ -339,12 +343,12 @@ def test_the_page_holds_every_number_and_every_image(gaussian, page):
 
 
 def test_undefined_numbers_are_null_and_others_keep_their_digits():
-    found = explorer._numbers(np.array([[np.nan, 0.0, 12345.678], [np.inf, -0.00123456, 1e-30]]))
+    found = packing._numbers(np.array([[np.nan, 0.0, 12345.678], [np.inf, -0.00123456, 1e-30]]))
     assert found == [[None, 0.0, 12350.0], [None, -0.001235, 1e-30]]
 
 
 def test_a_short_training_is_said_to_mean_nothing(gaussian, tmp_path):
-    text = explorer_page.write(tmp_path / "e.html", explorer.as_json(gaussian[3], {**about(), "steps": 4})).read_text()
+    text = explorer_page.write(tmp_path / "e.html", packing.as_json(gaussian[3], {**about(), "steps": 4})).read_text()
     assert "Trained for 4 steps only" in text
     script = explorer_page.embedded({"text": "</script><b>"})
     assert "<" not in script and json.loads(script)["text"] == "</script><b>"
@@ -426,7 +430,7 @@ def test_the_report_shows_the_explorer_of_the_best_run_of_each_data_set(gaussian
     assert report.explore(tmp_path, "procedural", table) == ""
     folder = records.run_folder(tmp_path, best[0])
     folder.mkdir(parents=True)
-    (folder / explorer_page.STORED).write_text(explorer_page.embedded(explorer.as_json(gaussian[3], about())))
+    (folder / explorer_page.STORED).write_text(explorer_page.embedded(packing.as_json(gaussian[3], about())))
     text = report.explore(tmp_path, "procedural", table)
     assert 'id="explore-procedural"' in text and 'data-title="colored: betatc, seed 3"' in text
     assert len(data_of(text)) == 1 and "data-address" not in text
@@ -450,70 +454,63 @@ def test_a_studys_run_is_explored_from_its_groups_checkpoint(toy_images, tmp_pat
     np.testing.assert_allclose(images[start["decoded"]], 255 * np.asarray(decoded[0]), atol=3.0)
 
 
-# --- the widget ------------------------------------------------------------------------------------------
+# --- the front end ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def built(gaussian, monkeypatch):
-    """The widget's parts, so that they can be driven without a front end."""
-    from experiments.explorer import widget as explorer_widget
+@pytest.mark.skipif(shutil.which("node") is None, reason="the explorer's script is run by node")
+@pytest.mark.parametrize("front", ["page", "widget"])
+def test_the_script_shows_what_is_touched(gaussian, tmp_path, front):
+    explored, page = gaussian[3], packing.as_json(gaussian[3], about())
+    (tmp_path / "page.json").write_text(explorer_page.embedded(page))
+    script = pathlib.Path(explorer_page.__file__).with_name("explorer.js")
+    command = ["node", str(TESTS / "explorer_dom.mjs"), str(script), str(tmp_path / "page.json"), front]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    first, moved, swapped, patched, next_unit = json.loads(ran.stdout)
+    images = tiles.unpack(page["tiles"])
 
-    made = []
-    for name in ("Mover", "Patcher"):
-        kind = getattr(explorer_widget, name)
+    def number(value):
+        return f"{value:.2f}".replace("-", "−")
 
-        def make(*arguments, kind=kind):
-            made.append(kind(*arguments))
-            return made[-1]
+    def assert_shown(seen, tile):
+        pixels = np.array(seen["changed"]).reshape(16, 16, 4)
+        np.testing.assert_array_equal(pixels[..., :3], images[tile])
 
-        monkeypatch.setattr(explorer_widget, name, make)
-    model, params, dataset, _ = gaussian
-    tab = explorer.widget(model, params, dataset)
-    assert tab.titles == ("Move a latent", "Swap a latent", "Patch a channel") and len(tab.children) == 3
-    return made
+    start, latent = page["moves"]["starts"][0], page["moves"]["latents"][1]
+    assert "seed 3" in first["about"] and first["said"][0].startswith(f"z{page['moves']['latents'][0]} has its own")
+    assert first["captions"][3] == "difference ×4"
+    assert_shown(first, start["decoded"])
+    assert moved["said"][0].startswith(f"do(z{latent} := −3.00), from ")
+    assert f"by {number(start['effect'][1][0])} (l2)" in moved["said"][1]
+    assert_shown(moved, start["pictures"][1][0])
+    assert ("latent" in moved["hash"]) == (front == "page"), "a page's address keeps what is shown"
 
-
-def test_the_widget_decodes_what_its_sliders_say(gaussian, built):
-    model, params, _, _ = gaussian
-    mover, _, _ = built
-    before = bytes(mover.seen.strip.value)
-    mover.sliders[0].value, mover.sliders[2].value = 1.5, -2.0
-    z = np.array(encode(model, params, mover.images[:1]).mean)
-    z[0, mover.latents[0]], z[0, mover.latents[2]] = 1.5, -2.0
-    image = np.asarray(decode(model, params, z))[0]
-    np.testing.assert_allclose(mover.image, image, atol=1e-5)
-    assert mover.effect == pytest.approx(norm(image - mover.decoded[0]), abs=1e-4)
-    assert f"<b>{mover.effect:.3f}</b>" in mover.seen.said.value and "+1.5" in mover.seen.said.value
-    assert bytes(mover.seen.strip.value) != before and bytes(mover.seen.strip.value[:4]) == b"\x89PNG"
-    mover.reset.click()
-    np.testing.assert_allclose(mover.image, mover.decoded[0], atol=1e-5)
-    mover.choice.value = 2
-    np.testing.assert_allclose(mover.image, mover.decoded[2], atol=1e-5)
+    sites = {site["name"]: site for site in page["sites"]}
+    pair, effects = page["pairs"][0], sites["latent/z"]["effect"][0]
+    assert swapped["captions"][:3] == ["base", "source", "swapped"] and "Base and source" in swapped["question"]
+    assert swapped["said"][0] == f"z{int(np.argmax(effects))} of latent/z, from the source"
+    assert f"by {number(max(effects))} (l2)" in swapped["said"][1] and number(pair["total"]) in swapped["said"][1]
+    site, last = page["sites"][0], len(page["pairs"]) - 1
+    unit = int(np.argmax(site["effect"][0]))  # the strongest of the first pair stays chosen
+    assert patched["said"][0] == f"unit {unit} of {explored.sites[0].name}, from the source"
+    kept = dict(zip(site["pictured"][last], site["pictures"][last]))
+    assert_shown(patched, kept.get(unit, page["pairs"][last]["decoded"][0]))
+    assert f"by {number(site['effect'][last][unit])} (l2)" in patched["said"][1]
+    assert next_unit["chosen"] == unit + 1 and f"unit {unit + 1} of" in next_unit["said"][0]
 
 
-def test_the_widget_swaps_and_patches(gaussian, built):
-    model, params, _, _ = gaussian
-    _, swapper, patcher = built
-    ends = [np.array(encode(model, params, x[:1]).mean) for x in (swapper.x, swapper.x_source)]
-    strongest = swapper.unit.value
-    ends[0][0, strongest] = ends[1][0, strongest]
-    expected = np.asarray(decode(model, params, ends[0]))[0]
-    np.testing.assert_allclose(swapper.image, expected, atol=1e-5)
-    patcher.site.value = "decoder/conv0"
-    unit = int(np.argmax(patcher.effects.output_change))
-    assert patcher.unit.value == unit
-    values = patcher.source["decoder/conv0"]
-    outputs, _ = run(model, params, patcher.x[:1], edits={"decoder/conv0": set_units([unit], values)})
-    np.testing.assert_allclose(patcher.image, outputs.image[0], atol=1e-5)
-    assert norm(patcher.image - patcher.pairs.decoded[0, 0]) == pytest.approx(
-        float(patcher.effects.output_change[unit]), abs=1e-4
-    )
+def test_the_widget_shows_the_page_of_its_model(gaussian):
+    pytest.importorskip("anywidget")
+    model, params, dataset, explored = gaussian
+    shown = notebook.widget(model, params, dataset, KEY, SITES, pairs=4)
+    expected = packing.as_json(explored, {"text": "betatc on colored (procedural data)"})
+    assert shown.page == json.loads(json.dumps(expected))
+    assert "export default" in shown._esm and ".explorer" in shown._css
 
 
 def test_the_widget_says_how_to_install_what_it_needs(gaussian, monkeypatch):
     model, params, dataset, _ = gaussian
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    monkeypatch.delitem(sys.modules, "experiments.explorer.widget", raising=False)
-    monkeypatch.delattr("experiments.explorer.widget", raising=False)
-    with pytest.raises(ImportError, match="pip install ipywidgets"):
-        explorer.widget(model, params, dataset)
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    notebook._kind.cache_clear()
+    with pytest.raises(ImportError, match="pip install anywidget"):
+        notebook.widget(model, params, dataset)

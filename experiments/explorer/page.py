@@ -13,7 +13,7 @@ import numpy as np
 
 from causalvae.progress import write_text
 
-CODE = pathlib.Path(__file__).with_name("template.html")
+FOLDER = pathlib.Path(__file__).parent
 PAGE = pathlib.Path(__file__).parents[1] / "page_template.html"
 MEANINGLESS = 1000  # training steps below which a page says that its numbers mean nothing
 STORED = "explorer.json"  # in the folder of a study's run
@@ -39,7 +39,7 @@ def describe(architecture: Mapping[str, Any], data: Mapping[str, Any], steps: in
 
 
 def write(path: pathlib.Path, page: Mapping[str, Any]) -> pathlib.Path:
-    """Write a page of its own; page: what `content.as_json` gave, with `describe` as what it is about."""
+    """Write a page of its own; page: what `packing.as_json` gave, with `describe` as what it is about."""
     about = page["about"]
     title = f"{about['architecture']} on {about['dataset']} ({about['source']}), seed {about['seed']}"
     warning = WARNING.format(about["steps"], "The numbers below") if about["steps"] < MEANINGLESS else ""
@@ -64,7 +64,8 @@ def place(pages: Mapping[str, Mapping[str, Any]], keeps_address: bool = False) -
 
 def code() -> str:
     """Styles and script, once in a page, behind every `place`."""
-    return CODE.read_text()
+    style, script = ((FOLDER / name).read_text() for name in ("explorer.css", "explorer.js"))
+    return f'<style>\n{style}</style>\n<script type="module">\n{script}\nwatch();\n</script>'
 
 
 def embedded(page: Mapping[str, Any]) -> str:

@@ -1,73 +1,10 @@
-<style>
-.explorer { margin: 1rem 0 2rem; font: .9rem/1.45 system-ui, "Segoe UI", Roboto, sans-serif; font-variant-numeric: tabular-nums; }
-.explorer [hidden] { display: none !important; }
-.explorer button, .explorer select { font: inherit; color: inherit; }
-.explorer .muted { color: var(--muted); font-size: .82rem; }
-.explorer .which { margin: 0 0 .8rem; }
-.explorer select { padding: .25rem .4rem; border: 1px solid var(--line); border-radius: .3rem; background: #fff; max-width: 100%; }
-.explorer .tabs { display: flex; gap: 1.4rem; border-bottom: 1px solid var(--line); margin-bottom: 1rem; }
-.explorer .tabs button { border: none; background: none; padding: .5rem 0; cursor: pointer; color: var(--muted); border-bottom: 2px solid transparent; margin-bottom: -1px; }
-.explorer .tabs button[aria-selected=true] { color: var(--ink); border-color: var(--accent); font-weight: 600; }
-.explorer :focus-visible { outline: 2px solid var(--accent); outline-offset: 1px; }
-.explorer .columns { display: grid; grid-template-columns: minmax(0, 22rem) minmax(0, 1fr); gap: 1rem 2.6rem; align-items: start; }
-.explorer .left { position: sticky; top: .5rem; max-height: calc(100vh - 1rem); overflow-y: auto; }
-.explorer .seen { background: #fff; z-index: 1; }
-.explorer .images { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .6rem; }
-.explorer .image canvas { width: 100%; display: block; border: 1px solid var(--line); border-radius: .2rem; image-rendering: pixelated; }
-.explorer .image span { display: block; font-size: .8rem; color: var(--muted); }
-.explorer .image.changed span { color: var(--ink); font-weight: 600; }
-.explorer .image.missing canvas, .explorer .image.missing + .image canvas { opacity: .12; }
-.explorer .said { margin: .7rem 0 0; min-height: 5.6em; }
-.explorer .said p { margin: .1rem 0; max-width: none; }
-.explorer .said b { font-weight: 600; }
-.explorer .picker { display: flex; flex-wrap: wrap; gap: .5rem; margin: .2rem 0 .8rem; }
-.explorer .picker button { border: 1px solid var(--line); background: #fff; border-radius: .3rem; padding: .25rem; cursor: pointer; font-size: .78rem; line-height: 1.3; text-align: left; }
-.explorer .picker button[aria-pressed=true] { border-color: var(--accent); box-shadow: 0 0 0 1px var(--accent); }
-.explorer .picker canvas { width: 44px; height: 44px; image-rendering: pixelated; margin-right: 2px; vertical-align: bottom; }
-.explorer .picker span { display: block; max-width: 92px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.explorer .rows { display: grid; row-gap: .1rem; }
-.explorer .row { display: grid; grid-template-columns: 5.2em minmax(5rem, 1fr) 4.2em minmax(0, 9.5em); gap: .7rem; align-items: center; padding: .12rem .3rem; border-radius: .25rem; }
-.explorer .row.swap { grid-template-columns: 5.2em minmax(5rem, 1fr) 4.4em 4.4em; width: 100%; border: none; background: none; text-align: left; cursor: pointer; padding: .32rem .3rem; }
-.explorer .row.swap > :nth-child(n + 3) { text-align: right; }
-.explorer .row.swap.head { cursor: default; white-space: nowrap; }
-.explorer button.row.swap:hover, .explorer .row.chosen { background: var(--wash); }
-.explorer .row.chosen > :first-child { font-weight: 600; color: var(--accent); }
-.explorer .row.head { color: var(--muted); font-size: .78rem; }
-.explorer .row input { width: 100%; margin: 0; accent-color: var(--accent); height: 1.5rem; }
-.explorer .bar { position: relative; height: .7rem; background: var(--wash); border-radius: .15rem; overflow: hidden; display: block; }
-.explorer .bar i { position: absolute; inset: 0 auto 0 0; background: #9db4cc; }
-.explorer .bar i.set { background: var(--accent); }
-.explorer .strength { display: grid; grid-template-columns: 1fr 3.4em; gap: .4rem; align-items: center; font-size: .8rem; color: var(--muted); }
-.explorer .responses { display: grid; grid-template-columns: max-content minmax(0, 1fr) 3.2em; gap: .12rem .6rem; align-items: center; font-size: .8rem; margin-top: .3rem; }
-.explorer .responses .set { color: var(--accent); font-weight: 600; }
-.explorer .responses em { font-style: normal; text-align: right; }
-.explorer .controls { display: flex; flex-wrap: wrap; gap: .4rem 1.2rem; align-items: center; margin: .2rem 0 .7rem; }
-.explorer .controls button { border: 1px solid var(--line); background: #fff; border-radius: .3rem; padding: .25rem .7rem; cursor: pointer; }
-.explorer .grid { display: grid; gap: 2px; max-width: 38rem; }
-.explorer .grid button { border: 1px solid var(--line); border-radius: 2px; padding: 0; aspect-ratio: 1; min-width: 0; cursor: pointer; font-size: .68rem; overflow: hidden; }
-.explorer .grid button[aria-selected=true] { outline: 2.5px solid #dd6b20; outline-offset: 0; z-index: 1; }
-.explorer .legend { display: flex; align-items: center; gap: .5rem; margin: .6rem 0; }
-.explorer .legend i { width: 8rem; height: .7rem; border: 1px solid var(--line); }
-@media (max-width: 760px) {
-  .explorer .columns { grid-template-columns: minmax(0, 1fr); }
-  .explorer .left { display: contents; }
-  .explorer .seen { position: sticky; top: 0; padding: .4rem 0; border-bottom: 1px solid var(--line); }
-  .explorer .after { order: 2; }
-  .explorer .images { grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .35rem; }
-  .explorer .image span { font-size: .68rem; line-height: 1.25; }
-  .explorer .said { min-height: 4.4em; font-size: .84rem; margin-top: .4rem; }
-  .explorer .tabs { gap: .5rem; justify-content: space-between; }
-  .explorer .tabs button { font-size: .86rem; white-space: nowrap; }
-  .explorer .row { grid-template-columns: 3.6em minmax(4rem, 1fr) 3.4em 4.6em; gap: .5rem; padding: .2rem 0; }
-  .explorer .row.swap { grid-template-columns: 4.2em minmax(4rem, 1fr) 3.6em 4em; font-size: .84rem; padding: .5rem .1rem; }
-  .explorer .row.swap.head { padding: 0 .1rem; font-size: .74rem; }
-  .explorer .row input { height: 2rem; }
-  .explorer .strength { grid-template-columns: 1fr; }
-  .explorer .strength .bar { display: none; }
-}
-@media print { .explorer .left { position: static; max-height: none; } }
-</style>
-<template id="explorer-parts">
+// The explorer of trained models: an ES module, for a page (`watch`) and for a notebook (anywidget calls `render` of the
+// default export). What it shows is the JSON of packing.py.
+
+const GAIN = 4;  // of the difference image
+const BLUE = [43, 108, 176], RED = [192, 86, 33], CHANNELS_IN_A_ROW = 16;
+
+const PARTS = `
   <p class="which" hidden><label>Data set <select></select></label></p>
   <p class="muted about"></p>
   <div class="tabs" role="tablist">
@@ -96,12 +33,7 @@
     </div>
   </div>
   <p class="muted kept"></p>
-</template>
-<script>
-"use strict";
-(() => {
-const GAIN = 4;  // of the difference image
-const BLUE = [43, 108, 176], RED = [192, 86, 33], CHANNELS_IN_A_ROW = 16;
+`;
 
 // --- images -----------------------------------------------------------------------------------------
 
@@ -464,34 +396,44 @@ function firstState(data, address) {
   };
 }
 
-async function open(root, script) {
-  const data = JSON.parse(script.textContent);
-  const images = reader(data.tiles, await inflate(data.tiles.pixels));
-  explorer(root, data, images, firstState(data, "address" in root.dataset));
-}
-
-function start(root) {
-  const scripts = [...root.querySelectorAll("script")];
-  root.append(document.getElementById("explorer-parts").content.cloneNode(true));
-  if (!("DecompressionStream" in window)) {
+// Put an explorer into an element. pages: [{title, data}], `data()` the JSON of one model.
+function start(root, pages) {
+  root.insertAdjacentHTML("beforeend", PARTS);
+  if (!("DecompressionStream" in globalThis)) {
     root.querySelector(".about").textContent = "This browser cannot inflate the images. Any browser of 2023 or later can.";
     return;
   }
+  const open = async page => {
+    const data = page.data(), images = reader(data.tiles, await inflate(data.tiles.pixels));
+    explorer(root, data, images, firstState(data, "address" in root.dataset));
+  };
   const chooser = root.querySelector(".which select");
-  chooser.append(...scripts.map((script, i) => element("option", {value: i}, script.dataset.title)));
-  chooser.onchange = () => open(root, scripts[chooser.value]);
-  root.querySelector(".which").hidden = scripts.length < 2;
-  open(root, scripts[0]);
+  chooser.append(...pages.map(({title}, i) => element("option", {value: i}, title)));
+  chooser.onchange = () => open(pages[chooser.value]);
+  root.querySelector(".which").hidden = pages.length < 2;
+  return open(pages[0]);
 }
 
-// Several megabytes are inflated only when they come into view.
-const watcher = new IntersectionObserver(entries => {
-  for (const entry of entries) {
-    if (!entry.isIntersecting) continue;
-    watcher.unobserve(entry.target);
-    start(entry.target);
-  }
-});
-for (const root of document.querySelectorAll(".explorer")) watcher.observe(root);
-})();
-</script>
+// On a page: an explorer in every element of its class, of the scripts of JSON that stand in it. Several megabytes are
+// inflated only when they come into view.
+export function watch() {
+  const pages = root => [...root.querySelectorAll("script")].map(
+    script => ({title: script.dataset.title, data: () => JSON.parse(script.textContent)}));
+  const watcher = new IntersectionObserver(entries => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      watcher.unobserve(entry.target);
+      start(entry.target, pages(entry.target));
+    }
+  });
+  for (const root of document.querySelectorAll(".explorer")) watcher.observe(root);
+}
+
+// In a notebook: of the widget's `page`.
+export default {
+  render({model, el}) {
+    const root = element("div", {className: "explorer"});
+    el.append(root);
+    return start(root, [{title: "", data: () => model.get("page")}]);
+  },
+};
