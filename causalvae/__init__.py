@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         interventions,
         layers,
         metrics,
+        model,
         networks,
         objectives,
         planted,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from causalvae.frames import frame
     from causalvae.pretrained import load_pretrained
     from causalvae.runs import load, train
-    from causalvae.sites import Edit, no_tap, patch, run, set_unit, set_units, shift_unit, site_shapes, transform
+    from causalvae.sites import Edit, no_tap, patch, run, set_unit, set_units, shift_unit, site_shapes, tag, transform
 
 __version__ = "0.2.0"
 
@@ -56,6 +57,7 @@ __all__ = [
     "load",
     "load_pretrained",
     "metrics",
+    "model",
     "networks",
     "no_tap",
     "objectives",
@@ -72,6 +74,7 @@ __all__ = [
     "shift_unit",
     "site_shapes",
     "sites",
+    "tag",
     "tensorboard",
     "train",
     "training",
@@ -88,7 +91,8 @@ _FUNCTIONS = {
     "load_pretrained": "pretrained",
     "train": "runs",
     **dict.fromkeys(
-        ("Edit", "no_tap", "patch", "run", "set_unit", "set_units", "shift_unit", "site_shapes", "transform"), "sites"
+        ("Edit", "no_tap", "patch", "run", "set_unit", "set_units", "shift_unit", "site_shapes", "tag", "transform"),
+        "sites",
     ),
 }
 

@@ -22,6 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from causalvae._inputs import check_inputs
 from causalvae.sites import Activations, Tap, site_shapes
 
 PyTree = Any
@@ -96,9 +97,10 @@ def latents_of(outputs: Any) -> jax.Array:
     return jnp.zeros((image_of(outputs).shape[0], 0)) if z is None else z
 
 
-def sites_of(model: Any, params: PyTree, x: jax.Array) -> Activations:
+def sites_of(model: Any, params: PyTree, x: jax.Array, key: jax.Array | None = None) -> Activations:
     """Returns site -> shape of its activation, in forward order; ValueError if the model has no sites."""
-    shapes = site_shapes(model, params, x)
+    check_inputs(model, params, x)
+    shapes = site_shapes(model, params, x, key)
     if not shapes:
         raise ValueError("this model passes no activation through its tap: it has no site to intervene on")
     return shapes

@@ -10,10 +10,12 @@ data: jit keys on their structure, and vmap runs over units, values and ensemble
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import difflib
 import fnmatch
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +24,8 @@ import numpy as np
 from flax import struct
 from jax.core import Tracer
 
+from causalvae._inputs import check_inputs
+
 PyTree = Any
 Tap = Callable[[str, jax.Array], jax.Array]
 
@@ -29,6 +33,27 @@ Tap = Callable[[str, jax.Array], jax.Array]
 def no_tap(site: str, value: jax.Array) -> jax.Array:
     """The tap of an ordinary forward pass: leaves every activation as it is."""
     return value
+
+
+# --- naming values inside somebody's code ----------------------------------------------------------------
+
+_active_tap: contextvars.ContextVar[Tap] = contextvars.ContextVar("tap", default=no_tap)
+
+
+def tag(site: str, value: jax.Array) -> jax.Array:
+    """Names a value inside any function: `z = tag("latent/z", z)`. Outside a run it returns the value as it is; in a
+    run of a model that `causalvae.adapters` made of that function, the value is a site."""
+    return _active_tap.get()(site, value)
+
+
+@contextlib.contextmanager
+def tagging(tap: Tap) -> Iterator[None]:
+    """Sends what is tagged inside through the tap."""
+    token = _active_tap.set(tap)
+    try:
+        yield
+    finally:
+        _active_tap.reset(token)
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -138,9 +163,10 @@ def run(
     Raises: ValueError naming what exists for an unknown site, a unit out of range, or a value of a wrong shape.
     """
     forward = getattr(model, "forward", model)
-    edits = {site: _as_tuple(edit) for site, edit in (edits or {}).items()}
+    check_inputs(model, params, x)
+    edits = {site: _as_tuple(site, edit) for site, edit in _as_mapping(edits).items()}
     capture = (capture,) if isinstance(capture, str) else tuple(capture)
-    check_edits(edits, capture, site_shapes(forward, params, x))
+    check_edits(edits, capture, site_shapes(forward, params, x, key))
     return _run(forward, capture, params, x, key, edits)
 
 
@@ -165,14 +191,14 @@ def tapped(forward, capture, params, x, key, edits):
     return outputs, captured
 
 
-def site_shapes(model: Any, params: PyTree, x: jax.Array) -> Activations:
+def site_shapes(model: Any, params: PyTree, x: jax.Array, key: jax.Array | None = None) -> Activations:
     """site -> jax.ShapeDtypeStruct of its activation [B, ..., units], in forward order. Computes nothing."""
-    return run_shapes(model, params, x)[1]
+    return run_shapes(model, params, x, key)[1]
 
 
-def run_shapes(model: Any, params: PyTree, x: jax.Array) -> tuple[Any, Activations]:
+def run_shapes(model: Any, params: PyTree, x: jax.Array, key: jax.Array | None = None) -> tuple[Any, Activations]:
     """What `run` with everything captured would return, as jax.ShapeDtypeStructs. Computes nothing."""
-    return _run.eval_shape(getattr(model, "forward", model), ("*",), params, x, None, {})
+    return _run.eval_shape(getattr(model, "forward", model), ("*",), params, x, key, {})
 
 
 # --- checks ----------------------------------------------------------------------------------------------
@@ -197,9 +223,11 @@ def check_units(site: str, units: Any, shapes: Mapping[str, Any]) -> None:
     """ValueError if a concrete unit index does not exist at `site` (traced indices cannot be seen)."""
     if units is None or isinstance(units, Tracer):
         return
-    size, units = shapes[site].shape[-1], np.atleast_1d(np.asarray(units))
+    size, number, units = shapes[site].shape[-1], units, np.atleast_1d(np.asarray(units))
     if not np.issubdtype(units.dtype, np.integer):
         raise ValueError(f"units of site {site!r} must be integers, not {units.dtype}")
+    if np.ndim(number) == 0 and number < 0:
+        raise ValueError(f"no unit {number} at {site!r}: it has units 0 to {size - 1}, counted from the front")
     if units.size and (units.max() >= size or units.min() < -1):
         raise ValueError(
             f"no unit {units[(units >= size) | (units < -1)][0]} at {site!r}: it has units 0 to {size - 1}"
@@ -229,5 +257,20 @@ def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
         return False
 
 
-def _as_tuple(edit: Edit | Sequence[Edit]) -> tuple[Edit, ...]:
-    return (edit,) if isinstance(edit, Edit) else tuple(edit)
+def _as_mapping(edits: Any) -> Mapping[str, Any]:
+    if edits is not None and not isinstance(edits, Mapping):
+        raise ValueError(
+            f"edits say at which site: edits={{'latent/z': set_unit(3, 2.0)}}, not a {type(edits).__name__} alone"
+        )
+    return edits or {}
+
+
+def _as_tuple(site: str, edit: Any) -> tuple[Edit, ...]:
+    several = (edit,) if isinstance(edit, Edit) else tuple(edit) if isinstance(edit, (list, tuple)) else (edit,)
+    for each in several:
+        if not isinstance(each, Edit):
+            raise ValueError(
+                f"the edit of site {site!r} is a {type(each).__name__}: give an Edit, such as set_unit(3, 2.0) for one "
+                "unit or patch(values) for the whole site"
+            )
+    return several

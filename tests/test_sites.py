@@ -54,7 +54,7 @@ def test_edits_replace_shift_transform_and_follow_one_another():
             lambda h: h * [[0], [1], [1]],
         ),
         "in order": ([cv.set_unit(2, 1.0), cv.shift_unit(2, 1.0)], lambda h: set_column(h, 2, 2.0)),
-        "nothing": (cv.set_unit(-1, 9.0), lambda h: h),
+        "nothing": (cv.set_units([-1], 9.0), lambda h: h),
     }
     for name, (edit, expected) in cases.items():
         outputs, acts = cv.run(MODEL, PARAMS, X, edits={"decoder/hidden": edit}, capture=("decoder/hidden",))

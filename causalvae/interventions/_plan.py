@@ -42,7 +42,7 @@ def make_plan(
 ) -> Plan:
     """Returns the plan; ValueError, in words, for whatever does not fit together."""
     pairs, outcome = as_pairs(pairs), as_pytree(outcome)
-    shapes = sites_of(model, params, pairs.x)
+    shapes = sites_of(model, params, pairs.x, pairs.key)
     groups = make_groups(shapes, site, groups)
-    check_outcome(forward_of(model), params, pairs.x, outcome)
+    check_outcome(forward_of(model), params, pairs, outcome)
     return Plan(forward_of(model), pairs, groups, outcome, check_chunk(chunk), shapes)

@@ -110,6 +110,6 @@ def merge_pairs(results: PyTree, num: int) -> Any:
 
     def merge(blocks):
         blocks = jnp.moveaxis(blocks, 0, 1)
-        return blocks.reshape(blocks.shape[0], -1, *blocks.shape[3:])[:, :num]
+        return blocks.reshape(blocks.shape[0], blocks.shape[1] * blocks.shape[2], *blocks.shape[3:])[:, :num]
 
     return jax.tree.map(merge, results)

@@ -41,6 +41,11 @@ class Pairs:
     dataset: str = struct.field(pytree_node=False, default="")  # "name (source)"
     keys: jax.Array | None = None  # [N] the posterior's noise in every run of a pair; None: the posterior mean
 
+    @property
+    def key(self) -> jax.Array | None:
+        """The first pair's key, to look at shapes with."""
+        return None if self.keys is None else self.keys[0]
+
     def swap(self) -> Pairs:
         """Returns the pairs with x and x_source exchanged: what denoising is to them, noising is to these."""
         factors = {"factors": self.factors_source, "factors_source": self.factors}

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causalvae._inputs import check_params
 from causalvae.interventions._checks import check_chunk, check_numbers
 from causalvae.interventions._sweep import in_blocks, keep
 from causalvae.interventions.factors import encoder
@@ -52,6 +53,8 @@ class Sweep:
 
     def __post_init__(self):
         _check_num(self, self.num)
+        if self.low > self.high:
+            raise ValueError(f"Sweep goes from low to high, not from {self.low:g} to {self.high:g}")
 
     @functools.partial(jax.jit, static_argnums=0)
     def values(self, key: jax.Array, z: jax.Array) -> jax.Array:
@@ -214,8 +217,11 @@ def perturb_latents(
     Raises: ValueError for a response or a latent that does not exist, or values of a wrong shape.
     """
     z = jnp.asarray(z)
-    if z.ndim < 2:
-        raise ValueError(f"z must be [N, ..., d] (rows, positions if any, latents), not {list(z.shape)}")
+    if z.ndim < 2 or z.shape[0] < 1:
+        raise ValueError(f"z must be [N, ..., d] (at least a row, positions if any, latents), not {list(z.shape)}")
+    if isinstance(perturbation, type):
+        raise ValueError(f"give a perturbation, {perturbation.__name__}(), not the class {perturbation.__name__}")
+    check_params(model, params)
     responses = (response,) if isinstance(response, str) or callable(response) else tuple(response)
     _check_responses(responses)
     number = _latent_numbers(z).size

@@ -13,6 +13,7 @@ from jax.core import Tracer
 
 from causalvae.interventions._runs import Outcome, Patched, Run, change_of_runs
 from causalvae.interventions._sweep import sweep
+from causalvae.interventions.factors import Pairs
 from causalvae.model import image_of, latents_of
 from causalvae.sites import run_shapes
 
@@ -99,9 +100,10 @@ def of_references(outcome: Callable, run: Run, ends: tuple[Run, Run]) -> jax.Arr
     return outcome(run, *ends)
 
 
-def check_outcome(forward: Callable, params: PyTree, x: jax.Array, outcome: Any) -> None:
+def check_outcome(forward: Callable, params: PyTree, pairs: Pairs, outcome: Any) -> None:
     """ValueError unless the outcome gives one number per row, and exists for this model."""
-    run = Run(*run_shapes(forward, params, x))
+    x = pairs.x
+    run = Run(*run_shapes(forward, params, x, pairs.key))
     if hasattr(outcome, "check"):  # in words of its own, before it fails in others
         outcome.check(run)
     value, _ = outcome_of_ends.eval_shape(outcome, (run, run))

@@ -76,7 +76,7 @@ def patch_effects(
     """
     pairs, forward, chunk = as_pairs(pairs), forward_of(model), check_chunk(chunk)
     check_choice("mode", mode, MODES)
-    groups = make_groups(sites_of(model, params, pairs.x), site, groups)
+    groups = make_groups(sites_of(model, params, pairs.x, pairs.key), site, groups)
     sites = tuple(groups.selectors)
     mean = _mean_activations(forward, sites, params, pairs, chunk) if mode == "mean" else None
 

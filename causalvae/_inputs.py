@@ -1,0 +1,84 @@
+"""What is checked of a model, its parameters and its images wherever they enter: no number is wrong in silence."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+PyTree = Any
+
+
+def check_inputs(model: Any, params: PyTree, x: Any) -> None:
+    """ValueError for images that are not what the model takes, and for parameters that are not the model's."""
+    check_params(model, params)
+    check_images(model, x)
+
+
+def check_images(model: Any, x: Any) -> None:
+    """ValueError unless x are floats, and, where the model knows its images, of their shape and in [0, 1]."""
+    shape, dtype = jnp.shape(x), getattr(x, "dtype", np.asarray(x).dtype if not hasattr(x, "shape") else None)
+    if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"images are {dtype}, but models take floats in [0, 1]: divide by 255, or convert them")
+    expected = getattr(model, "image_shape", None)
+    if expected is None:
+        return
+    expected = tuple(expected)
+    if len(shape) != len(expected) + 1 or shape[1:] != expected:
+        hint = ""
+        if shape[1:] == (expected[-1], *expected[:-1]):
+            hint = " They have their channels first: x.transpose(0, 2, 3, 1) puts them last"
+        elif shape == expected:
+            hint = " This is one image: x[None] makes a batch of it"
+        name = getattr(model, "name", "this model")
+        raise ValueError(f"{name} takes images [N, {', '.join(map(str, expected))}], not {list(shape)}.{hint}")
+    if not isinstance(x, (Tracer, jax.ShapeDtypeStruct)) and shape[0]:
+        largest = float(jnp.max(x))
+        if largest > 2:
+            raise ValueError(f"images are in [0, 1], but these reach {largest:g}: divide them by 255")
+
+
+def check_params(model: Any, params: PyTree) -> None:
+    """ValueError for parameters that hold something that is no array, or that are not of this model's structure."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    for path, leaf in leaves:
+        if not hasattr(leaf, "shape") and not isinstance(leaf, (bool, int, float, complex)):
+            raise ValueError(
+                f"params{jax.tree_util.keystr(path)} is a {type(leaf).__name__}, not an array: give a pytree of arrays "
+                "(of an equinox module, what equinox.partition leaves)"
+            )
+    init = getattr(model, "init", None)
+    if init is None or not isinstance(params, dict):
+        return
+    if set(params) == {"params"}:
+        raise ValueError('params is {"params": ...}: give what is inside, params["params"]')
+    expected = _expected(init)
+    found = {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+    missing = [path for path in expected if path not in found and path.split("'")[1] in params]
+    if missing or not found:
+        raise ValueError(f"params have no {missing[0] if missing else 'arrays'}, which {model.name} needs")
+    different = [path for path in found if path in expected and found[path] != expected[path]]
+    if not different:
+        return
+    members = {found[path][:1] for path in found}
+    if len(members) == 1 and all(found[path][1:] == expected.get(path) for path in found):
+        raise ValueError(
+            f"params have a leading member axis of {members.pop()[0]}: causalvae.training.member(params, 0) takes one"
+        )
+    path = different[0]
+    raise ValueError(
+        f"params{path} is {list(found[path])}, but {model.name} of this size needs {list(expected[path])}: the "
+        "parameters are of another model"
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _expected(init: Callable) -> dict[str, tuple[int, ...]]:
+    """path -> shape of a model's parameters."""
+    leaves = jax.tree_util.tree_flatten_with_path(jax.eval_shape(init, jax.random.key(0)))[0]
+    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}

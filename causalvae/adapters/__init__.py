@@ -1,0 +1,25 @@
+"""Anybody's model: what to intervene with when the network is not one of ours.
+
+These functions make a model (see `causalvae.model`) of a Flax Linen or NNX module, of plain functions, or of a function
+that stays in another framework, without a change to its code, and carry weights from and to PyTorch.
+
+    model = from_linen(module)                    # sites: the paths of its submodules
+    outputs, acts = run(model, variables, x, edits={"encoder/Dense_0": set_unit(3, 0.0)}, capture="*")
+"""
+
+from causalvae.adapters.foreign import Foreign, ForeignOutputs
+from causalvae.adapters.functions import from_forward, from_functions
+from causalvae.adapters.linen import from_linen
+from causalvae.adapters.nnx import from_nnx
+from causalvae.adapters.torch_weights import from_torch, to_torch
+
+__all__ = [
+    "Foreign",
+    "ForeignOutputs",
+    "from_forward",
+    "from_functions",
+    "from_linen",
+    "from_nnx",
+    "from_torch",
+    "to_torch",
+]

@@ -1,0 +1,71 @@
+"""Models made of plain functions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from causalvae.adapters.foreign import Foreign, Parts, assemble
+from causalvae.sites import Tap, no_tap, tagging
+
+
+@functools.lru_cache(maxsize=256)
+def from_functions(encode: Callable | None = None, decode: Callable | None = None) -> Foreign:
+    """Returns a model made of a plain pair of functions, with the sites latent/z and decoder/image.
+
+    Values inside the functions become sites where they pass through `causalvae.tag("name", value)`.
+
+    Args:
+      encode: x -> the posterior mean [N, ..., d] or (mean, log-variance), used with params None; or (params, x) -> it,
+        with params any pytree. None where nothing is to be encoded.
+      decode: z -> image [N, ...], or (params, z) -> image; its results are images, whatever their range. None where
+        nothing is to be decoded.
+
+    Raises: ValueError where both are None.
+    """
+    if encode is None and decode is None:
+        raise ValueError("from_functions needs encode, decode or both")
+
+    first, second = encode or _none, decode or _none
+
+    def run_encode(params, x, tap):
+        with tagging(tap):
+            return first(x) if params is None else first(params, x)
+
+    def run_decode(params, z, tap):
+        with tagging(tap):
+            image = second(z) if params is None else second(params, z)
+        return tap("decoder/image", image)
+
+    name = getattr(decode or encode, "__name__", "functions")
+    return assemble(Parts(None, run_encode if encode else None, run_decode if decode else None, None, name))
+
+
+def _none(*args):
+    raise NotImplementedError  # where a function is not given, the model has no such part
+
+
+@functools.lru_cache(maxsize=256)
+def from_forward(function: Callable, outputs: Callable | None = None) -> Foreign:
+    """Returns a model of one function (params, x) -> outputs, whose sites are the values that pass through
+    `causalvae.tag("name", value)` inside it.
+
+    Args:
+      function: (params, x) or (params, x, key) -> an image, or whatever `outputs` makes an image of.
+      outputs: what the function returned -> an image, or `ForeignOutputs(image, z)`.
+    """
+    takes_key = takes(function) >= 3
+
+    def whole(params, x, key, tap: Tap = no_tap):
+        with tagging(tap):
+            return function(params, x, key) if takes_key else function(params, x)
+
+    return assemble(Parts(whole, None, None, outputs, getattr(function, "__name__", "function")))
+
+
+def takes(function: Callable) -> int:
+    """Returns how many positional arguments a function takes."""
+    import inspect
+
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(parameter.kind in kinds for parameter in inspect.signature(function).parameters.values())
