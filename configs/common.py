@@ -14,7 +14,7 @@ import difflib
 from ml_collections import ConfigDict
 
 # Hyper-parameters within the published sweeps (Locatello et al. 2019; van den Oord et al. 2017). What is not
-# said here has its default in causalvae/architectures.py.
+# said here has its default in causalvae/architectures/.
 ARCHITECTURES = {
     "vae": {},
     "beta": {"beta": 4.0},

@@ -12,6 +12,7 @@ from jax import lax
 
 from causalvae import architectures, networks, objectives
 from causalvae.architectures import create
+from causalvae.architectures.vector_quantized import code_activity
 from causalvae.sites import Edit, no_tap, patch, run, set_unit, site_shapes
 
 SHAPE, LATENTS, BATCH = (16, 16, 1), 3, 8
@@ -352,7 +353,7 @@ def test_vq_loss_and_updates_are_the_numpy_sum_of_their_terms(variant):
 
 
 def test_first_step_puts_the_codebook_on_the_data():
-    """Usage starts at zero, so that every code that no vector chose is revived."""
+    """Usage starts at zero, so that every code that no vector chose restarts."""
     model = model_of("vq, latent")
     params, *_ = train("vq, latent", 1)
     start = call(model.init, jax.random.key(0))
@@ -436,12 +437,12 @@ def test_activity_of_a_map_is_scale_free_and_finds_constant_entries():
     quantized = np.random.default_rng(0).normal(size=(50, 2, 2, 3)).astype(np.float32)
     quantized[..., 1] = 4.0
     codes = np.zeros((50, 2, 2), np.int32)
-    activity = architectures.code_activity(codes, jnp.asarray(quantized), 8)
+    activity = code_activity(codes, jnp.asarray(quantized), 8)
     variance = quantized.mean(axis=(1, 2)).var(axis=0)
     close(activity, variance / variance.mean())
-    close(architectures.code_activity(codes, jnp.asarray(100 * quantized), 8), activity, rtol=1e-4)
+    close(code_activity(codes, jnp.asarray(100 * quantized), 8), activity, rtol=1e-4)
     assert activity[1] == 0
-    assert not np.any(architectures.code_activity(codes, jnp.ones((5, 2, 2, 3)), 8))
+    assert not np.any(code_activity(codes, jnp.ones((5, 2, 2, 3)), 8))
 
 
 # --- networks --------------------------------------------------------------------------------------------

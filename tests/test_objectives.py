@@ -223,7 +223,7 @@ def test_gradients_are_those_of_finite_differences():
             return jnp.sum(objectives.bernoulli_negative_log_likelihood(logits, images))
 
         def pull(codebook):
-            return vector_quantization.pull_of_dead_codes(codebook, size, z[:, :, None], 0.8)
+            return vector_quantization.restart_penalty(codebook, size, z[:, :, None], 0.8)
 
         cases = [
             (total_correlation("mws"), (z, mean, log_variance)),
@@ -317,7 +317,7 @@ def test_an_offset_of_vectors_and_codebook_leaves_the_nearest_codes():
     dead = np.zeros((2, 64), np.float32)
     dead[:, :8] = 1
     pulls = [
-        vector_quantization.pull_of_dead_codes(codebook + offset, dead, vectors + offset, 0.1)
+        vector_quantization.restart_penalty(codebook + offset, dead, vectors + offset, 0.1)
         for offset in np.float32([0, 1e3])
     ]
     close(*pulls)
@@ -381,24 +381,24 @@ def test_moving_average_is_the_papers_over_several_steps():
     assert np.array_equal(ours[:, 3], codebook[:, 3])
 
 
-def test_dead_codes_are_revived_on_vectors_and_only_they():
+def test_dead_codes_restart_on_vectors_and_only_they():
     vectors, codebook = codes_and_vectors()
     size = np.float32([[5, 0.0, 0.1, 3], [2, 2, 2, 2]])
     expected_dead = np.array([[False, True, True, False], [False] * 4])
     assert np.array_equal(vector_quantization.dead_codes(size, 0.1), expected_dead)
-    revive = jax.jit(vector_quantization.revive)
-    revived, new_size = revive(codebook, size, vectors, 0.1, jax.random.key(1))
+    restart = jax.jit(vector_quantization.restart)
+    restarted, new_size = restart(codebook, size, vectors, 0.1, jax.random.key(1))
     for g, k in itertools.product(range(2), range(4)):
         if expected_dead[g, k]:
-            assert any(np.array_equal(revived[g, k], v) for v in vectors[:, g])
+            assert any(np.array_equal(restarted[g, k], v) for v in vectors[:, g])
             close(new_size[g, k], size[g].mean())
         else:
-            assert np.array_equal(revived[g, k], codebook[g, k]) and new_size[g, k] == size[g, k]
-    assert not np.array_equal(revived[0, 1], revived[0, 2])
-    again, _ = revive(codebook, size, vectors, 0.1, jax.random.key(1))
-    other, _ = revive(codebook, size, vectors, 0.1, jax.random.key(2))
-    assert np.array_equal(again, revived) and not np.array_equal(other, revived)
-    none, _ = revive(codebook, size, vectors, 0.0, jax.random.key(1))
+            assert np.array_equal(restarted[g, k], codebook[g, k]) and new_size[g, k] == size[g, k]
+    assert not np.array_equal(restarted[0, 1], restarted[0, 2])
+    again, _ = restart(codebook, size, vectors, 0.1, jax.random.key(1))
+    other, _ = restart(codebook, size, vectors, 0.1, jax.random.key(2))
+    assert np.array_equal(again, restarted) and not np.array_equal(other, restarted)
+    none, _ = restart(codebook, size, vectors, 0.0, jax.random.key(1))
     assert np.array_equal(none, codebook)
 
 
@@ -409,11 +409,11 @@ def test_usage_entropy():
     close(vector_quantization.usage_entropy(counts), [stats.entropy([2, 1, 1]), 0])
 
 
-def test_pull_of_dead_codes_is_the_loop():
+def test_restart_penalty_is_the_loop():
     vectors, codebook = codes_and_vectors()
     size = np.float32([[5, 0.0, 0.1, 3], [2, 2, 2, 2]])
     expected = sum(np.min(np.sum((vectors[:, 0] - codebook[0, k]) ** 2, axis=-1)) for k in (1, 2))
-    close(vector_quantization.pull_of_dead_codes(codebook, size, vectors, 0.1), expected)
+    close(vector_quantization.restart_penalty(codebook, size, vectors, 0.1), expected)
 
 
 # --- pythae ----------------------------------------------------------------------------------------------

@@ -1,0 +1,55 @@
+"""The architectures by name."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from causalvae.architectures import gaussian_family, vector_quantized
+from causalvae.architectures.base import Architecture
+
+ARCHITECTURES: dict[str, Callable[..., Architecture]] = {
+    "vae": gaussian_family.vae,
+    "beta": gaussian_family.beta_vae,
+    "factor": gaussian_family.factor_vae,
+    "betatc": gaussian_family.beta_tc_vae,
+    "dip1": gaussian_family.dip_vae_1,
+    "dip2": gaussian_family.dip_vae_2,
+    "annealed": gaussian_family.annealed_vae,
+    "vq": vector_quantized.vq_vae,
+}
+
+
+def create(name: str, image_shape: tuple[int, int, int] = (64, 64, 3), **options: Any) -> Architecture:
+    """Returns the named architecture for an image shape.
+
+    The same arguments give the same object, and the same callables and shapes share compiled programs.
+
+    Args:
+      name: of `ARCHITECTURES`.
+      image_shape: [H, W, C].
+      **options: latents, network, and the architecture's own hyper-parameters.
+
+    Raises:
+      ValueError: for an unknown architecture or option; names those that exist.
+    """
+    if name not in ARCHITECTURES:
+        near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no architecture {name!r}; there are: {', '.join(ARCHITECTURES)}.{hint}")
+    known = list(inspect.signature(ARCHITECTURES[name]).parameters)[1:]
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            has = ", ".join(known)
+            raise ValueError(f"architecture {name!r} has no option {option!r}; it has: {has}.{hint}")
+    return _create(name, tuple(image_shape), **options)
+
+
+@functools.lru_cache(maxsize=256)
+def _create(name, image_shape, **options):
+    return ARCHITECTURES[name](image_shape, **options)
