@@ -27,8 +27,8 @@ from experiments.explorer import moves as moving
 from experiments.explorer import notebook, packing, patches, runs, tiles
 from experiments.explorer import page as explorer_page
 from experiments.explorer.explore import explore
-from experiments.report import findings
 from experiments.report import page as report
+from experiments.report.tables import rows_of
 from experiments.study import explorers, planning, records, worker
 from experiments.study.estimates import Pace
 
@@ -413,7 +413,7 @@ def test_the_command_ends_with_status_1_and_one_line(tmp_path):
 
 def test_the_report_shows_the_explorer_of_the_best_run_of_each_data_set(gaussian, tmp_path):
     table = study_tables.table()
-    table = findings.rows_of(table, np.isin(table["dataset"], ["dsprites", "celeba"]))
+    table = rows_of(table, np.isin(table["dataset"], ["dsprites", "celeba"]))
     table = study_tables.change(table, "dci_disentanglement", "dip2", [0.2, 0.9, 0.3, np.nan, np.nan, np.nan])
     table["dci_disentanglement"][table["dataset"] == "celeba"] = np.nan
     table |= {

@@ -6,23 +6,28 @@ import numpy as np
 import pytest
 import study_tables
 
-from experiments.report import findings, statistics
+from experiments.report import comparisons, findings, statistics
+from experiments.report.capacity import capacity_by_factors, capacity_verdict
+from experiments.report.correlations import correlation_family, correlation_verdict
+from experiments.report.near_zero import SHARE_LEVEL, near_zero_verdict, vq_strength
+from experiments.report.tables import DISENTANGLEMENT, EFFECT, rows_of
+from experiments.report.winners import winner_verdict, winners_by_score
 
 
 def correlation(table):
-    return findings.correlation_verdict(findings.correlation_family(table, findings.EFFECT, findings.DISENTANGLEMENT))
+    return correlation_verdict(correlation_family(table, EFFECT, DISENTANGLEMENT))
 
 
 def capacity(table):
-    return findings.capacity_verdict(findings.capacity_by_factors(table))
+    return capacity_verdict(capacity_by_factors(table))
 
 
 def winner(table):
-    return findings.winner_verdict(table, findings.winners_by_score(table))
+    return winner_verdict(table, winners_by_score(table))
 
 
 def near_zero(table):
-    return findings.near_zero_verdict(findings.vq_strength(table))
+    return near_zero_verdict(vq_strength(table))
 
 
 # --- (i) -------------------------------------------------------------------------------------------------
@@ -54,10 +59,10 @@ def test_one_architecture_alone_does_not_make_a_finding():
 
 def test_a_confounded_correlation_is_undecided_and_says_so():
     table = study_tables.table(truth="confounded")
-    rows = findings.correlation_family(table, findings.EFFECT, findings.DISENTANGLEMENT)
+    rows = correlation_family(table, EFFECT, DISENTANGLEMENT)
     plain = [r for r in rows if r["stratum"] == "pooled" and not r["given"]]
     assert all(r["p_value"] < 0.05 and r["high"] < 0 for r in plain)
-    found = findings.correlation_verdict(rows)
+    found = correlation_verdict(rows)
     assert found.verdict == "undecided"
     assert "Not supported: given the covariates its interval reaches 0." in found.reason
 
@@ -67,10 +72,10 @@ def test_a_large_study_without_correlation_contradicts():
 
 
 def test_the_family_is_every_plain_correlation():
-    rows = findings.correlation_family(study_tables.table(), findings.EFFECT, findings.DISENTANGLEMENT)
+    rows = correlation_family(study_tables.table(), EFFECT, DISENTANGLEMENT)
     plain = [r for r in rows if not r["given"]]
     assert len(plain) == 2 * 2 * (5 + 1) and len(rows) == 2 * len(plain)
-    expected = statistics.holm_sidak([r["p_value"] for r in plain])
+    expected = comparisons.holm_sidak([r["p_value"] for r in plain])
     np.testing.assert_allclose([r["p_adjusted"] for r in plain], expected)
     assert all(np.isnan(r["p_adjusted"]) for r in rows if r["given"])
     assert {r["runs"] for r in plain if r["subset"] == "without VQ-VAE"} == {15, 75}
@@ -119,17 +124,17 @@ def test_capacity_trend_is_the_regression_within_data_sets():
         x.append(table["num_factors"][here][0] / latents)
         which.append(dataset == "dsprites")
     design = np.stack([x, np.array(which), ~np.array(which)], axis=1).astype(float)
-    trend = findings.capacity_by_factors(table)["trends"]["kl"]
+    trend = capacity_by_factors(table)["trends"]["kl"]
     assert trend["value"] == pytest.approx(np.linalg.lstsq(design, np.array(ratios), rcond=None)[0][0])
     assert trend["low"] < -0.3 < trend["high"]
 
 
 def test_capacity_counts_the_architectures_as_they_are_by_default():
     table = with_capacity(-0.4)
-    extra = findings.rows_of(table, (table["architecture"] == "beta") & (table["latents"] == 10))
+    extra = rows_of(table, (table["architecture"] == "beta") & (table["latents"] == 10))
     extra = {**extra, "variant": np.full(len(extra["seed"]), "beta=16.0"), "kl": np.full(len(extra["seed"]), 1e3)}
     both = {name: np.concatenate([table[name], extra[name]]) for name in table}
-    assert repr(findings.capacity_by_factors(both)) == repr(findings.capacity_by_factors(table))
+    assert repr(capacity_by_factors(both)) == repr(capacity_by_factors(table))
 
 
 def test_capacity_that_has_collapsed_in_every_run_is_a_loss():
@@ -191,7 +196,7 @@ def test_different_winners_by_chance_are_undecided():
 def test_an_architecture_that_failed_somewhere_does_not_win_everywhere():
     table = with_winners(["betatc"] * 5)
     failed = (table["dataset"] == "mpi3d") & (table["architecture"] == "betatc")
-    found = winner(findings.rows_of(table, ~failed))
+    found = winner(rows_of(table, ~failed))
     assert found.verdict == "undecided", found.reason
 
 
@@ -214,13 +219,13 @@ def test_vq_strength_against_a_tenth_of_the_others(share, expected):
 
 def test_vq_strength_is_welchs_interval_of_seeds_and_architectures():
     table = study_tables.table()
-    here = findings.rows_of(table, table["dataset"] == "mpi3d")
+    here = rows_of(table, table["dataset"] == "mpi3d")
     vq = here["ces_l2"][here["architecture"] == "vq"]
     others = np.log(here["ces_l2"][here["architecture"] != "vq"].reshape(5, 3).mean(axis=1))
     ratio = vq.mean() / np.exp(others.mean())
     parts = [vq.var(ddof=1) / 3 / vq.mean() ** 2, others.var(ddof=1) / 5]
-    expected = np.exp(statistics.t_interval(np.log(ratio), parts, [2, 4], findings.SHARE_LEVEL))
-    row = next(r for r in findings.vq_strength(table) if (r["kind"], r["dataset"]) == ("sweep", "mpi3d"))
+    expected = np.exp(statistics.t_interval(np.log(ratio), parts, [2, 4], SHARE_LEVEL))
+    row = next(r for r in vq_strength(table) if (r["kind"], r["dataset"]) == ("sweep", "mpi3d"))
     assert row["value"] == pytest.approx(ratio) and (row["low"], row["high"]) == pytest.approx(expected)
 
 
@@ -243,7 +248,7 @@ def test_vq_strength_that_differs_between_data_sets_is_undecided():
 
 def test_incomplete_studies_are_undecided_rather_than_wrong():
     table = study_tables.table()
-    found = findings.study(findings.rows_of(table, (table["architecture"] == "vae") & (table["dataset"] == "mpi3d")))
+    found = findings.study(rows_of(table, (table["architecture"] == "vae") & (table["dataset"] == "mpi3d")))
     assert [v["verdict"] for v in found["verdicts"]] == ["undecided"] * 4
     assert found["design"]["runs"] == 3
 
@@ -254,7 +259,7 @@ def test_sources_are_never_mixed():
     with pytest.raises(ValueError, match="one data source; this one has procedural, real"):
         findings.study(table)
     with pytest.raises(ValueError, match="no runs"):
-        findings.study(findings.rows_of(table, np.zeros(len(table["seed"]), bool)))
+        findings.study(rows_of(table, np.zeros(len(table["seed"]), bool)))
 
 
 def test_the_same_table_gives_the_same_analysis():

@@ -5,7 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments.report import findings, power
+from experiments.report import power
+from experiments.report.tables import DISENTANGLEMENT, EFFECT
+from experiments.report.verdicts import CONTRADICTED, SUPPORTED
 
 
 def world(finding: str, name: str, design: str = "") -> power.World:
@@ -23,19 +25,19 @@ def test_verdicts_at_the_boundary_are_wrong_at_most_at_the_promised_rate():
 
 def test_clear_worlds_are_told():
     for finding, name, verdict in (
-        ("ii", "true: slope −0.4", findings.SUPPORTED),
-        ("ii", "false", findings.CONTRADICTED),
-        ("iii", "true: another 20", findings.SUPPORTED),
-        ("iii", "false: one 20", findings.CONTRADICTED),
-        ("iv", "true: 2 %", findings.SUPPORTED),
-        ("iv", "absent", findings.CONTRADICTED),
+        ("ii", "true: slope −0.4", SUPPORTED),
+        ("ii", "false", CONTRADICTED),
+        ("iii", "true: another 20", SUPPORTED),
+        ("iii", "false: one 20", CONTRADICTED),
+        ("iv", "true: 2 %", SUPPORTED),
+        ("iv", "absent", CONTRADICTED),
     ):
         assert power.simulate(world(finding, name), 5)[verdict] == 1, name
 
 
 def test_a_correlation_that_is_absent_or_confounded_is_not_supported():
     for name in ("absent", "confounded"):
-        assert power.simulate(world("i", name, "grid"), 6)[findings.SUPPORTED] == 0
+        assert power.simulate(world("i", name, "grid"), 6)[SUPPORTED] == 0
 
 
 def test_simulated_tables_have_the_correlation_and_the_runs_that_they_are_said_to_have():
@@ -43,14 +45,12 @@ def test_simulated_tables_have_the_correlation_and_the_runs_that_they_are_said_t
     variants = sum(map(len, power.GRID.values()))
     assert len(rows) == 2 * (6 * 3 + variants) and len(set(rows)) == len(rows)
     tables = [power.correlated(np.random.default_rng(i), rows, -0.6) for i in range(200)]
-    effect, dci, other = (
-        np.concatenate([t[n] for t in tables]) for n in (findings.EFFECT, findings.DISENTANGLEMENT, "reconstruction")
-    )
+    effect, dci, other = (np.concatenate([t[n] for t in tables]) for n in (EFFECT, DISENTANGLEMENT, "reconstruction"))
     assert np.corrcoef(effect, dci)[0, 1] == pytest.approx(-0.6, abs=0.05)
     assert np.corrcoef(effect, other)[0, 1] == pytest.approx(0, abs=0.06)
     one = tables[0]
     for a, b in itertools.combinations(np.flatnonzero(one["label"] == "vae")[:3], 2):
-        assert abs(one[findings.EFFECT][a] - one[findings.EFFECT][b]) < 3, "seeds of one cell resemble each other"
+        assert abs(one[EFFECT][a] - one[EFFECT][b]) < 3, "seeds of one cell resemble each other"
 
 
 def test_the_page_marks_wrong_verdicts():

@@ -12,8 +12,9 @@ import pytest
 import study_tables
 from PIL import Image
 
-from experiments.report import findings
+from experiments.report import html_tables
 from experiments.report import page as report
+from experiments.report.tables import rows_of
 from experiments.study import records
 
 FAILED = "betatc_3dshapes_s1"
@@ -69,7 +70,7 @@ def study(tmp_path_factory):
     keep = np.isin(table["dataset"], ["dsprites", "3dshapes", "celeba"]) & np.isin(
         table["architecture"], ["vae", "betatc", "vq"]
     )
-    study_tables.write_study(workdir, findings.rows_of(table, keep), real=("celeba",), failed=(FAILED,))
+    study_tables.write_study(workdir, rows_of(table, keep), real=("celeba",), failed=(FAILED,))
     report.write(workdir)
     return workdir
 
@@ -151,7 +152,7 @@ def test_verdicts_are_those_of_the_findings(study):
     shown = re.findall(r'<span class="badge \w+">(\w+)</span>', text)
     assert shown == [v["verdict"] for source in stored.values() for v in source["verdicts"]]
     for verdict in stored["procedural"]["verdicts"]:
-        assert report.escape(verdict["reason"]) in text and report.escape(verdict["rule"]) in text
+        assert html_tables.escape(verdict["reason"]) in text and html_tables.escape(verdict["rule"]) in text
 
 
 def test_failed_runs_are_listed_with_their_reason(page):
@@ -159,14 +160,14 @@ def test_failed_runs_are_listed_with_their_reason(page):
 
 
 def test_numeric_columns_carry_what_sorting_needs(study):
-    cell = report.plain_table([{"a": "−0.50"}, {"a": "–"}], {"a": lambda row: row["a"]})
+    cell = html_tables.plain_table([{"a": "−0.50"}, {"a": "–"}], {"a": lambda row: row["a"]})
     assert 'data-value="-0.5"' in cell and 'data-value=""' in cell and '<th tabindex="0" class="">' in cell
-    words = report.plain_table([{"a": "vae"}], {"a": lambda row: row["a"]})
+    words = html_tables.plain_table([{"a": "vae"}], {"a": lambda row: row["a"]})
     assert '<th tabindex="0" class="text">' in words
 
 
 def test_untrusted_text_is_escaped():
-    table = report.plain_table([{"reason": "<b>&"}], {"reason": lambda row: row["reason"]}, prose=("reason",))
+    table = html_tables.plain_table([{"reason": "<b>&"}], {"reason": lambda row: row["reason"]}, prose=("reason",))
     assert "&lt;b&gt;&amp;" in table and "<b>" not in table
 
 
@@ -182,12 +183,12 @@ def test_untrusted_text_is_escaped():
     ],
 )
 def test_numbers_have_three_significant_digits(value, text):
-    assert report.number(value) == text
+    assert html_tables.number(value) == text
 
 
 def test_a_short_or_unfinished_study_says_so(tmp_path):
     table = study_tables.table(seeds=1)
-    table = findings.rows_of(table, np.isin(table["dataset"], ["dsprites"]) & (table["architecture"] == "vae"))
+    table = rows_of(table, np.isin(table["dataset"], ["dsprites"]) & (table["architecture"] == "vae"))
     table["steps"] = np.full(1, 4)
     study_tables.write_study(tmp_path, table, failed=("vae_dsprites_s0",))
     text = report.write(tmp_path).read_text()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import study_tables
 
-from experiments.report import figures, findings, specification, statistics
+from experiments.report import correlations, figures, specification, strata, tables
 
 
 def table_with_masks(seed: int = 0, slope: float = 0.0, dead: float = 0.0):
@@ -39,14 +39,14 @@ def test_every_combination_is_the_studys_own_correlation():
     for row in found["specifications"]:
         if row["mean over"] != "all latents" or row["score"] != "MIG" or row["runs"] not in ("all runs", "without vq"):
             continue
-        here = table if row["runs"] == "all runs" else findings.rows_of(table, table["architecture"] != "vq")
+        here = table if row["runs"] == "all runs" else tables.rows_of(table, table["architecture"] != "vq")
         partial = row["correlation"] == "partial"
-        expected = statistics.within_strata_correlations(
+        expected = strata.within_strata_correlations(
             here[f"{columns[row['family']]}_l2_all"],
             here["mig"],
             here["architecture"],
             here["dataset"],
-            [here[name] for name in findings.COVARIATES] if partial else [],
+            [here[name] for name in tables.COVARIATES] if partial else [],
             "spearman" if row["correlation"] == "Spearman" else "pearson",
             permutations=9,
         )[-1]
@@ -62,7 +62,7 @@ def test_a_planted_correlation_is_in_every_combination_and_in_the_joint_test():
     assert found["share_negative"] == 1 and found["median"] < -0.6 and found["p_value"] == pytest.approx(1 / 200)
     paper = found["specifications"][specification.paper_index(found)]
     assert tuple(paper[name] for name in specification.DIMENSIONS) == specification.PAPER
-    rows = findings.correlation_rows(table_with_masks(slope=-0.8), "ces_l2", "dci_disentanglement", (), 0, "all")
+    rows = correlations.correlation_rows(table_with_masks(slope=-0.8), "ces_l2", "dci_disentanglement", (), 0, "all")
     pooled = next(row for row in rows if (row["stratum"], row["method"]) == ("pooled", "pearson"))
     keys = ("value", "low", "high")
     assert [paper[key] for key in keys] == pytest.approx([pooled[key] for key in keys])
@@ -110,7 +110,7 @@ def test_what_a_table_does_not_hold_is_left_out():
     rare = {**table, "factorvae": np.where(np.arange(len(table["seed"])) < 30, 0.5, np.nan)}
     assert len(specification.curve(rare, permutations=9)["specifications"]) == 168
     assert specification.curve({**table, "ces_l2": np.full(len(table["seed"]), np.nan)}) is None
-    one = findings.rows_of(table, (table["architecture"] == "vae") & (table["dataset"] == "mpi3d"))
+    one = tables.rows_of(table, (table["architecture"] == "vae") & (table["dataset"] == "mpi3d"))
     few = specification.curve(one, permutations=9)
     assert all(np.isnan([row["low"], row["high"]]).all() for row in few["specifications"])
 

@@ -9,7 +9,8 @@ import scipy.stats
 import statsmodels.api as sm
 from statsmodels.stats.power import NormalIndPower, TTestIndPower
 
-from experiments.report import statistics
+from experiments.report import comparisons, statistics
+from experiments.report.strata import within_strata_correlations
 
 ARCHITECTURES, DATASETS, SEEDS = 6, 5, 3
 
@@ -96,7 +97,7 @@ def test_jackknife_interval_is_that_of_a_plain_loop():
     z = np.arctanh([np.corrcoef(x[k], y[k])[0, 1] for k in kept])
     error = np.sqrt(5 / 6 * np.sum((z - z.mean()) ** 2))
     expected = np.tanh(np.arctanh(np.corrcoef(x, y)[0, 1]) + np.array([-1, 1]) * scipy.stats.t.ppf(0.975, 5) * error)
-    for found in statistics.within_strata_correlations(x, y, clusters, strata, permutations=9):
+    for found in within_strata_correlations(x, y, clusters, strata, permutations=9):
         np.testing.assert_allclose([found.low, found.high], expected, rtol=1e-10)
     assert np.isnan(statistics.jackknife_interval(0.5, np.array([0.4, 0.6]))).all(), "two clusters say nothing"
     assert np.isnan(statistics.jackknife_interval(0.5, np.array([0.4, 0.6, np.nan]))).all()
@@ -157,7 +158,7 @@ def test_permutation_p_value_is_that_of_enumeration():
         (x,), lambda v: np.corrcoef(v, y)[0, 1], permutation_type="pairings", n_resamples=np.inf
     ).null_distribution
     expected = np.mean(np.abs(exact) >= abs(np.corrcoef(x, y)[0, 1]) - 1e-12)
-    found = statistics.within_strata_correlations(x, y, clusters, strata, permutations=20000)[0]
+    found = within_strata_correlations(x, y, clusters, strata, permutations=20000)[0]
     assert found.p_value == pytest.approx(expected, abs=0.015)
 
 
@@ -174,7 +175,7 @@ def test_clustered_noise_is_rejected_as_often_as_promised(spread, common):
     rejected, covered, naive, values, worth = [], [], [], [], []
     for i in range(120):
         x, y = clustered(np.random.default_rng([i, 7]), 0.0, spread, common)
-        found = statistics.within_strata_correlations(x, y, clusters, strata, seed=i, permutations=199)
+        found = within_strata_correlations(x, y, clusters, strata, seed=i, permutations=199)
         rejected += [f.p_value <= 0.05 for f in found]
         covered += [f.low <= 0 <= f.high for f in found]
         naive += [scipy.stats.pearsonr(x[strata == s], y[strata == s]).pvalue <= 0.05 for s in np.unique(strata)]
@@ -193,7 +194,7 @@ def test_pooled_value_weighs_data_sets_by_their_defined_runs():
     y[strata == "d0"] = np.nan  # e.g. no generative factors
     x[np.flatnonzero(strata == "d1")[:3]] = np.nan  # a failed architecture
     y[strata == "d2"] = 1.0  # nothing varies
-    found = statistics.within_strata_correlations(x, y, clusters, strata, permutations=99)
+    found = within_strata_correlations(x, y, clusters, strata, permutations=99)
     assert [f.stratum for f in found] == ["d0", "d1", "d2", "d3", "d4", "pooled"]
     assert [f.runs for f in found] == [0, 15, 18, 18, 18, 51]
     assert np.isnan([found[0].value, found[2].value]).all()
@@ -204,7 +205,7 @@ def test_pooled_value_weighs_data_sets_by_their_defined_runs():
 
 def test_nothing_defined_gives_nan_everywhere():
     clusters, strata = design(2, 1, 1)
-    found = statistics.within_strata_correlations(np.full(2, np.nan), np.ones(2), clusters, strata)
+    found = within_strata_correlations(np.full(2, np.nan), np.ones(2), clusters, strata)
     assert [f.runs for f in found] == [0, 0] and all(np.isnan(f.p_value) for f in found)
 
 
@@ -215,12 +216,12 @@ def test_holm_sidak_is_its_formula_and_skips_the_undefined():
     p_values = [0.04, np.nan, 0.001, 0.03]
     steps = [1 - (1 - p) ** m for p, m in zip([0.001, 0.03, 0.04], [3, 2, 1])]
     expected = np.maximum.accumulate(steps)
-    np.testing.assert_allclose(statistics.holm_sidak(p_values), [expected[2], np.nan, expected[0], expected[1]])
-    assert np.isnan(statistics.holm_sidak([np.nan])).all()
+    np.testing.assert_allclose(comparisons.holm_sidak(p_values), [expected[2], np.nan, expected[0], expected[1]])
+    assert np.isnan(comparisons.holm_sidak([np.nan])).all()
 
 
 def test_detectable_correlation_is_found_with_the_stated_power():
-    true = statistics.detectable_correlation(18)
+    true = comparisons.detectable_correlation(18)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4000, 18))
     y = true * x + math.sqrt(1 - true**2) * rng.normal(size=x.shape)
@@ -228,23 +229,23 @@ def test_detectable_correlation_is_found_with_the_stated_power():
     assert found == pytest.approx(0.8, abs=0.03)
     expected = NormalIndPower().solve_power(nobs1=15, alpha=0.05, power=0.8, ratio=0)
     assert true == pytest.approx(np.tanh(expected), abs=1e-5)
-    assert statistics.detectable_correlation(18, tests=20) > true
-    assert np.isnan(statistics.detectable_correlation(3))
+    assert comparisons.detectable_correlation(18, tests=20) > true
+    assert np.isnan(comparisons.detectable_correlation(3))
 
 
 def test_detectable_difference_is_statsmodels_and_found_with_the_stated_power():
     expected = TTestIndPower().solve_power(nobs1=3, alpha=0.05, power=0.8)
-    assert statistics.detectable_difference(3) == pytest.approx(expected, rel=1e-4)
-    true = statistics.detectable_difference(3, architectures=6)
+    assert comparisons.detectable_difference(3) == pytest.approx(expected, rel=1e-4)
+    true = comparisons.detectable_difference(3, architectures=6)
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(1500):
         groups = rng.normal(size=(6, 3))
         groups[0] += true
-        p_values = statistics.pairwise_p_values(list(groups))
+        p_values = comparisons.pairwise_p_values(list(groups))
         hits += min(p_values[0, 1], p_values[1, 0]) < 0.025
     assert hits / 1500 == pytest.approx(0.8, abs=0.04)
-    assert np.isnan(statistics.detectable_difference(1))
+    assert np.isnan(comparisons.detectable_difference(1))
 
 
 def test_intraclass_correlation_recovers_the_planted_one():
@@ -266,9 +267,9 @@ def test_single_seed_winners_count_every_combination():
     for values in combinations:
         best = np.flatnonzero(np.asarray(values) == max(values))
         chances[best] += 1 / len(best) / len(combinations)
-    np.testing.assert_allclose(statistics.single_seed_winners(groups), chances)
+    np.testing.assert_allclose(comparisons.single_seed_winners(groups), chances)
     many = [np.array([1.0, 2.0])] * 24  # a grid's worth of configurations
-    np.testing.assert_allclose(statistics.single_seed_winners(many), 1 / 24)
+    np.testing.assert_allclose(comparisons.single_seed_winners(many), 1 / 24)
 
 
 def test_pairwise_p_values_are_those_of_the_regression_on_architecture():
@@ -277,10 +278,10 @@ def test_pairwise_p_values_are_those_of_the_regression_on_architecture():
     values, labels = np.concatenate(groups), np.repeat([0, 1, 2], [3, 2, 3])
     fit = sm.OLS(values, np.eye(3)[labels]).fit()
     two_sided = fit.t_test(np.array([1, -1, 0])).pvalue
-    found = statistics.pairwise_p_values(groups)
+    found = comparisons.pairwise_p_values(groups)
     assert 2 * min(found[0, 1], found[1, 0]) == pytest.approx(float(two_sided))
     assert found[0, 1] + found[1, 0] == pytest.approx(1)
-    two = statistics.pairwise_p_values(groups[:2])
+    two = comparisons.pairwise_p_values(groups[:2])
     assert two[1, 0] == pytest.approx(scipy.stats.ttest_ind(groups[1], groups[0], alternative="greater").pvalue)
 
 
@@ -292,25 +293,25 @@ def test_architectures_that_differ_in_spread_do_not_win_by_it(spread):
     found = []
     for _ in range(600):
         values = rng.normal(size=(5, 6, 3)) * np.array(spread)[:, None]
-        own = [statistics.pooled_variance(list(values[:, a])) for a in range(6)]
-        found.append([statistics.pairwise_p_values(list(v), own)[1:, 0] for v in values])
+        own = [comparisons.pooled_variance(list(values[:, a])) for a in range(6)]
+        found.append([comparisons.pairwise_p_values(list(v), own)[1:, 0] for v in values])
     least = np.min(found, axis=(1, 2))
     assert np.mean(1 - (1 - least) ** 25 <= 0.025) < 0.025
 
 
 def test_own_spread_is_welchs_test_where_it_is_the_wider():
     groups = [np.array([0.0, 0.1, 0.2]), np.array([1.0, 2.0, 6.0])]
-    own = [statistics.pooled_variance([g]) for g in groups]
+    own = [comparisons.pooled_variance([g]) for g in groups]
     assert own[1] == (pytest.approx(np.var(groups[1], ddof=1)), 2)
-    found = statistics.pairwise_p_values(groups, own)[1, 0]
+    found = comparisons.pairwise_p_values(groups, own)[1, 0]
     parts = [v / 3 for v, _ in own]
     freedom = sum(parts) ** 2 / sum(p**2 / 2 for p in parts)
     welch = scipy.stats.t.sf((3 - 0.1) / np.sqrt(sum(parts)), freedom)
-    assert found == pytest.approx(max(welch, statistics.pairwise_p_values(groups)[1, 0]))
-    single = statistics.pairwise_p_values([*groups, np.ones(1)], [*own, statistics.pooled_variance([np.ones(1)])])
-    assert single[2, 0] == statistics.pairwise_p_values([*groups, np.ones(1)])[2, 0], "one run has no spread"
+    assert found == pytest.approx(max(welch, comparisons.pairwise_p_values(groups)[1, 0]))
+    single = comparisons.pairwise_p_values([*groups, np.ones(1)], [*own, comparisons.pooled_variance([np.ones(1)])])
+    assert single[2, 0] == comparisons.pairwise_p_values([*groups, np.ones(1)])[2, 0], "one run has no spread"
 
 
 def test_winners_of_single_runs_cannot_be_tested():
-    assert np.isnan(statistics.pairwise_p_values([np.ones(1), np.zeros(1)])).all()
-    assert np.isnan(statistics.pairwise_p_values([np.ones(3), np.zeros(3)])).all()
+    assert np.isnan(comparisons.pairwise_p_values([np.ones(1), np.zeros(1)])).all()
+    assert np.isnan(comparisons.pairwise_p_values([np.ones(3), np.zeros(3)])).all()

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from causalvae import plots
 from causalvae.progress import write_json, write_text
 from experiments.explorer import page as explorer_page
 from experiments.explorer.page import MEANINGLESS
-from experiments.report import figures, findings, specification, statistics
+from experiments.report import figures, findings, run_figures, specification
+from experiments.report.drawing import Drawer
 from experiments.report.figures import display
-from experiments.report.findings import Table
+from experiments.report.html_tables import escape, number, plain_table, score_table, title_of
+from experiments.report.tables import DISENTANGLEMENT, EFFECT, Table, of_usual_size, rows_of, score_names
 from experiments.study import records
 
 TEMPLATE = pathlib.Path(__file__).parents[1] / "page_template.html"
@@ -39,32 +36,6 @@ HEAT_MAPS = {
     "specificity_outputs": "Specificity over outputs",
     "circuit_modularity_decoder": "Circuit modularity (decoder)",
     "active_latents": "Active latents",
-}
-TITLES = {
-    "kl": "KL",
-    "mig": "MIG",
-    "irs": "IRS",
-    "dci_disentanglement": "DCI-D",
-    "dci_completeness": "DCI-C",
-    "dci_informativeness": "DCI-I",
-    "dci_lasso_disentanglement": "DCI-D, lasso",
-    "dci_lasso_completeness": "DCI-C, lasso",
-    "dci_lasso_informativeness": "DCI-I, lasso",
-    "sap_discrete": "SAP (discrete)",
-    "sap_continuous": "SAP (continuous)",
-    "betavae": "BetaVAE",
-    "factorvae": "FactorVAE",
-    "ces_l2": "CES l2",
-    "ces_rms": "CES rms",
-    "ces_resample_l2": "CES l2, resample",
-    "ces_resample_rms": "CES rms, resample",
-    "ces_code_swap_l2": "CES l2, code swap",
-    "mean_squared_error": "MSE",
-    "circuit_modularity_decoder": "modularity, decoder",
-    "circuit_modularity_encoder": "modularity, encoder",
-    "infom": "InfoM",
-    "infoc": "InfoC",
-    "infoe": "InfoE",
 }
 
 
@@ -90,11 +61,11 @@ def sources(table: Table) -> list[str]:
 
 
 def of_source(table: Table, source: str) -> Table:
-    return findings.rows_of(table, table["source"] == source)
+    return rows_of(table, table["source"] == source)
 
 
 def finished(table: Table) -> Table:
-    return findings.rows_of(table, table["status"] == records.DONE)
+    return rows_of(table, table["status"] == records.DONE)
 
 
 # --- the page --------------------------------------------------------------------------------------------
@@ -141,11 +112,11 @@ def part(workdir: pathlib.Path, source: str, table: Table) -> tuple[str, dict[st
     done = finished(table)
     if not len(done["run"]):
         return section(f"verdicts-{source}", f"Verdicts ({source} data)", "<p>No run has finished.</p>"), None
-    found = findings.study(done) | {"specification": specification.curve(findings.of_usual_size(done))}
+    found = findings.study(done) | {"specification": specification.curve(of_usual_size(done))}
     draw = Drawer(workdir / "figures", source)
     text = section(f"verdicts-{source}", f"Verdicts ({source} data)", verdicts(found["verdicts"]) + legend_of_cells())
     for dataset in dict.fromkeys(done["dataset"].tolist()):
-        here = findings.rows_of(done, done["dataset"] == dataset)
+        here = rows_of(done, done["dataset"] == dataset)
         text += section(f"{source}-{dataset}", f"{dataset} ({source})", dataset_part(workdir, here, found, draw))
     text += section(f"across-{source}", f"Across data sets ({source})", across(done, found, draw))
     text += section(f"statistics-{source}", f"Statistics ({source})", statistics_part(found), opened=False)
@@ -195,7 +166,7 @@ def legend_of_cells() -> str:
 def dataset_part(workdir: pathlib.Path, table: Table, found: Mapping[str, Any], draw: Drawer) -> str:
     """Tables and figures of one data set."""
     dataset, source = table["dataset"][0], table["source"][0]
-    names = findings.score_names(table)
+    names = score_names(table)
     elsewhere = tuple(start for starts in TABLES.values() for start in starts)
     text = ""
     for title, starts in TABLES.items():
@@ -210,12 +181,15 @@ def dataset_part(workdir: pathlib.Path, table: Table, found: Mapping[str, Any], 
     stored = [records.read_record(workdir, run) for run in shown]
     images = [records.read_images(workdir, run) for run in shown]
     rows = found["correlations"]
-    scatter = figures.scatter(table, rows, dataset, findings.EFFECT, findings.DISENTANGLEMENT)
-    drawn = [(f"scatter_{dataset}", scatter), (f"modularity_{dataset}", figures.modularity_by_site(stored, dataset))]
+    scatter = figures.scatter(table, rows, dataset, EFFECT, DISENTANGLEMENT)
+    drawn = [
+        (f"scatter_{dataset}", scatter),
+        (f"modularity_{dataset}", run_figures.modularity_by_site(stored, dataset)),
+    ]
     broad = [
-        (f"traversals_{dataset}", figures.traversals(stored, images, dataset)),
-        (f"patching_{dataset}", figures.patching(stored, dataset)),
-        (f"mediation_{dataset}", figures.mediation(stored, dataset)),
+        (f"traversals_{dataset}", run_figures.traversals(stored, images, dataset)),
+        (f"patching_{dataset}", run_figures.patching(stored, dataset)),
+        (f"mediation_{dataset}", run_figures.mediation(stored, dataset)),
     ]
     return f'<div class="tables">{text}</div>' + draw.all(drawn) + draw.all(broad, "broad")
 
@@ -310,7 +284,7 @@ def statistics_part(found: Mapping[str, Any]) -> str:
 
 def ending(workdir: pathlib.Path, table: Table) -> str:
     """Failed runs, and where everything comes from."""
-    failed = findings.rows_of(table, table["status"] != records.DONE)
+    failed = rows_of(table, table["status"] != records.DONE)
     text = ""
     if len(failed["run"]):
         rows = [{"run": run, "reason": reason} for run, reason in zip(failed["run"], failed["reason"])]
@@ -331,140 +305,3 @@ def ending(workdir: pathlib.Path, table: Table) -> str:
         "The analyses above as data: findings.json.</p>"
     )
     return text + section("provenance", "Provenance", note + "".join(blocks), opened=False)
-
-
-# --- tables ----------------------------------------------------------------------------------------------
-
-
-def score_table(table: Table, names: Sequence[str]) -> str:
-    """Architectures × scores: mean ± deviation, every seed, nulls; ceilings in the last row."""
-    cells = {name: {cell.cluster: cell for cell in findings.score_cells(table, name)} for name in names}
-    labels = list(dict.fromkeys(table["label"].tolist()))
-    body = []
-    for label in labels:
-        here = findings.rows_of(table, table["label"] == label)
-        row = [f'<td class="text">{escape(display(label))}</td>']
-        row += [score_cell(cells[name][label], nulls_of(here, name)) for name in names]
-        body.append("<tr>" + "".join(row) + "</tr>")
-    ceilings = [_mean(table.get(f"{name}.ceiling")) for name in names]
-    foot = ""
-    if any(math.isfinite(c) for c in ceilings):
-        foot = "<tr><td>ceiling</td>" + "".join(f"<td>{number(c)}</td>" for c in ceilings) + "</tr>"
-    heads = '<th class="text" tabindex="0">architecture</th>' + "".join(
-        f'<th tabindex="0">{escape(title_of(name))}</th>' for name in names
-    )
-    return frame(heads, "".join(body), foot)
-
-
-def score_cell(cell: statistics.Cell, nulls: Mapping[str, float]) -> str:
-    places = decimals(cell.mean)
-    deviation = f" ± {number(cell.deviation, places)}" if math.isfinite(cell.deviation) else ""
-    several = len(cell.values) > 1 and math.isfinite(cell.mean)
-    whole = 0 if all(float(v).is_integer() for v in cell.values if math.isfinite(v)) else places
-    seeds = " ".join(number(value, whole) for value in cell.values) if several else ""
-    null = " · ".join(f"{name} {number(value, places)}" for name, value in nulls.items())
-    small = "".join(f"<small>{line}</small>" for line in (seeds, null) if line)
-    value = repr(cell.mean) if math.isfinite(cell.mean) else ""
-    return f'<td data-value="{value}">{number(cell.mean, places)}{deviation}{small}</td>'
-
-
-def nulls_of(table: Table, name: str) -> dict[str, float]:
-    """'permuted' -> mean of a score's nulls over runs, where there are any."""
-    kinds = {"untrained": f"{name}.null_untrained", "permuted": f"{name}.null_permuted", "null": f"{name}.null"}
-    found = {kind: _mean(table.get(column)) for kind, column in kinds.items()}
-    found = {kind: value for kind, value in found.items() if math.isfinite(value)}
-    if "permuted" in found:
-        found.pop("null", None)  # the same number
-    return found
-
-
-def _mean(values: np.ndarray | None) -> float:
-    defined = values[np.isfinite(values)] if values is not None else np.array([])
-    return float(defined.mean()) if defined.size else math.nan
-
-
-def plain_table(
-    rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Callable[[Any], str]], prose: Sequence[str] = ()
-) -> str:
-    """A sortable table: column title -> text of a row. Columns whose every cell is a number sort as numbers."""
-    rows = list(rows)
-    texts = [[function(row) for function in columns.values()] for row in rows]
-    numeric = [all(_as_number(line[i]) is not None or line[i] == "–" for line in texts) for i in range(len(columns))]
-    body = ""
-    for line in texts:
-        body += "<tr>"
-        for i, (name, text) in enumerate(zip(columns, line, strict=True)):
-            kind = "prose" if name in prose else "" if numeric[i] else "text"
-            value = _as_number(text) if numeric[i] else text
-            body += f'<td class="{kind}" data-value="{escape("" if value is None else str(value))}">{escape(text)}</td>'
-        body += "</tr>"
-    heads = "".join(
-        f'<th tabindex="0" class="{"" if n else "text"}">{escape(name)}</th>' for name, n in zip(columns, numeric)
-    )
-    return frame(heads, body)
-
-
-def frame(heads: str, body: str, foot: str = "") -> str:
-    foot = f"<tfoot>{foot}</tfoot>" if foot else ""
-    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody>{foot}</table></div>'
-
-
-def _as_number(text: str) -> float | None:
-    try:
-        return float(text.replace("−", "-").replace(",", "").rstrip("%"))
-    except ValueError:
-        return None
-
-
-def decimals(value: float) -> int:
-    """How many decimals show three significant digits of a number of this size."""
-    return 3 if not math.isfinite(value) or abs(value) < 1 else max(0, 2 - int(math.log10(abs(value))))
-
-
-def number(value: float, places: int | None = None) -> str:
-    """A number with `places` decimals (None: three significant digits); '–' where undefined."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:,.{decimals(value) if places is None else places}f}".replace("-", "−")
-
-
-def title_of(name: str) -> str:
-    return TITLES.get(name, name.replace("_", " "))
-
-
-def escape(text: Any) -> str:
-    return html.escape(str(text))
-
-
-# --- figures ---------------------------------------------------------------------------------------------
-
-
-class Drawer:
-    """Writes figures as PNG and PDF, and as the HTML that holds them."""
-
-    def __init__(self, folder: pathlib.Path, source: str):
-        self.folder, self.source = folder, source
-
-    def all(self, drawn: Sequence[tuple[str, Any]], kind: str = "figures") -> str:
-        """The figures that are not None: kind "figures" two to a row where there is room, "broad" one."""
-        shown = [self.one(name, figure) for name, figure in drawn if figure is not None]
-        return f'<div class="{kind}">{"".join(shown)}</div>' if shown else ""
-
-    def one(self, name: str, figure) -> str:
-        stem = f"{name}_{self.source}"
-        plots.save(figure, self.folder / f"{stem}.pdf")
-        path = plots.save(figure, self.folder / f"{stem}.png", dpi=140)
-        alternative = f"{figure.get_suptitle().strip()} ({self.source} data)"
-        encoded = base64.b64encode(compress(path.read_bytes())).decode()
-        return (
-            f'<figure><img tabindex="0" loading="lazy" alt="{escape(alternative)}" '
-            f'src="data:image/png;base64,{encoded}"></figure>'
-        )
-
-
-def compress(png: bytes) -> bytes:
-    """The PNG with a palette of 256 colors: a third of the size, and figures do not show it."""
-    image = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()

@@ -19,8 +19,12 @@ from typing import NamedTuple
 import numpy as np
 
 from causalvae.progress import write_text
-from experiments.report import findings
-from experiments.report.findings import Table
+from experiments.report.capacity import capacity_by_factors, capacity_verdict
+from experiments.report.correlations import correlation_family, correlation_verdict
+from experiments.report.near_zero import near_zero_verdict, vq_strength
+from experiments.report.tables import DISENTANGLEMENT, EFFECT, Table
+from experiments.report.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
+from experiments.report.winners import winner_verdict, winners_by_score
 
 ARCHITECTURES = ("vae", "beta", "factor", "betatc", "dip2", "vq")
 DATASETS = ("dsprites", "3dshapes", "mpi3d", "smallnorb", "celeba")
@@ -94,8 +98,8 @@ def correlated(rng: np.random.Generator, rows, rho: float, confounded: bool = Fa
     if confounded:
         effect, dci = reconstruction + 0.3 * effect, -reconstruction + 0.3 * dci
     return table | {
-        findings.EFFECT: effect,
-        findings.DISENTANGLEMENT: dci,
+        EFFECT: effect,
+        DISENTANGLEMENT: dci,
         "reconstruction": reconstruction,
         "active_latents": active,
     }
@@ -108,12 +112,12 @@ def correlation_worlds() -> Iterator[World]:
         "6 architectures × 3 seeds × 2 data sets, and the grid": study_runs(DATASETS[:2], 3, True),
     }
     worlds = {
-        "true: ρ = −0.9 at every level": (-0.9, False, (findings.CONTRADICTED,)),
-        "true: ρ = −0.6 at every level": (-0.6, False, (findings.CONTRADICTED,)),
-        "boundary: ρ = −0.1": (-0.1, False, (findings.CONTRADICTED,)),
-        "absent: ρ = 0": (0.0, False, (findings.SUPPORTED,)),
-        "confounded by reconstruction": (0.0, True, (findings.SUPPORTED,)),
-        "false: ρ = 0.6 at every level": (0.6, False, (findings.SUPPORTED,)),
+        "true: ρ = −0.9 at every level": (-0.9, False, (CONTRADICTED,)),
+        "true: ρ = −0.6 at every level": (-0.6, False, (CONTRADICTED,)),
+        "boundary: ρ = −0.1": (-0.1, False, (CONTRADICTED,)),
+        "absent: ρ = 0": (0.0, False, (SUPPORTED,)),
+        "confounded by reconstruction": (0.0, True, (SUPPORTED,)),
+        "false: ρ = 0.6 at every level": (0.6, False, (SUPPORTED,)),
     }
     for (design, rows), (name, (rho, confounded, wrong)) in itertools.product(designs.items(), worlds.items()):
         make = functools.partial(correlated, rows=rows, rho=rho, confounded=confounded)
@@ -144,11 +148,11 @@ def capacities(rng: np.random.Generator, seeds: int, slope: float) -> Table:
 
 def capacity_worlds() -> Iterator[World]:
     worlds = {
-        "true: slope −0.4": (-0.4, (findings.CONTRADICTED,)),
-        "true: slope −0.2": (-0.2, (findings.CONTRADICTED,)),
-        "boundary: slope −0.1": (-0.1, (findings.CONTRADICTED,)),
-        "absent: slope 0": (0.0, (findings.SUPPORTED,)),
-        "false: slope 0.2": (0.2, (findings.SUPPORTED,)),
+        "true: slope −0.4": (-0.4, (CONTRADICTED,)),
+        "true: slope −0.2": (-0.2, (CONTRADICTED,)),
+        "boundary: slope −0.1": (-0.1, (CONTRADICTED,)),
+        "absent: slope 0": (0.0, (SUPPORTED,)),
+        "false: slope 0.2": (0.2, (SUPPORTED,)),
     }
     for seeds, (name, (slope, wrong)) in itertools.product((2, 3), worlds.items()):
         design = f"5 sizes × VAE, β-VAE × 2 data sets × {seeds} seeds"
@@ -165,7 +169,7 @@ def scored(rng: np.random.Generator, seeds: int, leads: np.ndarray) -> Table:
     table = columns(rows)
     spread = np.where(np.isin(table["architecture"], ["vq", "factor"]), 2, 1)
     values = np.repeat(leads.ravel(), seeds) + spread * rng.normal(size=len(rows))
-    return table | {findings.DISENTANGLEMENT: values}
+    return table | {DISENTANGLEMENT: values}
 
 
 def winner_worlds() -> Iterator[World]:
@@ -175,13 +179,13 @@ def winner_worlds() -> Iterator[World]:
     nearly = first.copy()
     nearly[0, 1] = 1  # the first is ahead of all but one, on one data set
     worlds = {
-        "true: another 20 deviations ahead on each": (20 * each - 20 * np.eye(5, 6, 1), (findings.CONTRADICTED,)),
-        "true: another 5 deviations ahead on each": (5 * each - 5 * np.eye(5, 6, 1), (findings.CONTRADICTED,)),
-        "absent: all alike": (0 * each, (findings.SUPPORTED, findings.CONTRADICTED)),
-        "boundary: one beaten nowhere, tied on each": (20 * tied, (findings.SUPPORTED,)),
-        "boundary: one best everywhere, tied on one": (20 * nearly, (findings.SUPPORTED, findings.CONTRADICTED)),
-        "false: one 5 deviations ahead everywhere": (5 * first, (findings.SUPPORTED,)),
-        "false: one 20 deviations ahead everywhere": (20 * first, (findings.SUPPORTED,)),
+        "true: another 20 deviations ahead on each": (20 * each - 20 * np.eye(5, 6, 1), (CONTRADICTED,)),
+        "true: another 5 deviations ahead on each": (5 * each - 5 * np.eye(5, 6, 1), (CONTRADICTED,)),
+        "absent: all alike": (0 * each, (SUPPORTED, CONTRADICTED)),
+        "boundary: one beaten nowhere, tied on each": (20 * tied, (SUPPORTED,)),
+        "boundary: one best everywhere, tied on one": (20 * nearly, (SUPPORTED, CONTRADICTED)),
+        "false: one 5 deviations ahead everywhere": (5 * first, (SUPPORTED,)),
+        "false: one 20 deviations ahead everywhere": (20 * first, (SUPPORTED,)),
     }
     for seeds, (name, (leads, wrong)) in itertools.product((3, 10), worlds.items()):
         design = f"6 architectures × {seeds} seeds × 5 data sets"
@@ -202,16 +206,16 @@ def strengths(rng: np.random.Generator, seeds: int, share: float) -> Table:
     logs[:, -1] = np.log(share)
     spread = np.array([0.1] * 5 + [0.2])[:, None]  # of seeds, whose mean is the architecture's strength
     logs = logs + spread * rng.normal(size=shape) - spread**2 / 2
-    return table | {findings.EFFECT: np.exp(logs).ravel()}
+    return table | {EFFECT: np.exp(logs).ravel()}
 
 
 def strength_worlds() -> Iterator[World]:
     worlds = {
-        "true: 2 %": (0.02, (findings.CONTRADICTED,)),
-        "true: 7 %": (0.07, (findings.CONTRADICTED,)),
-        "boundary: 10 %": (0.1, (findings.SUPPORTED, findings.CONTRADICTED)),
-        "false: 15 %": (0.15, (findings.SUPPORTED,)),
-        "absent: as strong as the others": (1.0, (findings.SUPPORTED,)),
+        "true: 2 %": (0.02, (CONTRADICTED,)),
+        "true: 7 %": (0.07, (CONTRADICTED,)),
+        "boundary: 10 %": (0.1, (SUPPORTED, CONTRADICTED)),
+        "false: 15 %": (0.15, (SUPPORTED,)),
+        "absent: as strong as the others": (1.0, (SUPPORTED,)),
     }
     for name, (share, wrong) in worlds.items():
         design = "6 architectures × 3 seeds × 5 data sets"
@@ -229,19 +233,19 @@ def worlds() -> list[World]:
 def judge(finding: str, table: Table) -> str:
     """The verdict of one finding on one table, by the study's own rules."""
     if finding == "i":
-        pairs = findings.correlation_family(table, findings.EFFECT, findings.DISENTANGLEMENT)
-        return findings.correlation_verdict(pairs).verdict
+        pairs = correlation_family(table, EFFECT, DISENTANGLEMENT)
+        return correlation_verdict(pairs).verdict
     if finding == "ii":
-        return findings.capacity_verdict(findings.capacity_by_factors(table)).verdict
+        return capacity_verdict(capacity_by_factors(table)).verdict
     if finding == "iii":
-        return findings.winner_verdict(table, findings.winners_by_score(table)).verdict
-    return findings.near_zero_verdict(findings.vq_strength(table)).verdict
+        return winner_verdict(table, winners_by_score(table)).verdict
+    return near_zero_verdict(vq_strength(table)).verdict
 
 
 def simulate(world: World, num: int, seed: int = 0) -> dict[str, float]:
     """Verdict -> how often it is given, over `num` tables of a world."""
     verdicts = [judge(world.finding, world.table(np.random.default_rng([seed, i]))) for i in range(num)]
-    return {v: verdicts.count(v) / num for v in (findings.SUPPORTED, findings.CONTRADICTED, findings.UNDECIDED)}
+    return {v: verdicts.count(v) / num for v in (SUPPORTED, CONTRADICTED, UNDECIDED)}
 
 
 def markdown(results: Sequence[tuple[World, dict[str, float]]], num: int) -> str:

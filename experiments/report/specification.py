@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.stats
 
-from experiments.report import findings, statistics
-from experiments.report.findings import Table
+from experiments.report import statistics
+from experiments.report.tables import COVARIATES, DISENTANGLEMENT, EFFECT, Table, column
 
 FAMILIES = {
     "sweep ±3": "",
@@ -58,7 +58,7 @@ class Data(NamedTuple):
 
 def collect(table: Table) -> Data | None:
     """The columns that a table has, on the runs that have them all; None where it has not the paper's two scores."""
-    base = np.isfinite([findings.column(table, n) for n in (findings.EFFECT, findings.DISENTANGLEMENT)]).all(axis=0)
+    base = np.isfinite([column(table, n) for n in (EFFECT, DISENTANGLEMENT)]).all(axis=0)
     if not base.any():
         return None
     effects = {
@@ -67,11 +67,11 @@ def collect(table: Table) -> Data | None:
     }
 
     def chosen(names: Mapping[Any, str]) -> dict[Any, np.ndarray]:
-        columns = {choice: findings.column(table, name) for choice, name in names.items()}
+        columns = {choice: column(table, name) for choice, name in names.items()}
         return {choice: v for choice, v in columns.items() if np.isfinite(v[base]).mean() >= DEFINED}
 
     effects, scores = chosen(effects), chosen(SCORES)
-    covariates = np.array([findings.column(table, name) for name in findings.COVARIATES])
+    covariates = np.array([column(table, name) for name in COVARIATES])
     keep = np.isfinite([*effects.values(), *scores.values(), *covariates]).all(axis=0)
     if not keep.any():
         return None

@@ -1,0 +1,45 @@
+"""Figures of the report: written as files, and embedded into the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from causalvae import plots
+from experiments.report.html_tables import escape
+
+
+class Drawer:
+    """Writes figures as PNG and PDF, and as the HTML that holds them."""
+
+    def __init__(self, folder: pathlib.Path, source: str):
+        self.folder, self.source = folder, source
+
+    def all(self, drawn: Sequence[tuple[str, Any]], kind: str = "figures") -> str:
+        """The figures that are not None: kind "figures" two to a row where there is room, "broad" one."""
+        shown = [self.one(name, figure) for name, figure in drawn if figure is not None]
+        return f'<div class="{kind}">{"".join(shown)}</div>' if shown else ""
+
+    def one(self, name: str, figure) -> str:
+        stem = f"{name}_{self.source}"
+        plots.save(figure, self.folder / f"{stem}.pdf")
+        path = plots.save(figure, self.folder / f"{stem}.png", dpi=140)
+        alternative = f"{figure.get_suptitle().strip()} ({self.source} data)"
+        encoded = base64.b64encode(compress(path.read_bytes())).decode()
+        return (
+            f'<figure><img tabindex="0" loading="lazy" alt="{escape(alternative)}" '
+            f'src="data:image/png;base64,{encoded}"></figure>'
+        )
+
+
+def compress(png: bytes) -> bytes:
+    """The PNG with a palette of 256 colors: a third of the size, and figures do not show it."""
+    image = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
