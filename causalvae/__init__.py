@@ -7,30 +7,30 @@ if TYPE_CHECKING:
     from causalvae import (
         adapters,
         architectures,
-        checkpoints,
         circuits,
         data,
         discovery,
         evaluation,
-        figures,
-        frames,
         interventions,
-        layers,
         metrics,
         model,
-        networks,
         objectives,
         planted,
-        plots,
         pretrained,
-        progress,
-        runs,
-        sharding,
         sites,
-        tensorboard,
         training,
-        vector_quantization,
     )
+    from causalvae import checkpoints as checkpoints
+    from causalvae import figures as figures
+    from causalvae import frames as frames
+    from causalvae import layers as layers
+    from causalvae import networks as networks
+    from causalvae import plots as plots
+    from causalvae import progress as progress
+    from causalvae import runs as runs
+    from causalvae import sharding as sharding
+    from causalvae import tensorboard as tensorboard
+    from causalvae import vector_quantization as vector_quantization
     from causalvae.evaluation import evaluate
     from causalvae.frames import frame
     from causalvae.pretrained import load_pretrained
@@ -43,47 +43,50 @@ __all__ = [
     "Edit",
     "adapters",
     "architectures",
-    "checkpoints",
     "circuits",
     "data",
     "discovery",
     "evaluate",
     "evaluation",
-    "figures",
     "frame",
-    "frames",
     "interventions",
-    "layers",
     "load",
     "load_pretrained",
     "metrics",
     "model",
-    "networks",
     "no_tap",
     "objectives",
     "patch",
     "planted",
-    "plots",
     "pretrained",
-    "progress",
     "run",
-    "runs",
     "set_unit",
     "set_units",
-    "sharding",
     "shift_unit",
     "site_shapes",
     "sites",
     "tag",
-    "tensorboard",
     "train",
     "training",
     "transform",
-    "vector_quantization",
 ]
 
-# Where a function is found; every other name of `__all__` is a module. Modules load when they are first asked for, so
-# that nobody waits for what is not used.
+# Modules load when they are first asked for, so that nobody waits for what is not used. These are reachable, too, and
+# may change without notice.
+_INTERNAL = (
+    "checkpoints",
+    "figures",
+    "frames",
+    "layers",
+    "networks",
+    "plots",
+    "progress",
+    "runs",
+    "sharding",
+    "tensorboard",
+    "vector_quantization",
+)
+# Where a function is found; every other name is a module.
 _FUNCTIONS = {
     "evaluate": "evaluation",
     "frame": "frames",
@@ -98,11 +101,11 @@ _FUNCTIONS = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in __all__ and name not in _INTERNAL:
         raise AttributeError(f"module 'causalvae' has no attribute {name!r}")
     module = importlib.import_module(f"causalvae.{_FUNCTIONS.get(name, name)}")
     return getattr(module, name) if name in _FUNCTIONS else module
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_INTERNAL})

@@ -27,6 +27,22 @@ from causalvae.interventions.paths import path_effects
 from causalvae.metrics import ties
 from causalvae.sites import check_site, site_shapes
 
+__all__ = [
+    "Circuit",
+    "Motifs",
+    "Selectivity",
+    "Wiring",
+    "as_graph",
+    "check_same_dataset",
+    "find_circuit",
+    "find_circuits",
+    "motifs",
+    "overlap",
+    "save_graph",
+    "selectivity",
+    "trace",
+]
+
 PyTree = Any
 RANDOM_SETS = 20  # of a circuit's size: the null of its faithfulness
 TIE = 1e-5  # of the total effect: what float32 images leave uncertain of a fraction of it

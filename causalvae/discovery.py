@@ -19,6 +19,12 @@ from causalvae.data.base import Dataset
 from causalvae.interventions.factors import encoder, factor_effects
 from causalvae.metrics.ties import TIE
 
+__all__ = [
+    "LatentGraph",
+    "recover_graph",
+    "structural_hamming_distance",
+]
+
 PyTree = Any
 
 

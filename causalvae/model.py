@@ -25,6 +25,12 @@ import jax.numpy as jnp
 from causalvae._inputs import check_inputs
 from causalvae.sites import Activations, Tap, site_shapes
 
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "Model",
+]
+
 PyTree = Any
 
 

@@ -12,6 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+__all__ = [
+    "TotalCorrelation",
+    "bernoulli_negative_log_likelihood",
+    "covariance",
+    "dip_penalty",
+    "kl_divergence",
+    "minibatch_total_correlation",
+    "squared_error",
+    "total_correlation",
+]
+
 LOG_2PI = float(np.log(2 * np.pi))
 
 

@@ -25,6 +25,19 @@ from causalvae.architectures import Architecture, Outputs, Posterior, sample_pos
 from causalvae.data.base import Dataset
 from causalvae.sites import Tap, no_tap
 
+__all__ = [
+    "Effects",
+    "PLANTED",
+    "Planted",
+    "Truth",
+    "all_factors",
+    "known_effects",
+    "known_modularity",
+    "known_strength",
+    "linear_world",
+    "plant",
+]
+
 PyTree = Any
 FACTORS = ("first", "second", "third")
 BLOCK = 4  # px: a block is BLOCK x BLOCK
@@ -280,6 +293,7 @@ PLANTED: dict[str, Callable[..., Planted]] = {
     "split": split,
     "mediated": mediated,
 }
+"""name -> the function that plants it."""
 
 # How many hidden units carry each factor in the encoder, and how many read factors to no effect.
 CARRIERS, DECOYS = (2, 1, 3), 2

@@ -26,8 +26,27 @@ from jax.core import Tracer
 
 from causalvae._inputs import check_inputs
 
+__all__ = [
+    "Activations",
+    "Edit",
+    "Edits",
+    "Tap",
+    "add",
+    "no_tap",
+    "patch",
+    "replace",
+    "run",
+    "set_unit",
+    "set_units",
+    "shift_unit",
+    "site_shapes",
+    "tag",
+    "transform",
+]
+
 PyTree = Any
 Tap = Callable[[str, jax.Array], jax.Array]
+"""(site, value) -> value: what every activation passes through."""
 
 
 def no_tap(site: str, value: jax.Array) -> jax.Array:
@@ -106,7 +125,8 @@ class Edit:
         return changed
 
 
-Edits = Mapping[str, Edit | Sequence[Edit]]  # several edits of one site are applied in order
+Edits = Mapping[str, Edit | Sequence[Edit]]
+"""site -> an edit, or several that are applied in order."""
 
 
 def set_unit(unit: int | jax.Array, value: float | jax.Array) -> Edit:

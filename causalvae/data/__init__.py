@@ -37,6 +37,7 @@ DATASETS: dict[str, Entry] = {
     "pendulum": Entry("graphs:pendulum"),
     "confounded_shapes": Entry("graphs:confounded_shapes"),
 }
+"""name -> data set: a new one is one line here."""
 
 
 def load(name: str, source: str = "auto", data_dir: str | None = None, **options: Any) -> Dataset:

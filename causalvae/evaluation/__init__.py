@@ -5,32 +5,31 @@ images that figures are drawn from. `record` is its JSON-able form, `table` its 
 """
 
 from causalvae.evaluation._evaluate import Evaluation, evaluate
-from causalvae.evaluation.codes import CodeEffects, swap_codes
+from causalvae.evaluation.codes import CodeEffects
+from causalvae.evaluation.codes import swap_codes as swap_codes
 from causalvae.evaluation.latents import SWEEP, Latents
 from causalvae.evaluation.mediation import Mediated
 from causalvae.evaluation.patching import Patching
 from causalvae.evaluation.records import record, table
-from causalvae.evaluation.representations import BATCH, Encoded, aggregate_scale, encode_sample, reconstruct
-from causalvae.evaluation.settings import Settings, check_settings, chosen_sites, random_key
+from causalvae.evaluation.representations import BATCH as BATCH
+from causalvae.evaluation.representations import Encoded as Encoded
+from causalvae.evaluation.representations import aggregate_scale as aggregate_scale
+from causalvae.evaluation.representations import encode_sample as encode_sample
+from causalvae.evaluation.representations import reconstruct as reconstruct
+from causalvae.evaluation.settings import Settings, check_settings, chosen_sites
+from causalvae.evaluation.settings import random_key as random_key
 
 __all__ = [
-    "BATCH",
     "SWEEP",
     "CodeEffects",
-    "Encoded",
     "Evaluation",
     "Latents",
     "Mediated",
     "Patching",
     "Settings",
-    "aggregate_scale",
     "check_settings",
     "chosen_sites",
-    "encode_sample",
     "evaluate",
-    "random_key",
-    "reconstruct",
     "record",
-    "swap_codes",
     "table",
 ]

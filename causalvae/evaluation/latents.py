@@ -18,6 +18,8 @@ from causalvae.metrics import Score
 from causalvae.metrics.scores import finite
 
 SWEEP = interventions.Sweep(-3.0, 3.0, 7)
+"""What latents are set to where strength is measured: the paper's family."""
+
 RESAMPLE = interventions.Resample(7)
 # What else strength is measured under, by the name that a column of a study's table has after `ces`: finding (i) is
 # read under each of them, since it depends on the choice.

@@ -15,6 +15,7 @@ from causalvae.interventions._checks import check_numbers
 from causalvae.sites import check_site
 
 GRANULARITIES = ("unit", "channel", "position", "element", "site")
+"""What can be replaced together, by name."""
 
 
 @struct.dataclass

@@ -27,7 +27,8 @@ class Run(NamedTuple):
     activations: Activations  # of every site
 
 
-Outcome = Callable[[Run, Run, Run], jax.Array]  # (run, base run, source run) of rows [C] -> [C]
+Outcome = Callable[[Run, Run, Run], jax.Array]
+"""(run, base run, source run) of rows [C] -> one number per row [C]."""
 
 
 def run_rows(

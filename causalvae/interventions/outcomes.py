@@ -21,7 +21,7 @@ PyTree = Any
 
 
 def projected_change(run: Run, base: Run, source: Run) -> jax.Array:
-    """Returns <D(run) - D(x), D(x') - D(x)> / |D(x') - D(x)|^2: 0 in the run of x, 1 in that of x'.
+    """Returns `<D(run) - D(x), D(x') - D(x)> / |D(x') - D(x)|^2`: 0 in the run of x, 1 in that of x'.
 
     Source: this library. NaN for a pair whose two images are decoded alike (up to 1e-5 of their norms): there is no
     change to project on. Means over pairs are means of ratios; `unscaled_projection` gives ratios of sums.
@@ -30,7 +30,7 @@ def projected_change(run: Run, base: Run, source: Run) -> jax.Array:
 
 
 def unscaled_projection(run: Run, base: Run, source: Run) -> jax.Array:
-    """Returns <D(run) - D(x), D(x') - D(x)>: 0 in the run of x, |D(x') - D(x)|^2 in that of x'. NaN as above.
+    """Returns `<D(run) - D(x), D(x') - D(x)>`: 0 in the run of x, `|D(x') - D(x)|^2` in that of x'. NaN as above.
 
     Source: this library. The mean effect over the mean total effect is then a ratio of sums over pairs, in which a
     pair with little change has little weight: what `summarize(..., relative=True)` and `find_circuit` report.
@@ -59,7 +59,7 @@ class LatentOutcome:
 
 @struct.dataclass
 class FactorReadout:
-    """A linear readout of the latents, <weights, z> + bias: a factor as a fitted linear probe reads it."""
+    """A linear readout of the latents, `<weights, z> + bias`: a factor as a fitted linear probe reads it."""
 
     weights: jax.Array  # [d]
     bias: float | jax.Array = 0.0

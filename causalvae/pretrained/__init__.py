@@ -21,6 +21,12 @@ import safetensors.numpy
 from causalvae import architectures
 from causalvae.architectures import Architecture, inference_params
 
+__all__ = [
+    "card",
+    "load_pretrained",
+    "names",
+]
+
 PyTree = Any
 FOLDER = pathlib.Path(__file__).parent
 LARGEST_HALF = float(np.finfo(np.float16).max)

@@ -5,13 +5,20 @@ case. Randomness is `fold_in(member_key, step)`, so a run that was stopped and r
 that never stopped.
 """
 
-from causalvae.training._loop import Plan, Stopped, StopRequest, TrainingError, check_positive, train
-from causalvae.training._optimizers import check_schedule, make_optimizer
+from causalvae.training._loop import Plan as Plan
+from causalvae.training._loop import Stopped, TrainingError, train
+from causalvae.training._loop import StopRequest as StopRequest
+from causalvae.training._loop import check_positive as check_positive
+from causalvae.training._optimizers import check_schedule as check_schedule
+from causalvae.training._optimizers import make_optimizer
 from causalvae.training._steps import (
-    Report,
-    StepConfig,
+    Report as Report,
+)
+from causalvae.training._steps import (
+    StepConfig as StepConfig,
+)
+from causalvae.training._steps import (
     TrainState,
-    complete_hyper,
     init_state,
     initial_params,
     member,
@@ -19,18 +26,14 @@ from causalvae.training._steps import (
     step_config,
     train_steps,
 )
+from causalvae.training._steps import (
+    complete_hyper as complete_hyper,
+)
 
 __all__ = [
-    "Plan",
-    "Report",
-    "StepConfig",
-    "StopRequest",
     "Stopped",
     "TrainState",
     "TrainingError",
-    "check_positive",
-    "check_schedule",
-    "complete_hyper",
     "init_state",
     "initial_params",
     "make_optimizer",
