@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 
 def duration(seconds: float) -> str:
-    """'42 s', '3 min 05 s' or '2 h 10 min'."""
+    """Returns '42 s', '3 min 05 s' or '2 h 10 min'."""
     if not math.isfinite(seconds):
         return "?"
     seconds = int(round(seconds))
@@ -56,7 +56,7 @@ class Progress:
             self.stream.flush()
 
     def update(self, done: int, note: str = "") -> None:
-        """Say that `done` of the total are finished."""
+        """Says that `done` of the total are finished."""
         now = time.monotonic()
         self.first = self.first or (now, done)
         if now - self.shown < self.interval and done < self.total and self.first != (now, done):
@@ -102,13 +102,13 @@ class JsonLines:
         self.file.close()
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append one object and flush it."""
+        """Appends one object and flushes it."""
         self.file.write(json.dumps(finite(line)) + "\n")
         self.file.flush()
 
 
 def read_json_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; a last line cut short by a killed process is left out."""
+    """Returns the objects of a JSON-lines file; a last line cut short by a killed process is left out."""
     lines = []
     for text in pathlib.Path(path).read_text().splitlines():
         try:
@@ -119,7 +119,7 @@ def read_json_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
 
 
 def write_text(path: str | pathlib.Path, text: str) -> None:
-    """Write a whole file or nothing: through a temporary file beside it and a rename."""
+    """Writes a whole file or nothing: through a temporary file beside it and a rename."""
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text)
@@ -127,12 +127,12 @@ def write_text(path: str | pathlib.Path, text: str) -> None:
 
 
 def write_json(path: str | pathlib.Path, value: Any) -> None:
-    """`write_text` of indented JSON; NaN and infinities become null, which every JSON reader takes."""
+    """Writes indented JSON by `write_text`; NaN and infinities become null, which every JSON reader takes."""
     write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
 def finite(value: Any) -> Any:
-    """`value` with arrays as lists and non-finite numbers as None."""
+    """Returns `value` with arrays as lists and non-finite numbers as None."""
     if isinstance(value, dict):
         return {str(k): finite(v) for k, v in value.items()}
     if hasattr(value, "tolist"):

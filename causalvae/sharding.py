@@ -26,10 +26,14 @@ MEMBER, DATA = "member", "data"
 
 
 def make_mesh(members: int, batch_size: int, devices: Sequence[Any] | None = None) -> Mesh | None:
-    """A mesh (member, data) over `devices` (default: all, of all hosts), or None where one device is left.
+    """Returns a mesh (member, data) over devices, or None where one device is left.
 
-    As many devices as divide `members` evenly go to members, as many of the rest as divide `batch_size` to the
-    batch.
+    As many devices as divide the members evenly go to members, as many of the rest as divide the batch to that.
+
+    Args:
+        members: Of the ensemble.
+        batch_size: Of one member.
+        devices: By default all, of all hosts.
     """
     devices = jax.devices() if devices is None else devices
     member = math.gcd(members, len(devices))
@@ -41,7 +45,7 @@ def make_mesh(members: int, batch_size: int, devices: Sequence[Any] | None = Non
 
 
 def shard_members(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """Leaves with a leading member axis spread over the mesh; scalars and a mesh of None are left as they are.
+    """Returns leaves with a leading member axis spread over the mesh; scalars, and all for None, as they are.
 
     On several hosts every process passes the same values.
     """
@@ -49,7 +53,7 @@ def shard_members(tree: PyTree, mesh: Mesh | None) -> PyTree:
 
 
 def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """The same leaves on every device of the mesh, e.g. a data set's."""
+    """Returns the same leaves on every device of the mesh, e.g. a data set's."""
     return _place(tree, mesh, lambda leaf: PartitionSpec())
 
 
@@ -69,7 +73,7 @@ def _put(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
 
 
 def shard_batch(images: jax.Array, mesh: Mesh | None) -> jax.Array:
-    """A batch [B, ...] inside a compiled program, spread over the mesh's data axis."""
+    """Returns a batch [B, ...] inside a compiled program, spread over the mesh's data axis."""
     if mesh is None:
         return images
     return jax.lax.with_sharding_constraint(images, NamedSharding(mesh, PartitionSpec(DATA)))
@@ -92,8 +96,10 @@ def place_batches(
 
 
 def fetch(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """The whole of every leaf on this host's first device, whichever devices and hosts hold it; every process
-    must call it. A mesh of None returns the tree itself."""
+    """Returns the whole of every leaf on this host's first device, whichever devices and hosts hold it.
+
+    Every process must call it. A mesh of None returns the tree itself.
+    """
     return tree if mesh is None else jax.tree.map(_whole, tree)
 
 
@@ -106,16 +112,16 @@ def _whole(leaf: jax.Array) -> jax.Array:
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes what all of them know."""
+    """Returns whether this process is the one that writes what all of them know."""
     return jax.process_index() == 0
 
 
 def on_any_process(flag: bool) -> bool:
-    """Whether `flag` is true on any host; every process must call it."""
+    """Returns whether `flag` is true on any host; every process must call it."""
     return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 def wait_for_all(name: str) -> None:
-    """Return when every process has come here."""
+    """Returns when every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)

@@ -29,7 +29,7 @@ class EventWriter:
         self.file.flush()
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Add one value per tag at `step`, and flush."""
+        """Adds one value per tag at `step`, and flush."""
         values = [_field(1, _field(1, tag.encode()) + _field(2, np.float32(value))) for tag, value in scalars.items()]
         self.file.write(record(_field(1, time.time()) + _field(2, int(step)) + _field(5, b"".join(values))))
         self.file.flush()
@@ -39,7 +39,7 @@ class EventWriter:
 
 
 def member_scalars(metrics: Mapping[str, list]) -> dict[str, float]:
-    """'name/member' -> value, of metrics name -> [M] or [M, d] (then 'name/member/latent')."""
+    """Returns 'name/member' -> value, of metrics name -> [M] or [M, d] (then 'name/member/latent')."""
     flat = {}
     for name, values in metrics.items():
         for index, value in np.ndenumerate(np.asarray(values)):
@@ -51,7 +51,7 @@ def member_scalars(metrics: Mapping[str, list]) -> dict[str, float]:
 
 
 def record(data: bytes) -> bytes:
-    """One TFRecord."""
+    """Returns one TFRecord."""
     length = struct.pack("<Q", len(data))
     return length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data))
 
@@ -88,7 +88,7 @@ _TABLE = _crc_table()
 
 
 def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli), RFC 3720 appendix B.4."""
+    """Returns the CRC-32C (Castagnoli), RFC 3720 appendix B.4."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
@@ -96,6 +96,6 @@ def crc32c(data: bytes) -> int:
 
 
 def masked_crc(data: bytes) -> int:
-    """The rotated and offset CRC that TFRecords store."""
+    """Returns the rotated and offset CRC that TFRecords store."""
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

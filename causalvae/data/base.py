@@ -19,7 +19,7 @@ PyTree = Any
 
 
 def static(default: Any = None) -> Any:
-    """A dataclass field that is part of the type as jit sees it (hashable, compared by value)."""
+    """Returns a dataclass field that is part of the type as jit sees it (hashable, compared by value)."""
     return struct.field(pytree_node=False, default=default)
 
 
@@ -50,16 +50,19 @@ class Dataset(struct.PyTreeNode):
 
     @property
     def size(self) -> int:
-        """Number of factor combinations, or of stored images where factors do not index them."""
+        """The number of factor combinations, or of stored images where factors do not index them."""
         return dict(self.provenance).get("num_images", math.prod(self.factor_sizes))
 
     # Compiled, so that outside jit every caller shares one renderer per number of rows; inside, jit takes it in.
     @jax.jit
     def render(self, factors: jax.Array, key: jax.Array) -> jax.Array:
-        """Images [N, H, W, C] in [0, 1] of `factors` [N, K].
+        """Returns images [N, H, W, C] in [0, 1] of `factors` [N, K].
 
         Row n draws its instance from the n-th key split from `key`, so that the same key with other factors
         gives the same instances: a counterfactual, not another sample.
+
+        Raises:
+            ValueError: the set has attributes, not causes, or `factors` has another number of columns.
         """
         if self.render_one is None:
             raise ValueError(
@@ -76,14 +79,14 @@ class Dataset(struct.PyTreeNode):
 
     @functools.partial(jax.jit, static_argnames="num")
     def sample_factors(self, key: jax.Array, num: int) -> jax.Array:
-        """Factors [num, K] int32 from the set's own distribution."""
+        """Returns factors [num, K] int32 from the set's own distribution."""
         if self.draw is not None:
             return jax.vmap(self.draw, in_axes=(None, 0))(self.arrays, jax.random.split(key, num))
         sizes = jnp.asarray(self.factor_sizes, jnp.int32)
         return jax.random.randint(key, (num, self.num_factors), 0, sizes[None, :], jnp.int32)
 
     def sample(self, key: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
-        """(factors [num, K], images [num, H, W, C]) from the set's own distribution."""
+        """Returns (factors [num, K], images [num, H, W, C]) from the set's own distribution."""
         if self.pair is not None:
             return self._sample_pairs(key, num)
         factor_key, image_key = jax.random.split(key)
@@ -95,9 +98,16 @@ class Dataset(struct.PyTreeNode):
         return jax.vmap(self.pair, in_axes=(None, 0))(self.arrays, jax.random.split(key, num))
 
     def intervene(self, factors: jax.Array, factor: Any, values: jax.Array, key: jax.Array) -> jax.Array:
-        """do(f_k := v): `factors` [N, K] with column `factor` set to `values` [N] and, in a set with a causal
-        graph, its descendants drawn again (with the exogenous noise that `key` gives). Inside jit the factor may be
-        a traced index, so that all factors share one program."""
+        """Returns factors [N, K] after do(f_k := v).
+
+        In a set with a causal graph the descendants of the factor are drawn again, with the noise that `key` gives.
+
+        Args:
+            factors: [N, K].
+            factor: A name or an index; inside jit it may be a traced index.
+            values: [N], which the factor is set to.
+            key: Of the exogenous noise.
+        """
         traced = isinstance(factor, Tracer)
         index = factor if traced else self.factor_index(factor)
         changed = factors.at[:, index].set(jnp.asarray(values, factors.dtype))
@@ -114,7 +124,7 @@ class Dataset(struct.PyTreeNode):
         return jax.lax.switch(index, branches, changed, keys)
 
     def factor_index(self, factor: Any) -> int:
-        """The position of a factor given by name or index; ValueError names the factors that exist."""
+        """Returns the position of a factor given by name or index; ValueError names the factors that exist."""
         if isinstance(factor, str) and factor in self.factor_names:
             return self.factor_names.index(factor)
         if not isinstance(factor, str) and 0 <= factor < self.num_factors:
@@ -125,7 +135,7 @@ class Dataset(struct.PyTreeNode):
         )
 
     def describe(self) -> dict[str, Any]:
-        """What a result must say of its data: name, source, factors and provenance (JSON-able)."""
+        """Returns what a result must say of its data: name, source, factors and provenance (JSON-able)."""
         return {
             "name": self.name,
             "source": self.source,

@@ -46,7 +46,7 @@ class Variable(NamedTuple):
 
 
 def causal_graph(name: str) -> CausalGraph:
-    """The true graph among the factors of the data set `name`; ValueError if it has none."""
+    """Returns the true graph among the factors of the data set `name`; ValueError if it has none."""
     if name not in MODELS:
         raise ValueError(f"{name!r} has no causal graph among its factors; these have: {', '.join(MODELS)}")
     model = MODELS[name]
@@ -56,12 +56,12 @@ def causal_graph(name: str) -> CausalGraph:
 
 
 def pendulum() -> Dataset:
-    """A pendulum in the light of a sun, and the shadow that it throws: two causes, two effects."""
+    """Returns a pendulum in the light of a sun, and the shadow that it throws: two causes, two effects."""
     return _dataset("pendulum", PENDULUM, render_pendulum, draw_pendulum, propagate_pendulum)
 
 
 def confounded_shapes() -> Dataset:
-    """A shape whose hue acts on its height directly and through its scale, confounded by the background."""
+    """Returns a shape whose hue acts on its height directly and through its scale, confounded by the background."""
     return _dataset("confounded_shapes", CONFOUNDED, render_confounded, draw_confounded, propagate_confounded)
 
 

@@ -81,7 +81,7 @@ FREQUENCIES = (  # how often each value is sampled; factors are independent
 
 @functools.lru_cache(maxsize=1)
 def procedural() -> Dataset:
-    """The procedural portraits: ten causes, 6,048,000 combinations; the identity is drawn from the key.
+    """Returns the procedural portraits: ten causes, 6,048,000 combinations; the identity is drawn from the key.
 
     Factors are sampled independently, plain values more often than rare ones (`FREQUENCIES`).
     """
@@ -108,7 +108,7 @@ def procedural() -> Dataset:
 
 
 def draw(arrays: dict[str, jax.Array], key: jax.Array) -> jax.Array:
-    """Factors [10] int32, independent, each by its `FREQUENCIES`."""
+    """Returns factors [10] int32, independent, each by its `FREQUENCIES`."""
     del arrays
     levels = jax.random.uniform(key, (len(FREQUENCIES),))
     cumulative = np.full((len(FREQUENCIES), max(FACTOR_SIZES)), 2.0, np.float32)
@@ -118,7 +118,7 @@ def draw(arrays: dict[str, jax.Array], key: jax.Array) -> jax.Array:
 
 
 def attributes(factors: jax.Array) -> jax.Array:
-    """Binary attributes [N, 14] int32 (`ATTRIBUTE_NAMES`, CelebA's own names) of `factors` [N, 10]."""
+    """Returns binary attributes [N, 14] int32 (`ATTRIBUTE_NAMES`, CelebA's own names) of `factors` [N, 10]."""
     if factors.ndim != 2 or factors.shape[1] != len(FACTOR_NAMES):
         raise ValueError(
             f"attributes needs factors [N, {len(FACTOR_NAMES)}] ({', '.join(FACTOR_NAMES)}), not {list(factors.shape)}"
@@ -145,7 +145,7 @@ def attributes(factors: jax.Array) -> jax.Array:
 
 
 def render_one(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
-    """Image [64, 64, 3] in [0, 1] of `factors` [10]; `key` draws the identity and the sensor noise."""
+    """Returns the image [64, 64, 3] in [0, 1] of `factors` [10]; `key` draws the identity and the sensor noise."""
     f = dict(zip(FACTOR_NAMES, factors, strict=True))
     who = _portrait.draw_identity(key, arrays)
     yaw, angle = arrays["pose"][f["pose"]], arrays["light"][f["lighting"]]

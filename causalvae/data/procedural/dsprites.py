@@ -24,7 +24,7 @@ MAX_VERTICES = 150
 
 
 def procedural(strides: tuple[int, ...] = (1, 1, 1, 1, 1)) -> Dataset:
-    """Procedural dSprites. `strides` keeps every n-th value of (shape, scale, orientation, posX, posY).
+    """Returns procedural dSprites. `strides` keeps every n-th value of (shape, scale, orientation, posX, posY).
 
     The constant sixth factor of the real files, color, is dropped.
     """
@@ -50,7 +50,7 @@ def procedural(strides: tuple[int, ...] = (1, 1, 1, 1, 1)) -> Dataset:
 
 
 def render_one(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
-    """Image [64, 64, 1], 0 or 1, of factors [5]; the key is not used, since factors determine the image."""
+    """Returns the image [64, 64, 1], 0 or 1, of factors [5]; the key is not used: factors determine the image."""
     del key
     shape, scale, turn, pos_x, pos_y = factors
     x = arrays["x"][shape, scale, turn, pos_x].astype(jnp.int32)

@@ -76,7 +76,7 @@ class View(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def procedural() -> Dataset:
-    """Procedural MPI3D toy: seven factors, 1,036,800 combinations, images [64, 64, 3]; deterministic."""
+    """Returns procedural MPI3D toy: seven factors, 1,036,800 combinations, images [64, 64, 3]; deterministic."""
     return Dataset(
         name="mpi3d",
         source="procedural",
@@ -90,7 +90,7 @@ def procedural() -> Dataset:
 
 
 def render_one(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
-    """Image [64, 64, 3] of `factors` [7]; the key is not used, since factors determine the image."""
+    """Returns the image [64, 64, 3] of `factors` [7]; the key is not used: factors determine the image."""
     del key
     *_, camera, background, horizontal, _ = factors
     empty, post = arrays["background"][camera, background], arrays["post"][camera, horizontal]
@@ -98,7 +98,7 @@ def render_one(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array)
 
 
 def compose(scene: ArmScene, factors: jax.Array, empty: jax.Array, post: jax.Array) -> jax.Array:
-    """Image [64, 64, 3]: arm and object painted over the empty floor, before or behind the post's layer."""
+    """Returns the image [64, 64, 3]: arm and object painted over the empty floor, before or behind the post's layer."""
     color, shape, size, camera, _, horizontal, vertical = factors
     view = _view(scene, camera)
     axis, side = arm(scene, horizontal, vertical)
@@ -121,7 +121,7 @@ def compose(scene: ArmScene, factors: jax.Array, empty: jax.Array, post: jax.Arr
 
 
 def arm(scene: ArmScene, horizontal: jax.Array, vertical: jax.Array | int) -> tuple[jax.Array, jax.Array]:
-    """Unit vectors [3] along the arm and to the side it is mounted on, at positions 0..39 of the axes."""
+    """Returns unit vectors [3] along the arm and to the side it is mounted on, at positions 0..39 of the axes."""
     azimuth, elevation = (
         first + (last - first) * position / STEPS
         for (first, last), position in ((scene.horizontal, horizontal), (scene.vertical, vertical))
@@ -132,7 +132,7 @@ def arm(scene: ArmScene, horizontal: jax.Array, vertical: jax.Array | int) -> tu
 
 
 def project(view: View, point: jax.Array) -> jax.Array:
-    """Image position (x, y) in px, y down, of `point` [3]."""
+    """Returns image position (x, y) in px, y down, of `point` [3]."""
     right, down, forward = (point - view.eye) @ view.axes
     return jnp.stack([SIZE / 2 + view.offset, SIZE / 2]) + jnp.stack([right, down]) * view.focal / forward
 
@@ -158,7 +158,7 @@ def _look(scene, view, solid, axes, scale, center, x, y):
 
 
 def shade(scene: ArmScene, normal: list[Any], point: list[jax.Array]) -> Any:
-    """Brightness of a white matte surface at `point` under two point lights; `normal` of any length."""
+    """Returns brightness of a white matte surface at `point` under two point lights; `normal` of any length."""
     total = 0.0
     length = jax.lax.rsqrt(jnp.maximum(sum(n * n for n in normal), 1e-12))
     for *lamp, power in scene.lights:
@@ -185,7 +185,7 @@ def _object_layer(scene, view, solid, scale, center, axis, side, albedo):
 
 
 def _arm_layer(scene, view, start, end, axis):
-    """Premultiplied RGBA [64, 64, 4] of the arm: a thin rod in a clamp, brighter the more it lies flat."""
+    """Returns premultiplied RGBA [64, 64, 4] of the arm: a thin rod in a clamp, brighter the more it lies flat."""
     length, clamp_radius, clamp_gray = scene.clamp
     standing, lying = scene.arm_gray
     gray = standing + lying * jnp.sqrt(jnp.maximum(1 - axis[2] ** 2, 0.0))
@@ -238,7 +238,7 @@ def background(scene: ArmScene, camera: jax.Array, color: jax.Array) -> jax.Arra
 
 
 def post_layer(scene: ArmScene, camera: jax.Array, horizontal: jax.Array) -> jax.Array:
-    """Premultiplied RGBA [rows, columns, 4] of the post: disc, hub, body, bracket, head and elbow."""
+    """Returns premultiplied RGBA [rows, columns, 4] of the post: disc, hub, body, bracket, head and elbow."""
     view = _view(scene, camera)
     y, x = _samples(POST_ROWS[1], POST_COLS[1], SAMPLES)
     x, y = x + POST_COLS[0], y + POST_ROWS[0]

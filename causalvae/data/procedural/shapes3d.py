@@ -66,7 +66,7 @@ class Hit(NamedTuple):
 
 
 def procedural() -> Dataset:
-    """Procedural 3DShapes: six factors, 480,000 combinations, images [64, 64, 3]."""
+    """Returns procedural 3DShapes: six factors, 480,000 combinations, images [64, 64, 3]."""
     room, solid = _tables()
     return Dataset(
         name="3dshapes",
@@ -81,7 +81,7 @@ def procedural() -> Dataset:
 
 
 def render_one(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array) -> jax.Array:
-    """Image [64, 64, 3] of factors [6]; the key is not used, since factors determine the image."""
+    """Returns the image [64, 64, 3] of factors [6]; the key is not used: factors determine the image."""
     del key
     floor_hue, wall_hue, object_hue, scale, shape, orientation = factors
     room = STEP * arrays["room"][orientation].astype(jnp.float32)
@@ -95,7 +95,7 @@ def render_one(arrays: dict[str, jax.Array], factors: jax.Array, key: jax.Array)
 
 
 def hue_to_rgb(hue: jax.Array) -> jax.Array:
-    """RGB [3] of hue index 0..9 (hue / 10 of a turn) at full saturation and value."""
+    """Returns RGB [3] of hue index 0..9 (hue / 10 of a turn) at full saturation and value."""
     sixth = hue.astype(jnp.float32) * 0.6
     channels = jnp.stack([jnp.abs(sixth - 3) - 1, 2 - jnp.abs(sixth - 2), 2 - jnp.abs(sixth - 4)])
     return jnp.clip(channels, 0.0, 1.0)
@@ -118,7 +118,7 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 
 
 def layers(scene: RoomScene, scale: jax.Array, shape: jax.Array, orientation: Any) -> tuple[jax.Array, ...]:
-    """One view, filtered from each pixel's rays: two arrays [4, 64, 64], in the order of `trace`."""
+    """Returns one view, filtered from each pixel's rays: two arrays [4, 64, 64], in the order of `trace`."""
     steps = ((jnp.arange(CANVAS * SUPERSAMPLE) + 0.5) / SUPERSAMPLE - CANVAS / 2) / scene.focal_length
 
     def pixel(down: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:

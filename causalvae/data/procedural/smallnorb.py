@@ -56,7 +56,7 @@ LIGHTINGS = (
 
 @functools.lru_cache(maxsize=1)
 def procedural() -> Dataset:
-    """The SmallNORB likeness: 4,860 combinations of factors, and an instance drawn from the key."""
+    """Returns the SmallNORB likeness: 4,860 combinations of factors, and an instance drawn from the key."""
     lighting = Lighting(*(np.array(column, np.float32) for column in zip(*LIGHTINGS, strict=True)))
     return Dataset(
         name="smallnorb",
@@ -74,7 +74,7 @@ def procedural() -> Dataset:
 
 
 def render_one(arrays: dict, factors: jax.Array, key: jax.Array) -> jax.Array:
-    """Image [64, 64, 1] in [0, 1] of `factors` [4]; `key` draws the instance (0-9) and the sensor noise."""
+    """Returns the image [64, 64, 1] in [0, 1] of `factors` [4]; `key` draws the instance (0-9) and the sensor noise."""
     instance_key, noise_key = jax.random.split(key)
     instance = jax.random.randint(instance_key, (), 0, INSTANCES)
     image = render_instance(arrays, factors, instance) + _sensor_noise(noise_key)
@@ -91,7 +91,7 @@ def _sensor_noise(key: jax.Array) -> jax.Array:
 
 
 def render_instance(arrays: dict, factors: jax.Array, instance: jax.Array) -> jax.Array:
-    """Noiseless image [64, 64] of `factors` [4] for a given instance (0-9) of its category."""
+    """Returns noiseless image [64, 64] of `factors` [4] for a given instance (0-9) of its category."""
     # Without barriers XLA draws the instance and works the scene out anew wherever a pixel needs them.
     toy, lighting, camera = jax.lax.optimization_barrier(_scene(arrays, factors, instance))
     layers = *_toy_layer(toy, camera, lighting), _shadow(toy, camera, lighting)
@@ -101,7 +101,7 @@ def render_instance(arrays: dict, factors: jax.Array, instance: jax.Array) -> ja
 
 
 def coverage(arrays: dict, factors: jax.Array, instance: jax.Array) -> jax.Array:
-    """The part [64, 64] of each pixel that the toy covers."""
+    """Returns the part [64, 64] of each pixel that the toy covers."""
     toy, lighting, camera = _scene(arrays, factors, instance)
     return _toy_layer(toy, camera, lighting)[0]
 
