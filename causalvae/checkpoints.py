@@ -21,7 +21,7 @@ METRIC = "loss"  # what "best" means: the lowest training loss, averaged since t
 
 
 def manager(directory: str | pathlib.Path, keep: int = 1) -> ocp.CheckpointManager:
-    """The checkpoint manager of a run: keeps the latest `keep` steps and the best one."""
+    """Returns the checkpoint manager of a run: it keeps the latest `keep` steps and the best one."""
     import orbax.checkpoint as ocp  # takes a second
     from orbax.checkpoint import checkpoint_managers
 
@@ -39,12 +39,12 @@ def manager(directory: str | pathlib.Path, keep: int = 1) -> ocp.CheckpointManag
 
 
 def latest_step(directory: pathlib.Path) -> int:
-    """The last step that is saved whole in a manager's directory, 0 where none is."""
+    """Returns the last step that is saved whole in a manager's directory, 0 where none is."""
     return max((int(path.name) for path in directory.glob("[0-9]*") if path.name.isdigit()), default=0)
 
 
 def save(checkpoints: ocp.CheckpointManager, step: int, state: PyTree, loss: float) -> None:
-    """Write `state` as the checkpoint of `step`. Atomic: a killed process leaves the previous one whole."""
+    """Writes `state` as the checkpoint of `step`. Atomic: a killed process leaves the previous one whole."""
     if step in checkpoints.all_steps():
         return
     import orbax.checkpoint as ocp
@@ -56,10 +56,15 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: PyTree, loss: flo
 
 
 def restore(checkpoints: ocp.CheckpointManager, template: PyTree, step: int | None = None) -> PyTree | None:
-    """The state saved at `step` (default: the latest), or None where nothing has been saved yet.
+    """Returns the state saved at a step, or None where nothing has been saved yet.
 
-    template: a pytree of arrays or ShapeDtypeStructs of the same structure, shapes and dtypes. Raises
-    ValueError naming the first difference if the checkpoint is of another model, or if it cannot be read.
+    Args:
+      checkpoints: the run's manager.
+      template: a pytree of arrays or ShapeDtypeStructs of the same structure, shapes and dtypes.
+      step: None for the latest.
+
+    Raises:
+      ValueError: names the first difference if the checkpoint is of another model, or says that it cannot be read.
     """
     import orbax.checkpoint as ocp
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,30 +14,44 @@ from causalvae.data.base import Dataset
 from causalvae.evaluation import SWEEP, Evaluation, Mediated, Patching
 from causalvae.metrics.ties import descending
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SHOWN_LATENTS = 10  # rows of the traversal figure, strongest first
 
 
 def draw(
     found: Evaluation, model: Architecture, dataset: Dataset, folder: str | pathlib.Path, suffix: str = ""
 ) -> list[pathlib.Path]:
-    """Write every figure of `found` that its data set admits, as PNG files; returns their paths."""
+    """Writes every figure of an evaluation that its data set admits, as PNG files.
+
+    Args:
+      found: the evaluation.
+      model: what was evaluated.
+      dataset: on what.
+      folder: where the files go; it is made where there is none.
+      suffix: what their names end with.
+
+    Returns:
+      The paths.
+    """
     about = f"{model.name} on {dataset.name} ({dataset.source} data)"
     figures = {
         "reconstructions": plots.reconstructions(found.images, found.reconstructed, "Reconstructions", about),
         "traversals": traversals(found, about, "activity" if model.codebook else "KL (nats)"),
     }
     if found.factor_effects is not None:
-        figures["factor_effects"] = factor_effects(found, dataset, about)
+        figures["factor_effects"] = factor_effects(found.factor_effects, dataset.factor_names, about)
     if found.patching is not None:
-        figures["patching"] = patching(found, dataset, about)
+        figures["patching"] = patching(found.patching, dataset.factor_names, about)
     if found.mediation is not None:
-        figures["mediation"] = mediation(found, dataset, about)
+        figures["mediation"] = mediation(found.mediation, dataset.factor_names, about)
     folder = pathlib.Path(folder)
     return [plots.save(figure, folder / f"{name}{suffix}.png") for name, figure in figures.items()]
 
 
-def traversals(found: Evaluation, about: str, carries: str):
-    """A row per latent, sorted by causal effect strength, with its numbers beside it."""
+def traversals(found: Evaluation, about: str, carries: str) -> Figure:
+    """Returns a row per latent, sorted by causal effect strength, with its numbers beside it."""
     latents = found.latents
     order = descending(np.asarray(latents.ces_l2))[:SHOWN_LATENTS]
     labels = [
@@ -48,47 +64,42 @@ def traversals(found: Evaluation, about: str, carries: str):
     return plots.traversals(found.traversals[order], labels, values, "Latent traversals", subtitle)
 
 
-def factor_effects(found: Evaluation, dataset: Dataset, about: str):
-    """R [K, d]."""
-    names = [f"z{i}" for i in range(found.factor_effects.shape[1])]
+def factor_effects(effects: np.ndarray, factors: Sequence[str], about: str) -> Figure:
+    """Returns the effects of factors on latents, R [K, d]."""
     return plots.matrix(
-        found.factor_effects,
-        dataset.factor_names,
-        names,
+        effects,
+        factors,
+        [f"z{i}" for i in range(effects.shape[1])],
         "What each factor does to each latent",
         f"{about}; mean |change of the posterior mean| under do(factor := v)",
         "standard deviations of the latent",
     )
 
 
-def patching(found: Evaluation, dataset: Dataset, about: str):
-    """Sites × factors: the share of a counterfactual's effect that the strongest single unit restores."""
+def patching(found: Patching, factors: Sequence[str], about: str) -> Figure:
+    """Returns sites × factors: the share of a counterfactual's effect that the strongest single unit restores."""
     return plots.matrix(
-        found.patching.largest,
-        found.patching.sites,
-        dataset.factor_names,
+        found.largest,
+        found.sites,
+        factors,
         "Activation patching",
-        f"{about}; one unit taken from the counterfactual run, strongest unit of each site{_left_out(found.patching)}",
+        f"{about}; one unit taken from the counterfactual run, strongest unit of each site{_left_out(found)}",
         "recovery of the counterfactual image",
-        limits=(0.0, max(0.05, float(found.patching.largest.max()))),
+        limits=(0.0, max(0.05, float(found.largest.max()))),
     )
 
 
-def mediation(found: Evaluation, dataset: Dataset, about: str):
-    """Natural indirect and direct effects and interaction of the strongest latents, a panel per factor."""
-    mediated = found.mediation
-    strength = np.nan_to_num(np.abs(mediated.estimate[:, :, 0])).max(axis=0)  # NaN: of a factor without any effect
+def mediation(found: Mediated, factors: Sequence[str], about: str) -> Figure:
+    """Returns indirect and direct effects and interaction of the strongest latents, a panel per factor."""
+    strength = np.nan_to_num(np.abs(found.estimate[:, :, 0])).max(axis=0)  # NaN: of a factor without any effect
     shown = np.sort(descending(strength)[:SHOWN_LATENTS])
     return plots.mediation_bars(
-        mediated.estimate[:, shown],
-        mediated.low[:, shown],
-        mediated.high[:, shown],
-        dataset.factor_names,
+        found._replace(estimate=found.estimate[:, shown], low=found.low[:, shown], high=found.high[:, shown]),
+        factors,
         [f"z{i}" for i in shown],
         "Which latents mediate each factor",
         f"{about}; image change projected on the counterfactual's, 95 % bootstrap intervals over pairs"
-        f"{_left_out(mediated)}",
-        mediated.effects,
+        f"{_left_out(found)}",
     )
 
 

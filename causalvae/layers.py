@@ -27,10 +27,15 @@ CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (row, column) in a 2x2 block or a 
 
 
 def downsample(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.Array:
-    """Stride-2 SAME convolution: x [B, 2h, 2w, F], kernel [k, k, F, C] with k 4 or 2 -> [B, h, w, C].
+    """Returns a stride-2 SAME convolution: x [B, 2h, 2w, F], kernel [k, k, F, C] with k 4 or 2 -> [B, h, w, C].
 
-    form: "windows", "blocks" or "conv", all with the same values; None takes `choose_form`'s choice.
-    Raises ValueError for odd sizes, another kernel size, channels that do not match, an unknown form.
+    Args:
+      x: images.
+      kernel: of the convolution.
+      form: "windows", "blocks" or "conv", all with the same values; None takes `choose_form`'s choice.
+
+    Raises:
+      ValueError: for odd sizes, another kernel size, channels that do not match, an unknown form.
     """
     _check(x, kernel, (4, 2))
     if x.shape[1] % 2 or x.shape[2] % 2:
@@ -49,13 +54,19 @@ def downsample(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.
 
 
 def upsample(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.Array:
-    """Stride-2 SAME transposed convolution: x [B, h, w, C], kernel [4, 4, C, F] -> [B, 2h, 2w, F].
+    """Returns a stride-2 SAME transposed convolution: x [B, h, w, C], kernel [4, 4, C, F] -> [B, 2h, 2w, F].
 
-    The convention is `lax.conv_transpose(..., transpose_kernel=False)`: x is dilated by 2, then *correlated*
-    with the kernel, out[o] = sum over i of x[i] kernel[2i - o + 2]. PyTorch's ConvTranspose2d flips the
-    kernel; `up_kernel_to_torch` gives its weight.
-    form: "windows", "blocks" or "conv", all with the same values; None takes `choose_form`'s choice.
-    Raises ValueError for another kernel size, channels that do not match, an unknown form.
+    The convention is `lax.conv_transpose(..., transpose_kernel=False)`: x is dilated by 2, then *correlated* with the
+    kernel, out[o] = sum over i of x[i] kernel[2i - o + 2]. PyTorch's ConvTranspose2d flips the kernel;
+    `up_kernel_to_torch` gives its weight.
+
+    Args:
+      x: feature maps.
+      kernel: of the convolution.
+      form: "windows", "blocks" or "conv", all with the same values; None takes `choose_form`'s choice.
+
+    Raises:
+      ValueError: for another kernel size, channels that do not match, an unknown form.
     """
     _check(x, kernel, (4,))
     _, _, coarse, fine = kernel.shape
@@ -134,7 +145,7 @@ def _parameters(module: nn.Module, size: int, channels: int, features: int) -> t
 
 
 def down_kernel_to_torch(kernel: Any) -> Any:
-    """kernel [k, k, in, out] -> weight [out, in, k, k] of torch's Conv2d.
+    """Returns the weight [out, in, k, k] of torch's Conv2d for a kernel [k, k, in, out].
 
     For k 4 that is Conv2d(in, out, 4, stride=2, padding=1); for k 2, Conv2d(in, out, 2, stride=2).
     """
@@ -142,17 +153,17 @@ def down_kernel_to_torch(kernel: Any) -> Any:
 
 
 def down_kernel_from_torch(weight: Any) -> Any:
-    """weight [out, in, k, k] of torch's Conv2d -> kernel [k, k, in, out]."""
+    """Returns the kernel [k, k, in, out] for a weight [out, in, k, k] of torch's Conv2d."""
     return weight.transpose(2, 3, 1, 0)
 
 
 def up_kernel_to_torch(kernel: Any) -> Any:
-    """kernel [4, 4, in, out] -> weight [in, out, 4, 4] of torch's ConvTranspose2d(in, out, 4, 2, 1)."""
+    """Returns the weight [in, out, 4, 4] of torch's ConvTranspose2d(in, out, 4, 2, 1) for a kernel [4, 4, in, out]."""
     return kernel[::-1, ::-1].transpose(2, 3, 0, 1)
 
 
 def up_kernel_from_torch(weight: Any) -> Any:
-    """weight [in, out, 4, 4] of torch's ConvTranspose2d -> kernel [4, 4, in, out]."""
+    """Returns the kernel [4, 4, in, out] for a weight [in, out, 4, 4] of torch's ConvTranspose2d."""
     return weight.transpose(2, 3, 0, 1)[::-1, ::-1]
 
 
@@ -187,7 +198,7 @@ def _to_windows(blocks: jax.Array) -> jax.Array:
 def _from_windows(windows: jax.Array) -> jax.Array:
     """[B, h, w, 4N] -> [B, h+1, w+1, N]: the windows put back where they came from, overlaps added."""
     parts = zip(CORNERS, _split(windows), strict=True)
-    return sum(jnp.pad(part, ((0, 0), (a, 1 - a), (b, 1 - b), (0, 0))) for (a, b), part in parts)
+    return sum(jnp.pad(part, ((0, 0), (a, 1 - a), (b, 1 - b), (0, 0))) for (a, b), part in parts)  # pyright: ignore[reportReturnType] (sum may be of nothing)
 
 
 def _to_neighbors(x: jax.Array) -> jax.Array:
@@ -199,7 +210,7 @@ def _from_neighbors(neighbors: jax.Array) -> jax.Array:
     """[B, h+1, w+1, 4C] -> [B, h, w, C]: what the four blocks of every window say of its pixel, added."""
     height, width = neighbors.shape[1] - 1, neighbors.shape[2] - 1
     parts = zip(CORNERS, _split(neighbors), strict=True)
-    return sum(part[:, a : a + height, b : b + width] for (a, b), part in parts)
+    return sum(part[:, a : a + height, b : b + width] for (a, b), part in parts)  # pyright: ignore[reportReturnType] (sum may be of nothing)
 
 
 def _join(corners: list[jax.Array]) -> jax.Array:

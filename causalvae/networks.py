@@ -10,7 +10,8 @@ takes z in either shape.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,18 +22,16 @@ from causalvae.layers import Down, Up
 from causalvae.sites import Tap, no_tap
 
 HEADS = ("gaussian", "vector", "map")
-
-
 GLOROT = nn.initializers.glorot_uniform()
 
 
 def dense(features: int, name: str, kernel_init=GLOROT) -> nn.Dense:
-    """A dense layer of the last axis with the standard network's initialization."""
+    """Returns a dense layer of the last axis with the standard network's initialization."""
     return nn.Dense(features, kernel_init=kernel_init, name=name)
 
 
 def encoder_head(h: jax.Array, latents: int, dense_features: Sequence[int], head: str, tap: Tap):
-    """Feature map [B, h, w, C] -> what `head` names. The layers belong to the encoder that calls it."""
+    """Returns what `head` names of a feature map [B, h, w, C]. The layers belong to the encoder that calls it."""
     if head == "map":
         return dense(latents, "z")(h)
     h = h.reshape(h.shape[0], -1)
@@ -47,8 +46,10 @@ def encoder_head(h: jax.Array, latents: int, dense_features: Sequence[int], head
 
 
 def decoder_base(z: jax.Array, dense_features: Sequence[int], base: tuple[int, int, int], tap: Tap) -> jax.Array:
-    """z [B, d] or [B, h, w, d] -> the decoder's first feature map [B, *base]. A map of latents is projected
-    position by position, by one layer."""
+    """Returns the decoder's first feature map [B, *base] of z [B, d] or [B, h, w, d].
+
+    A map of latents is projected position by position, by one layer.
+    """
     if z.ndim == 4:
         return tap("decoder/dense0", nn.relu(dense(base[2], "dense0")(z)))
     h = z
@@ -102,9 +103,9 @@ class ConvDecoder(nn.Module):
 
 
 def convolution3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Stride-1 SAME convolution: x [B, H, W, Cin], kernel [3, 3, Cin, Cout] -> [B, H, W, Cout].
+    """Returns a stride-1 SAME convolution: x [B, H, W, Cin], kernel [3, 3, Cin, Cout] -> [B, H, W, Cout].
 
-    On a CPU as one matrix product over the nine neighbors: 50 times as fast as XLA's own in a loop body.
+    On a CPU it is one matrix product over the nine neighbors: 50 times as fast as XLA's own in a loop body.
     """
     if jax.default_backend() != "cpu":
         return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -166,12 +167,19 @@ class ResidualDecoder(nn.Module):
 # --- the table -------------------------------------------------------------------------------------------
 
 
-def create(
+def encoder_and_decoder(
     image_shape: tuple[int, int, int], latents: int, network: str = "standard", head: str = "gaussian"
-) -> tuple[nn.Module, nn.Module]:
-    """(encoder, decoder) modules of a named network for an image shape, a number of latents and a head.
+) -> tuple[Any, Any]:
+    """Returns the modules of a named network for an image shape.
 
-    Raises ValueError naming the networks and heads that exist, or the image sizes that this network takes.
+    Args:
+      image_shape: [H, W, C].
+      latents: how many.
+      network: a name of `NETWORKS`.
+      head: of the encoder, one of `HEADS`.
+
+    Raises:
+      ValueError: names the networks and heads that exist, or the image sizes that this network takes.
     """
     if network not in NETWORKS:
         raise ValueError(f"no network {network!r}; there are: {', '.join(NETWORKS)}")
@@ -183,7 +191,11 @@ def create(
 
 
 def check_image_shape(image_shape: tuple[int, int, int], divisor: int, network: str) -> None:
-    """ValueError unless height and width are multiples of `divisor`."""
+    """Checks that height and width are multiples of `divisor`.
+
+    Raises:
+      ValueError: where they are not.
+    """
     if len(image_shape) != 3 or image_shape[0] % divisor or image_shape[1] % divisor or min(image_shape) < 1:
         raise ValueError(
             f"the {network} network needs images [H, W, C] with H and W multiples of {divisor}, not {list(image_shape)}"
@@ -191,20 +203,22 @@ def check_image_shape(image_shape: tuple[int, int, int], divisor: int, network: 
 
 
 def standard(image_shape: tuple[int, int, int], latents: int, head: str) -> tuple[nn.Module, nn.Module]:
-    """The standard network with four 4x4 stride-2 convolutions each way."""
+    """Returns the standard network with four 4x4 stride-2 convolutions each way."""
     check_image_shape(image_shape, 16, "standard")
     return ConvEncoder(latents, head=head), ConvDecoder(image_shape)
 
 
 def locatello_k2(image_shape: tuple[int, int, int], latents: int, head: str) -> tuple[nn.Module, nn.Module]:
-    """The standard network as disentanglement_lib's code has it: the encoder's last two kernels are 2x2."""
+    """Returns the standard network as disentanglement_lib's code has it: the encoder's last two kernels are 2x2."""
     check_image_shape(image_shape, 16, "locatello_k2")
     return ConvEncoder(latents, kernel_sizes=(4, 4, 2, 2), head=head), ConvDecoder(image_shape)
 
 
 def burgess(image_shape: tuple[int, int, int], latents: int, head: str) -> tuple[nn.Module, nn.Module]:
-    """Burgess et al. 2018 for 64-pixel images: 32 channels everywhere, two dense layers of 256, mirrored.
-    The network of the published disentangling-vae logs (which start from PyTorch's initialization)."""
+    """Returns the network of Burgess et al. 2018 for 64-pixel images: 32 channels everywhere, two dense layers of 256.
+
+    It is that of the published disentangling-vae logs (which start from PyTorch's initialization).
+    """
     check_image_shape(image_shape, 16, "burgess")
     return (
         ConvEncoder(latents, (32, 32, 32, 32), dense_features=(256, 256), head=head),
@@ -213,7 +227,7 @@ def burgess(image_shape: tuple[int, int, int], latents: int, head: str) -> tuple
 
 
 def residual(image_shape: tuple[int, int, int], latents: int, head: str) -> tuple[nn.Module, nn.Module]:
-    """A residual network down to a sixteenth of the image (a 32nd from 128 pixels on). This library."""
+    """Returns a residual network down to a sixteenth of the image (a 32nd from 128 pixels on). This library."""
     large = min(image_shape[:2]) >= 128
     check_image_shape(image_shape, 32 if large else 16, "residual")
     channels = (32, 64, 64, 128, 128) if large else (32, 64, 64, 128)
@@ -224,7 +238,7 @@ def residual(image_shape: tuple[int, int, int], latents: int, head: str) -> tupl
 
 
 def small(image_shape: tuple[int, int, int], latents: int, head: str) -> tuple[nn.Module, nn.Module]:
-    """A quarter of the standard network's width: for tests and quick looks, not for reported results."""
+    """Returns a quarter of the standard network's width: for tests and quick looks, not for reported results."""
     check_image_shape(image_shape, 16, "small")
     return (
         ConvEncoder(latents, (8, 8, 16, 16), dense_features=(64,), head=head),
@@ -232,7 +246,7 @@ def small(image_shape: tuple[int, int, int], latents: int, head: str) -> tuple[n
     )
 
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "standard": standard,
     "locatello_k2": locatello_k2,
     "burgess": burgess,
@@ -242,7 +256,7 @@ NETWORKS = {
 
 
 def parameter_count(params) -> int:
-    """The number of scalars in a parameter pytree."""
+    """Returns the number of scalars in a parameter pytree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
@@ -250,7 +264,7 @@ def parameter_count(params) -> int:
 
 
 class Discriminator(nn.Module):
-    """Code [B, d] -> logits [B, 2]: column 0 "a sample of q(z)", column 1 "of the product of its marginals".
+    """Latents [B, d] -> logits [B, 2]: column 0 "a sample of q(z)", column 1 "of the product of its marginals".
 
     Kim & Mnih 2018, appendix A: six hidden layers of 1000, leaky ReLU of slope 0.2.
     """

@@ -6,7 +6,7 @@ Units are nats throughout. z, mean, log_variance are [B, d]; logits and images [
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ LOG_2PI = float(np.log(2 * np.pi))
 
 
 def bernoulli_negative_log_likelihood(logits: jax.Array, images: jax.Array) -> jax.Array:
-    """-log p(x|z) [B] in nats, summed over pixels and channels: softplus(l) - x l.
+    """Returns -log p(x|z) [B] in nats, summed over pixels and channels: softplus(l) - x l.
 
     Images in [0, 1] that are not binary are taken as expected values, as in disentanglement_lib.
     """
@@ -36,10 +36,10 @@ def bernoulli_negative_log_likelihood(logits: jax.Array, images: jax.Array) -> j
 
 @jax.custom_jvp
 def softplus(x: jax.Array) -> jax.Array:
-    """log(1 + exp(x)), elementwise, without overflow.
+    """Returns log(1 + exp(x)), elementwise, without overflow.
 
-    That of jax.nn, but that its derivative is the sigmoid itself: a decoder's image, which the squared error needs
-    anyway, and so computed once in a training step. jax.nn's is exp(x - softplus(x)).
+    It is that of jax.nn, but that its derivative is the sigmoid itself: a decoder's image, which the squared error
+    needs anyway, and so computed once in a training step. jax.nn's is exp(x - softplus(x)).
     """
     return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
@@ -50,31 +50,39 @@ def _softplus_jvp(primals, tangents):
 
 
 def squared_error(reconstruction: jax.Array, images: jax.Array) -> jax.Array:
-    """Mean squared error over pixels and channels [B], for images in [0, 1]. Reported, not trained on."""
+    """Returns the mean squared error over pixels and channels [B], for images in [0, 1]. Reported, not trained on."""
     return jnp.mean((reconstruction - images) ** 2, axis=(1, 2, 3))
 
 
 def kl_divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """KL(N(mean, exp(log_variance)) || N(0, 1)) per latent [B, d]. Kingma & Welling 2014, appendix B."""
+    """Returns KL(N(mean, exp(log_variance)) || N(0, 1)) per latent [B, d]. Kingma & Welling 2014, appendix B."""
     return 0.5 * (mean**2 + jnp.exp(log_variance) - log_variance - 1)
 
 
 def gaussian_log_density(z: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """log N(z; mean, exp(log_variance)), elementwise."""
+    """Returns log N(z; mean, exp(log_variance)), elementwise."""
     return -0.5 * ((z - mean) ** 2 * jnp.exp(-log_variance) + log_variance + LOG_2PI)
 
 
 def pairwise_log_density(z: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """log q(z_i | x_j) per latent [B, B, d]: sample i under the posterior of data point j."""
+    """Returns log q(z_i | x_j) per latent [B, B, d]: sample i under the posterior of data point j."""
     return gaussian_log_density(z[:, None, :], mean[None, :, :], log_variance[None, :, :])
 
 
-def log_importance_weights(batch_size: int, dataset_size: jax.Array, estimator: str) -> jax.Array:
-    """log weight [B, B] of data point j in estimating log q(z_i) from a minibatch. Chen et al. 2018, app. C.
+def log_importance_weights(batch_size: int, dataset_size: Any, estimator: str) -> jax.Array:
+    """Returns the log weight [B, B] of data point j in estimating log q(z_i) from a minibatch.
 
-    "mws": minibatch weighted sampling, 1 / (N M) everywhere. "mss": minibatch stratified sampling, which
-    makes the density inside the logarithm unbiased. "none": 1 / M, as disentanglement_lib does (it differs
-    from mws by a constant without gradient).
+    Source: Chen et al. 2018, appendix C.
+
+    Args:
+      batch_size: B.
+      dataset_size: N.
+      estimator: "mws", minibatch weighted sampling, 1 / (N B) everywhere; "mss", minibatch stratified sampling, which
+        makes the density inside the logarithm unbiased; "none", 1 / B, as disentanglement_lib does (it differs from mws
+        by a constant without gradient).
+
+    Raises:
+      ValueError: for another estimator.
     """
     if estimator == "none":
         return jnp.full((batch_size, batch_size), -jnp.log(float(batch_size)))
@@ -94,10 +102,17 @@ def log_importance_weights(batch_size: int, dataset_size: jax.Array, estimator: 
 def minibatch_total_correlation(
     z: jax.Array, mean: jax.Array, log_variance: jax.Array, dataset_size: jax.Array, estimator: str = "mws"
 ) -> jax.Array:
-    """KL(q(z) || prod_i q(z_i)) per example [B], estimated on the minibatch. Chen et al. 2018, app. C.
+    """Returns KL(q(z) || prod_i q(z_i)) per example [B], estimated on the minibatch. Chen et al. 2018, app. C.
 
-    Biased: "mws" reads about (d - 1) log N too much, and the rest depends on the KL. At batch 64 with
-    N = 737,280 and d = 4, a true 0 reads about 41 (mws). A training signal, never a measurement.
+    It is biased: "mws" reads about (d - 1) log N too much, and the rest depends on the KL. At batch 64 with N = 737,280
+    and d = 4, a true 0 reads about 41 (mws). It is a training signal, never a measurement.
+
+    Args:
+      z: samples [B, d] of the posteriors.
+      mean: of the posteriors [B, d].
+      log_variance: of the posteriors [B, d].
+      dataset_size: N.
+      estimator: see `log_importance_weights`.
     """
     log_density = pairwise_log_density(z, mean, log_variance)
     log_weights = log_importance_weights(z.shape[0], dataset_size, estimator)
@@ -110,25 +125,31 @@ def minibatch_total_correlation(
 
 
 def permute_latents(key: jax.Array, z: jax.Array) -> jax.Array:
-    """Each latent permuted over the batch by itself: samples of prod_i q(z_i). Kim & Mnih 2018, alg. 1."""
+    """Returns each latent permuted over the batch by itself: samples of prod_i q(z_i). Kim & Mnih 2018, alg. 1."""
     return jax.random.permutation(key, z, axis=0, independent=True)
 
 
 def density_ratio(discriminator_logits: jax.Array) -> jax.Array:
-    """log D(z) / (1 - D(z)) [B] from logits [B, 2]: its mean under q(z) estimates the total correlation.
-    Kim & Mnih 2018, eq. 3."""
+    """Returns log D(z) / (1 - D(z)) [B] from logits [B, 2]. Kim & Mnih 2018, eq. 3.
+
+    Its mean under q(z) estimates the total correlation.
+    """
     return discriminator_logits[:, 0] - discriminator_logits[:, 1]
 
 
 def discriminator_loss(joint_logits: jax.Array, product_logits: jax.Array) -> jax.Array:
-    """Cross-entropy [B] of telling samples of q(z) (class 0) from samples of prod_i q(z_i) (class 1), half
-    each. Kim & Mnih 2018, alg. 2."""
+    """Returns the cross-entropy [B] of telling samples of q(z) from samples of prod_i q(z_i). Kim & Mnih 2018, alg. 2.
+
+    Args:
+      joint_logits: [B, 2] of samples of q(z), class 0.
+      product_logits: [B, 2] of samples of the product, class 1; both weigh half.
+    """
     joint = jax.nn.log_softmax(joint_logits)[:, 0]
     return -0.5 * (joint + jax.nn.log_softmax(product_logits)[:, 1])
 
 
 def discriminator_accuracy(joint_logits: jax.Array, product_logits: jax.Array) -> jax.Array:
-    """The share [] of both classes that is told right; 0.5 where q(z) equals the product of its marginals."""
+    """Returns the share [] of both classes that is told right; 0.5 where q(z) is the product of its marginals."""
     joint, product = density_ratio(joint_logits) > 0, density_ratio(product_logits) < 0
     return 0.5 * (jnp.mean(joint) + jnp.mean(product))
 
@@ -137,19 +158,21 @@ def discriminator_accuracy(joint_logits: jax.Array, product_logits: jax.Array) -
 
 
 def covariance(values: jax.Array) -> jax.Array:
-    """Covariance [d, d] over the batch of values [B, d], normalized by B as in disentanglement_lib."""
-    centerd = values - jnp.mean(values, axis=0, keepdims=True)
-    return centerd.T @ centerd / values.shape[0]
+    """Returns the covariance [d, d] over the batch of values [B, d], normalized by B as in disentanglement_lib."""
+    centered = values - jnp.mean(values, axis=0, keepdims=True)
+    return centered.T @ centered / values.shape[0]
 
 
 def aggregate_covariance(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """Cov_q(z)[z] = Cov_x(mean) + E_x diag(exp(log_variance)), [d, d]. Kumar et al. 2018."""
+    """Returns Cov_q(z)[z] = Cov_x(mean) + E_x diag(exp(log_variance)), [d, d]. Kumar et al. 2018."""
     return covariance(mean) + jnp.diag(jnp.mean(jnp.exp(log_variance), axis=0))
 
 
 def dip_penalty(matrix: jax.Array, lambda_offdiagonal: jax.Array, lambda_diagonal: jax.Array) -> jax.Array:
-    """lambda_od sum_{i != j} C_ij^2 + lambda_d sum_i (C_ii - 1)^2 of a covariance [d, d]. Kumar et al. 2018:
-    eq. 6 with C = Cov(mean) is DIP-VAE-I, eq. 7 with the aggregate covariance DIP-VAE-II."""
+    """Returns lambda_od sum_{i != j} C_ij^2 + lambda_d sum_i (C_ii - 1)^2 of a covariance [d, d]. Kumar et al. 2018.
+
+    Eq. 6 with C = Cov(mean) is DIP-VAE-I, eq. 7 with the aggregate covariance DIP-VAE-II.
+    """
     diagonal = jnp.diag(matrix)
     off_diagonal = matrix - jnp.diag(diagonal)
     return lambda_offdiagonal * jnp.sum(off_diagonal**2) + lambda_diagonal * jnp.sum((diagonal - 1) ** 2)
@@ -159,7 +182,7 @@ def dip_penalty(matrix: jax.Array, lambda_offdiagonal: jax.Array, lambda_diagona
 
 
 def capacity(step: jax.Array, final: jax.Array, steps: jax.Array) -> jax.Array:
-    """The KL asked for at a step: linearly from 0 to `final` at `steps`. Burgess et al. 2018, eq. 8."""
+    """Returns the KL asked for at a step: linearly from 0 to `final` at `steps`. Burgess et al. 2018, eq. 8."""
     return final * jnp.minimum(1.0, step / steps)
 
 
@@ -175,20 +198,24 @@ class TotalCorrelation(NamedTuple):
 
 
 def gaussian_total_correlation(matrix: jax.Array) -> jax.Array:
-    """Total correlation of a Gaussian with covariance [d, d]: (sum_i log C_ii - log det C) / 2."""
+    """Returns the total correlation of a Gaussian with covariance [d, d]: (sum_i log C_ii - log det C) / 2."""
     return 0.5 * (jnp.sum(jnp.log(jnp.diag(matrix))) - jnp.linalg.slogdet(matrix)[1])
 
 
 @functools.partial(jax.jit, static_argnames="chunk")
 def total_correlation(z: jax.Array, mean: jax.Array, log_variance: jax.Array, chunk: int = 64) -> TotalCorrelation:
-    """Total correlation of the aggregate posterior of N data points, mean and log_variance [N, d]. This
-    library.
+    """Estimates the total correlation of the aggregate posterior of N data points. This library.
 
-    z [M, d], M <= N: z[m] drawn from q(z|x_m), the points at which the densities are compared. q(z) and
-    q(z_i) are mixtures of the N posteriors, so time is O(M N d) and memory O(chunk N d). Where the N points
-    are all the data, `upper` is exact but for sampling. Otherwise the truth lies between `lower` and `upper`
-    up to sampling noise. They close in as N grows past exp(I(x; z)); as long as they are far apart, only
-    `gaussian` tells much.
+    q(z) and q(z_i) are mixtures of the N posteriors, so time is O(M N d) and memory O(chunk N d). Where the N points
+    are all the data, `upper` is exact but for sampling. Otherwise the truth lies between `lower` and `upper` up to
+    sampling noise. They close in as N grows past exp(I(x; z)); as long as they are far apart, only `gaussian` tells
+    much.
+
+    Args:
+      z: [M, d], M <= N: z[m] drawn from q(z|x_m), the points at which the densities are compared.
+      mean: of the posteriors [N, d].
+      log_variance: of the posteriors [N, d].
+      chunk: points at once; bounds memory, not results.
     """
     num_points = mean.shape[0]
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1f2933", "#667380", "#d9dee3"
 ACCENTS = ("#2b6cb0", "#dd6b20", "#2f855a", "#b83280", "#6b46c1", "#b7791f", "#c53030", "#2c7a7b")
@@ -20,7 +22,7 @@ SEQUENTIAL = "viridis"
 
 
 def save(figure: Figure, path: str | pathlib.Path, dpi: int = 130) -> pathlib.Path:
-    """Write a figure as the file type of `path`'s suffix, through a temporary file beside it."""
+    """Writes a figure as the file type of `path`'s suffix, through a temporary file beside it; returns the path."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -30,7 +32,9 @@ def save(figure: Figure, path: str | pathlib.Path, dpi: int = 130) -> pathlib.Pa
 
 
 def titled(width: float, height: float, title: str, subtitle: str) -> Figure:
-    """An empty figure with a left-aligned title and a smaller line under it."""
+    """Returns an empty figure with a left-aligned title and a smaller line under it."""
+    from matplotlib.figure import Figure  # takes a second
+
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=12, color=INK, fontweight="bold")
     figure.text(0.01, 1 - 0.33 / height, subtitle, ha="left", va="top", fontsize=8.5, color=MUTED)
@@ -38,7 +42,7 @@ def titled(width: float, height: float, title: str, subtitle: str) -> Figure:
 
 
 def style(axes) -> None:
-    """Quiet axes: no box, light ticks."""
+    """Makes axes quiet: no box, light ticks."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -47,13 +51,13 @@ def style(axes) -> None:
 
 
 def as_rgb(images: np.ndarray) -> np.ndarray:
-    """[..., H, W, 1 or 3] in [0, 1] -> [..., H, W, 3]."""
+    """Returns images [..., H, W, 1 or 3] in [0, 1] as [..., H, W, 3]."""
     images = np.clip(np.asarray(images, np.float32), 0, 1)
     return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 
 def tile(images: np.ndarray, gap: int = 2, fill: float = 1.0) -> np.ndarray:
-    """Images [rows, columns, H, W, C] as one picture [., ., 3] with `gap` pixels of `fill` between them."""
+    """Returns images [rows, columns, H, W, C] as one picture [., ., 3] with `gap` pixels of `fill` between them."""
     images = as_rgb(images)
     rows, columns, height, width, _ = images.shape
     padded = np.full((rows, columns, height + gap, width + gap, 3), fill, np.float32)
@@ -63,13 +67,13 @@ def tile(images: np.ndarray, gap: int = 2, fill: float = 1.0) -> np.ndarray:
 
 
 def show_picture(axes, picture: np.ndarray) -> None:
-    """A picture [H, W, 3] in [0, 1] (of `tile`, say) on axes without ticks or frame, pixels left sharp."""
+    """Shows a picture [H, W, 3] in [0, 1] (of `tile`, say) on axes without ticks or frame, pixels left sharp."""
     axes.imshow(picture, interpolation="nearest")
     axes.set_axis_off()
 
 
 def reconstructions(images: np.ndarray, reconstructed: np.ndarray, title: str, subtitle: str) -> Figure:
-    """Pairs of rows: images [N, H, W, C] above their reconstructions [N, H, W, C], eight to a row."""
+    """Returns pairs of rows: images [N, H, W, C] above their reconstructions [N, H, W, C], eight to a row."""
     per_row = min(8, len(images))
     rows = len(images) // per_row
     shape = (rows, per_row, *images.shape[1:])
@@ -81,8 +85,8 @@ def reconstructions(images: np.ndarray, reconstructed: np.ndarray, title: str, s
     return figure
 
 
-def traversals(grid: np.ndarray, labels: Sequence[str], values: Sequence[float], title: str, subtitle: str) -> Figure:
-    """One row per latent: images [d, V, H, W, C] as it is set to `values` [V], with a label beside each row."""
+def traversals(grid: np.ndarray, labels: Sequence[str], values: np.ndarray, title: str, subtitle: str) -> Figure:
+    """Returns a row per latent: images [d, V, H, W, C] as it is set to `values` [V], with a label beside each row."""
     rows, columns = grid.shape[:2]
     width = 0.8 * columns + 3.1
     figure = titled(width, 0.9 + 0.82 * rows, title, subtitle)
@@ -115,7 +119,7 @@ def matrix(
     unit: str,
     limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """A heat map [rows, columns] with its numbers in the cells and a color bar labeled with the unit."""
+    """Returns a heat map [rows, columns] with its numbers in the cells and a color bar labeled with the unit."""
     values = np.asarray(values, np.float64)
     roomy = len(columns) <= 20  # beyond that numbers and names of every column would run together
     figure = titled(max(6.5, 2.6 + (0.62 if roomy else 0.16) * len(columns)), 1.7 + 0.36 * len(rows), title, subtitle)
@@ -140,18 +144,18 @@ def matrix(
     return figure
 
 
-def mediation_bars(
-    estimates: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    factors: Sequence[str],
-    mediators: Sequence[str],
-    title: str,
-    subtitle: str,
-    effects: Sequence[str] = ("indirect", "direct", "interaction"),
-) -> Figure:
-    """One panel per factor, one group of bars per mediator: estimates, low and high [factors, mediators,
-    effects] in units of the total effect."""
+def mediation_bars(found: Any, factors: Sequence[str], mediators: Sequence[str], title: str, subtitle: str) -> Figure:
+    """Returns a panel per factor with a group of bars per mediator.
+
+    Args:
+      found: `effects` (their names) and `estimate`, `low` and `high` [factors, mediators, effects], in units of the
+        total effect, as of `evaluation.Mediated`.
+      factors: their names.
+      mediators: their names.
+      title: of the figure.
+      subtitle: the line under it.
+    """
+    effects = found.effects
     panels = len(factors)
     columns = min(2, panels)
     rows = -(-panels // columns)
@@ -167,9 +171,10 @@ def mediation_bars(
         axes.set_title(factors[k], fontsize=9, loc="left", color=INK)
         for e, effect in enumerate(effects):
             place = np.arange(len(mediators)) + offsets[e]
-            error = np.stack([estimates[k, :, e] - low[k, :, e], high[k, :, e] - estimates[k, :, e]])
-            axes.bar(place, estimates[k, :, e], 0.8 / len(effects), color=ACCENTS[e], label=effect)
-            axes.errorbar(place, estimates[k, :, e], np.maximum(error, 0), fmt="none", ecolor=INK, elinewidth=0.7)
+            estimate = found.estimate[k, :, e]
+            error = np.stack([estimate - found.low[k, :, e], found.high[k, :, e] - estimate])
+            axes.bar(place, estimate, 0.8 / len(effects), color=ACCENTS[e], label=effect)
+            axes.errorbar(place, estimate, np.maximum(error, 0), fmt="none", ecolor=INK, elinewidth=0.7)
         axes.set_xticks(range(len(mediators)), mediators, fontsize=8)
     for axes in grid[:, 0]:
         axes.set_ylabel("effect / total effect", fontsize=8, color=MUTED)
@@ -178,21 +183,11 @@ def mediation_bars(
     return figure
 
 
-def training_curves(steps: np.ndarray, curves: dict[str, np.ndarray], title: str, subtitle: str) -> Figure:
-    """One small panel per metric: name -> [steps, members], a line per member."""
-    figure = titled(3.0 * len(curves), 2.7, title, subtitle)
-    for axes, (name, values) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
-        style(axes)
-        for m in range(values.shape[1]):
-            axes.plot(steps, values[:, m], color=ACCENTS[m % len(ACCENTS)], linewidth=1.2)
-        axes.set_title(name, fontsize=9, loc="left", color=INK)
-        axes.set_xlabel("step", fontsize=8, color=MUTED)
-    return figure
-
-
 def circuit_graph(graph: Mapping[str, Any], subtitle: str = "") -> Figure:
-    """A graph of `circuits.as_graph` in layers, one column per site: circles as large as a unit's own effect, lines as
-    wide as a path's. Blue is towards the source image, red away from it."""
+    """Returns a picture of a graph of `circuits.as_graph`, in layers, one column per site: circles are as large as a unit's own
+    effect, lines as wide as a path's. Blue is towards the source image, red away from it."""
+    from matplotlib.figure import Figure
+
     layers: dict[str, list[Mapping[str, Any]]] = {}
     for node in graph["nodes"]:
         layers.setdefault(node["site"], []).append(node)

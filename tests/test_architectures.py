@@ -428,7 +428,7 @@ def test_gradients_reach_z_through_the_quantizer_and_edits_behind_it():
 
     of_z, of_edit = jax.jit(jax.grad(output, (0, 1)))(z, jnp.zeros(z.shape))
     assert np.any(np.asarray(of_z)) and np.array_equal(of_z, of_edit)
-    _, decoder = networks.create(SHAPE, LATENTS, "small", "vector")
+    _, decoder = networks.encoder_and_decoder(SHAPE, LATENTS, "small", "vector")
     direct = jax.grad(lambda q: jnp.sum(decoder.apply({"params": params["decoder"]}, q) ** 2))
     close(of_z, call(direct, quantized), rtol=1e-3, atol=1e-3)
 

@@ -1,7 +1,6 @@
 """What an evaluation says of codes, against counts in plain numpy."""
 
 import itertools
-import types
 
 import jax
 import numpy as np
@@ -96,8 +95,7 @@ def test_the_latents_of_a_figure_do_not_depend_on_last_bits():
         estimate = np.repeat((0.5 + bits)[..., None], 3, axis=-1)
         estimate[1] = np.nan
         mediated = evaluation.Mediated(("indirect", "direct", "interaction"), *[estimate] * 3, np.array([0, 5]))
-        dataset = types.SimpleNamespace(factor_names=("a", "b"))
-        figure = figures.mediation(types.SimpleNamespace(mediation=mediated), dataset, "made up")
+        figure = figures.mediation(mediated, ("a", "b"), "made up")
         names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
         assert names == [f"z{i}" for i in range(10)]
         assert "5 pairs that decode alike left out" in "".join(text.get_text() for text in figure.texts)

@@ -36,7 +36,7 @@ class GaussianFunctions(NamedTuple):
 @functools.cache
 def gaussian_functions(image_shape: tuple[int, int, int], latents: int, network: str) -> GaussianFunctions:
     """Returns the functions that all Gaussian architectures with one network share: the same objects."""
-    encoder, decoder = networks.create(image_shape, latents, network)
+    encoder, decoder = networks.encoder_and_decoder(image_shape, latents, network)
 
     def init(key):
         return {

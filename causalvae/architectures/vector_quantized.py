@@ -53,7 +53,7 @@ def vq_functions(
       spatial: True for one code per position.
       num_codes: of each codebook.
     """
-    encoder, decoder = networks.create(image_shape, latents, network, "map" if spatial else "vector")
+    encoder, decoder = networks.encoder_and_decoder(image_shape, latents, network, "map" if spatial else "vector")
     groups, size = (1, latents) if spatial else (latents, 1)
 
     def init(key):

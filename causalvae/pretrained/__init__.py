@@ -33,12 +33,16 @@ LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 def names() -> tuple[str, ...]:
-    """The models that ship, such as "betatc_3dshapes"."""
+    """Returns the names of the models that ship, such as "betatc_3dshapes"."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 
 
 def card(name: str) -> dict[str, Any]:
-    """What is known of a shipped model. ValueError names those that exist."""
+    """Returns what is known of a shipped model.
+
+    Raises:
+      ValueError: for an unknown name; names those that exist.
+    """
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -47,10 +51,13 @@ def card(name: str) -> dict[str, Any]:
 
 
 def load_pretrained(name: str) -> tuple[Architecture, PyTree]:
-    """A shipped model and its parameters (float32, of encoder and decoder; what only the loss reads is not kept).
+    """Returns a shipped model and its parameters, float32.
 
-    ValueError where the name is unknown or the file is not the one that the card describes, FileNotFoundError where it
-    is missing.
+    They are those of encoder and decoder; what only the loss reads is not kept.
+
+    Raises:
+      ValueError: where the name is unknown or the file is not the one that the card describes.
+      FileNotFoundError: where the file is missing.
     """
     about = card(name)
     path = FOLDER / f"{name}.safetensors"
@@ -67,13 +74,17 @@ def load_pretrained(name: str) -> tuple[Architecture, PyTree]:
 
 
 def create(about: dict[str, Any]) -> Architecture:
-    """The architecture that a card describes."""
+    """Returns the architecture that a card describes."""
     options = dict(about["architecture"])
     return architectures.create(options.pop("name"), image_shape=tuple(about["image_shape"]), **options)
 
 
 def pack(model: Architecture, params: PyTree) -> dict[str, np.ndarray]:
-    """The arrays that are stored: 'encoder/conv0/kernel' -> float16. ValueError where a weight is too large for it."""
+    """Returns the arrays that are stored: 'encoder/conv0/kernel' -> float16.
+
+    Raises:
+      ValueError: where a weight is too large for it.
+    """
     arrays = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(inference_params(model, params))[0]:
         name, leaf = "/".join(str(key.key) for key in path), np.asarray(leaf)
@@ -84,7 +95,11 @@ def pack(model: Architecture, params: PyTree) -> dict[str, np.ndarray]:
 
 
 def unpack(model: Architecture, arrays: dict[str, np.ndarray]) -> PyTree:
-    """The parameters of stored arrays, float32. ValueError where they are not those of the model."""
+    """Returns the parameters of stored arrays, float32.
+
+    Raises:
+      ValueError: where they are not those of the model.
+    """
     template = inference_params(model, jax.eval_shape(model.init, jax.random.key(0)))
     leaves, tree = jax.tree_util.tree_flatten_with_path(template)
     wanted = {"/".join(str(key.key) for key in path): leaf.shape for path, leaf in leaves}
