@@ -184,8 +184,11 @@ def mediation_bars(found: Any, factors: Sequence[str], mediators: Sequence[str],
 
 
 def circuit_graph(graph: Mapping[str, Any], subtitle: str = "") -> Figure:
-    """Returns a picture of a graph of `circuits.as_graph`, in layers, one column per site: circles are as large as a unit's own
-    effect, lines as wide as a path's. Blue is towards the source image, red away from it."""
+    """Returns a picture of a graph of `circuits.as_graph`, in layers, one column per site.
+
+    Circles are as large as a unit's own effect, lines as wide as a path's. Blue is towards the source image, red away
+    from it.
+    """
     from matplotlib.figure import Figure
 
     layers: dict[str, list[Mapping[str, Any]]] = {}
