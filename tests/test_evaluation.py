@@ -99,3 +99,16 @@ def test_the_latents_of_a_figure_do_not_depend_on_last_bits():
         names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
         assert names == [f"z{i}" for i in range(10)]
         assert "5 pairs that decode alike left out" in "".join(text.get_text() for text in figure.texts)
+
+
+def test_a_set_without_generative_factors_has_no_results_by_factor():
+    dataset = data.load("dsprites", source="procedural").replace(factor_kind="attributes")
+    model = architectures.create("vae", image_shape=dataset.image_shape, latents=3, network="small")
+    params = model.init(jax.random.key(0))
+    settings = evaluation.Settings(codes=40, test_codes=20, images=4, pairs=4, effects=4)
+    found = evaluation.evaluate(model, params, dataset, settings, untrained=params)
+    assert found.factor_effects is found.patching is found.mediation is found.circuits is None
+    names = [score.name for score in found.scores]
+    assert names[-2:] == ["circuit_modularity_decoder", "disentanglement"] and "circuit_size" not in names
+    assert found.scores[-1].note == "undefined: dsprites (procedural) has attributes, not generative factors"
+    assert np.isnan(found.latents.specificity_to_factors).all()
