@@ -55,9 +55,9 @@ def check_params(model: Any, params: PyTree) -> None:
     init = getattr(model, "init", None)
     if init is None or not isinstance(params, dict):
         return
-    if set(params) == {"params"}:
-        raise ValueError('params is {"params": ...}: give what is inside, params["params"]')
     expected = _expected(init)
+    if set(params) == {"params"} and not any(path.startswith("['params']") for path in expected):
+        raise ValueError('params is {"params": ...}: give what is inside, params["params"]')
     found = {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
     missing = [path for path in expected if path not in found and path.split("'")[1] in params]
     if missing or not found:

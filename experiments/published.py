@@ -39,28 +39,12 @@ SETTINGS = evaluation.Settings(
 )
 SAMPLED = 2500  # images whose reconstruction from sampled latents is compared with the log
 
-# Our names of the layers -> those of disentangling-vae.
-LAYERS = {
-    **{f"encoder.conv{i}": f"encoder.{name}" for i, name in enumerate(("conv1", "conv2", "conv3", "conv_64"))},
-    **{f"encoder.dense{i}": f"encoder.lin{i + 1}" for i in range(2)},
-    **{f"decoder.dense{i}": f"decoder.lin{i + 1}" for i in range(3)},
-    **{f"decoder.conv{i}": f"decoder.{name}" for i, name in enumerate(("convT_64", "convT1", "convT2"))},
-    "decoder.logits": "decoder.convT3",
-}
-NAMES = {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in LAYERS.items() for kind in ("weight", "bias")}
-
 
 def load(state: Mapping[str, np.ndarray]) -> tuple[Architecture, PyTree]:
-    """(model, params) of a state dict of disentangling-vae. Its last encoder layer gives the mean and the
-    log-variance of latent i in rows 2 i and 2 i + 1. ValueError where a weight is missing or has another shape."""
+    """Returns (model, params) of a state dict of disentangling-vae. ValueError for weights that do not fit."""
     channels = int(np.shape(state["encoder.conv1.weight"])[1])
     model = architectures.create("vae", image_shape=(64, 64, channels), latents=LATENTS, network="burgess")
-    heads = {
-        f"encoder.{head}.{kind}": state[f"encoder.mu_logvar_gen.{kind}"][row::2]
-        for row, head in enumerate(("mean", "log_variance"))
-        for kind in ("weight", "bias")
-    }
-    return model, adapters.from_torch(model, {**state, **heads}, NAMES)
+    return model, adapters.from_torch(model, state, "disentangling-vae")
 
 
 def measure(model: Architecture, params: PyTree, dataset: Dataset, settings: evaluation.Settings) -> dict[str, Any]:

@@ -286,10 +286,13 @@ def test_patching_agrees_with_forward_hooks(ours, state, twin, site):
 def test_a_state_dict_that_does_not_fit_is_refused(ours, state):
     model, params, _, _ = ours
     missing = {name: weight for name, weight in state.items() if name != "decoder.conv1.bias"}
-    with pytest.raises(ValueError, match="no 'decoder.conv1.bias'"):
+    with pytest.raises(ValueError, match="1 weights do not fit vae: decoder.conv1.bias"):
         adapters.from_torch(model, missing)
-    with pytest.raises(ValueError, match=r"'encoder.dense.weight' has shape \[3, 3\]"):
-        adapters.from_torch(model, state | {"encoder.dense.weight": np.zeros((3, 3))})
+    wrong = missing | {"encoder.dense.weight": np.zeros((3, 3))}
+    with pytest.raises(ValueError, match=r"2 weights.*encoder.dense.weight \[64, 64\]: .encoder.dense.weight. is"):
+        adapters.from_torch(model, wrong)
+    with pytest.raises(ValueError, match="no layout 'pyro'; there are: disentangling-vae"):
+        adapters.from_torch(model, state, "pyro")
     renamed = {f"net.{name}": weight for name, weight in state.items()}
     back = adapters.from_torch(model, renamed, {name: f"net.{name}" for name in state})
     assert np.array_equal(back["decoder"]["logits"]["kernel"], params["decoder"]["logits"]["kernel"])

@@ -267,3 +267,136 @@ def test_an_encoder_that_returns_something_else_is_told_what():
     model = adapters.from_functions(lambda x: (x, x, x), lambda z: z)
     with pytest.raises(ValueError, match=r"this one returned a tuple of an array \[6, 4, 4, 1\]"):
         cv.run(model, None, X)
+
+
+# --- models that stay in another framework ---------------------------------------------------------------
+
+WEIGHTS = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+
+
+def elsewhere(has_variance=False):
+    """A model in numpy, as a stand-in for any other framework."""
+
+    def encode(x):
+        mean = x.reshape(len(x), -1) @ WEIGHTS
+        return (mean, np.zeros_like(mean)) if has_variance else mean
+
+    def decode(z):
+        return 1 / (1 + np.exp(-z @ WEIGHTS.T)).reshape(-1, 4, 4, 1)
+
+    options = {"image_shape": (4, 4, 1), "latents": 3, "has_variance": has_variance}
+    return adapters.from_callback(encode, decode, **options)
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_callback_is_run_as_any_model(noisy):
+    model, inside = elsewhere(noisy), functions()[0]
+    pairs = iv.Pairs(X, SOURCE).with_noise(KEY) if noisy else iv.Pairs(X, SOURCE)
+    found = iv.patch_effects(model, None, pairs, "latent/z", chunk=4, per_pair=True)
+    if not noisy:
+        expected = iv.patch_effects(inside, jnp.asarray(WEIGHTS), pairs, "latent/z", per_pair=True)
+        np.testing.assert_allclose(found.output_change, expected.output_change, atol=1e-5)
+        z = inside.represent(jnp.asarray(WEIGHTS), X)
+        strength = [
+            cv.metrics.causal_effect_strength(m, params, z, iv.Sweep(), KEY)
+            for m, params in ((model, None), (inside, jnp.asarray(WEIGHTS)))
+        ]
+        np.testing.assert_allclose(*strength, rtol=1e-5)
+    else:
+        whole = iv.patch_effects(model, None, pairs, "latent/z", chunk=100, per_pair=True)
+        np.testing.assert_allclose(found.output_change, whole.output_change, atol=1e-5)
+
+
+def test_a_callback_of_a_wrong_shape_is_told_so():
+    model = adapters.from_callback(lambda x: x[:, :2], lambda z: z, image_shape=(4, 4, 1), latents=3)
+    with pytest.raises(Exception, match=r"returned an array \[6, 2, 4, 1\], where \[6, 3\] was expected"):
+        jax.block_until_ready(cv.run(model, None, X))
+
+
+def test_haiku_modules_are_tapped():
+    hk = pytest.importorskip("haiku")
+
+    def network():
+        encoder, decoder = hk.nets.MLP([5, 3], name="encoder"), hk.nets.MLP([16], name="decoder")
+        encode = lambda x: encoder(hk.Flatten()(x))  # noqa: E731
+        decode = lambda z: jax.nn.sigmoid(decoder(z)).reshape(-1, 4, 4, 1)  # noqa: E731
+        return lambda x: decode(encode(x)), (encode, decode)
+
+    transformed = hk.multi_transform(network)
+    params = transformed.init(KEY, X)
+    encode, decode = transformed.apply
+    model = adapters.from_haiku(encode=encode, decode=decode)
+    outputs, acts = cv.run(model, params, X, capture="*")
+    np.testing.assert_allclose(outputs.image, decode(params, None, encode(params, None, X)), atol=1e-6)
+    assert {"encoder/~/linear_0", "encoder", "latent/z", "decoder/~/linear_0"} <= set(acts)
+    effects = iv.patch_effects(model, params, (X, SOURCE), "encoder/~/linear_0")
+    assert np.isfinite(effects.output_change).all()
+
+
+def test_an_equinox_module_is_two_functions_of_its_arrays():
+    eqx = pytest.importorskip("equinox")
+    keys = jax.random.split(KEY)
+    module = {"encoder": eqx.nn.Linear(16, 3, key=keys[0]), "decoder": eqx.nn.Linear(3, 16, key=keys[1])}
+    params, static = eqx.partition(module, eqx.is_array)
+
+    def encode(params, x):
+        return jax.vmap(eqx.combine(params, static)["encoder"])(x.reshape(x.shape[0], -1))
+
+    def decode(params, z):
+        return jax.nn.sigmoid(jax.vmap(eqx.combine(params, static)["decoder"])(z)).reshape(-1, 4, 4, 1)
+
+    model = adapters.from_functions(encode, decode)
+    mediated = iv.mediate(model, params, (X, SOURCE), "latent/z", groups="site")
+    np.testing.assert_allclose(mediated.indirect[0], mediated.total, atol=1e-4)
+    with pytest.raises(ValueError, match="not an array: give a pytree of arrays .of an equinox module"):
+        cv.run(model, eqx.nn.MLP(2, 2, 2, 1, key=KEY), X)
+
+
+# --- an evaluation of somebody else's model --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["linen", "functions"])
+def test_everything_is_measured_of_a_model_that_is_not_ours(name, tmp_path):
+    dataset = cv.planted.linear_world()
+    shape = dataset.image_shape
+
+    class Wide(nn.Module):
+        def setup(self):
+            self.encoder, self.decoder = LinenEncoder(), nn.Dense(int(np.prod(shape)))
+
+        def __call__(self, x):
+            return self.decoder(self.encoder(x)[0])
+
+    images = dataset.sample(KEY, 4)[1]
+    if name == "linen":
+        params = Wide().init(KEY, images)
+        decode = lambda m, z: nn.sigmoid(m.decoder(z)).reshape(-1, *shape)  # noqa: E731
+        model = adapters.from_linen(Wide(), encode=lambda m, x: m.encoder(x), decode=decode)
+    else:
+        params = jax.random.normal(KEY, (int(np.prod(shape)), 3))
+        model = adapters.from_functions(
+            lambda w, x: x.reshape(x.shape[0], -1) @ w, lambda w, z: jax.nn.sigmoid(z @ w.T).reshape(-1, *shape)
+        )
+    sizes = dict(codes=60, test_codes=30, votes=20, images=8, pairs=4, effects=8)
+    settings = cv.evaluation.Settings(**sizes, metrics="mig", sites="latent/z")
+    found = cv.evaluate(model, params, dataset, settings)
+    scores = {score.name: score.value for score in found.scores}
+    assert np.isfinite([scores["mean_squared_error"], scores["ces_l2"], scores["mig"]]).all()
+    outputs, _ = cv.run(model, params, found.images)
+    np.testing.assert_allclose(found.reconstructed, outputs.image, atol=1e-4)
+    whole = adapters.as_architecture(model, params, shape)
+    assert whole.latents == 3 and adapters.as_architecture(whole, params, shape) is whole
+    np.testing.assert_allclose(whole.represent(params, images), model.represent(params, images), atol=1e-6)
+    paths = cv.figures.draw(found, whole, dataset, tmp_path)
+    assert len(paths) == 5 and all(path.stat().st_size > 1000 for path in paths)
+    drawn = whole.init(KEY)
+    assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
+
+
+def test_a_model_without_parts_cannot_be_evaluated_and_says_what_it_needs():
+    model, params, _ = normalized()
+    with pytest.raises(ValueError, match="'Normalized' has no `encode`, which an evaluation, a figure or an explorer"):
+        adapters.as_architecture(model, params, (4, 4, 1))
+    loud = adapters.from_functions(lambda x: x.reshape(x.shape[0], -1), lambda z: 9 * z.reshape(-1, 4, 4, 1))
+    with pytest.raises(ValueError, match="decodes values from 4.5 to 4.5: images are in"):
+        adapters.as_architecture(loud, None, (4, 4, 1))

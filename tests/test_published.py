@@ -22,7 +22,10 @@ def random_state():
     params["encoder"]["mean"]["bias"] = np.arange(10.0, dtype=np.float32)
     params["encoder"]["log_variance"]["bias"] = -np.arange(10.0, dtype=np.float32)
     ours = adapters.to_torch(model, params)
-    state = {theirs: ours[name] for name, theirs in published.NAMES.items()}
+    layers = adapters.LAYOUTS["disentangling-vae"].names
+    state = {
+        f"{theirs}.{kind}": ours[f"{name}.{kind}"] for name, theirs in layers.items() for kind in ("weight", "bias")
+    }
     for kind in ("weight", "bias"):
         heads = [ours[f"encoder.{head}.{kind}"] for head in ("mean", "log_variance")]
         state[f"encoder.mu_logvar_gen.{kind}"] = np.stack(heads, axis=1).reshape(20, *heads[0].shape[1:])
@@ -36,7 +39,7 @@ def test_a_state_dict_of_their_layout_is_read():
     _, read = published.load(state)
     assert jax.tree.all(jax.tree.map(np.array_equal, params, read))
     state.pop("decoder.lin3.bias")
-    with pytest.raises(ValueError, match="no 'decoder.lin3.bias'"):
+    with pytest.raises(ValueError, match="there is no 'decoder.lin3.bias'"):
         published.load(state)
 
 

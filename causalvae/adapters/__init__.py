@@ -7,17 +7,24 @@ that stays in another framework, without a change to its code, and carry weights
     outputs, acts = run(model, variables, x, edits={"encoder/Dense_0": set_unit(3, 0.0)}, capture="*")
 """
 
+from causalvae.adapters.callback import from_callback
+from causalvae.adapters.complete import as_architecture
 from causalvae.adapters.foreign import Foreign, ForeignOutputs
 from causalvae.adapters.functions import from_forward, from_functions
+from causalvae.adapters.haiku import from_haiku
 from causalvae.adapters.linen import from_linen
 from causalvae.adapters.nnx import from_nnx
-from causalvae.adapters.torch_weights import from_torch, to_torch
+from causalvae.adapters.torch_weights import LAYOUTS, from_torch, to_torch
 
 __all__ = [
     "Foreign",
     "ForeignOutputs",
+    "LAYOUTS",
+    "as_architecture",
+    "from_callback",
     "from_forward",
     "from_functions",
+    "from_haiku",
     "from_linen",
     "from_nnx",
     "from_torch",

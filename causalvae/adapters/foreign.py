@@ -52,7 +52,7 @@ def assemble(parts: Parts) -> Foreign:
 
     def represent(params, x):
         mean = encode(params, x)[0]
-        return mean.reshape(mean.shape[0], -1)
+        return jnp.mean(mean, axis=tuple(range(1, mean.ndim - 1)))  # over the positions of a map
 
     def decode(params, z, tap: Tap = no_tap):
         return parts.decode(params, z, tap)

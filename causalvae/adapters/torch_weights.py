@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from causalvae import layers
-from causalvae.architectures import Architecture
+from causalvae.architectures import Architecture, inference_params
 
 PyTree = Any
 
@@ -28,28 +28,86 @@ def to_torch(model: Architecture, params: PyTree) -> dict[str, np.ndarray]:
     return state
 
 
-def from_torch(model: Architecture, state_dict: Mapping[str, Any], names: Mapping[str, str] | None = None) -> PyTree:
-    """Parameters of `model` from a PyTorch state dict: the inverse of `to_torch`.
+class Layout(NamedTuple):
+    """How a published code base names and packs the weights of a network like ours."""
 
-    state_dict: name -> tensor or array. names: our name ("encoder.conv0.weight") -> the name there, where they
-    differ. Raises ValueError naming the first weight that is missing or has another shape.
+    network: str  # of `architectures.create`
+    names: Mapping[str, str]  # our layer -> the layer there
+    heads: str = ""  # a layer there whose rows are mean and log-variance of each latent in turn
+
+
+_DISENTANGLING = {
+    **{f"encoder.conv{i}": f"encoder.{name}" for i, name in enumerate(("conv1", "conv2", "conv3", "conv_64"))},
+    **{f"encoder.dense{i}": f"encoder.lin{i + 1}" for i in range(2)},
+    **{f"decoder.dense{i}": f"decoder.lin{i + 1}" for i in range(3)},
+    **{f"decoder.conv{i}": f"decoder.{name}" for i, name in enumerate(("convT_64", "convT1", "convT2"))},
+    "decoder.logits": "decoder.convT3",
+}
+LAYOUTS: dict[str, Layout] = {
+    "disentangling-vae": Layout("burgess", _DISENTANGLING, "encoder.mu_logvar_gen"),
+}
+"""Layouts of published code bases that `from_torch` knows by name."""
+
+
+def from_torch(
+    model: Architecture, state_dict: Mapping[str, Any], names: Mapping[str, str] | str | None = None
+) -> PyTree:
+    """Returns parameters of `model` from a PyTorch state dict: the inverse of `to_torch`.
+
+    Args:
+      model: an architecture with a convolutional network of the same layers.
+      state_dict: name -> tensor or array.
+      names: our name ("encoder.conv0.weight", or "encoder.conv0" for weight and bias) -> the name there, where they
+        differ; or the name of one of `LAYOUTS`.
+
+    Raises: ValueError that lists every weight that is missing or has another shape, with ours and theirs.
     """
+    state = {name: _as_array(weight) for name, weight in state_dict.items()}
+    if isinstance(names, str):
+        if names not in LAYOUTS:
+            raise ValueError(f"no layout {names!r}; there are: {', '.join(LAYOUTS)}, or a mapping of names")
+        layout = LAYOUTS[names]
+        names, state = layout.names, {**state, **_split_heads(state, layout.heads)}
     template = jax.eval_shape(model.init, jax.random.key(0))
-    names = names or {}
-    leaves = []
-    for path, leaf in _leaves(template):
+    leaves, faults = [], []
+    for path, leaf in _leaves(inference_params(model, template)):
         ours = _torch_name(path)
-        theirs = names.get(ours, ours)
-        if theirs not in state_dict:
-            have = ", ".join(state_dict)
-            raise ValueError(f"the state dict has no {theirs!r} for {ours!r}; it has: {have}. `names` maps names")
-        weight = state_dict[theirs]
-        weight = np.asarray(weight.detach().cpu() if hasattr(weight, "detach") else weight)
+        theirs = _their_name(ours, names or {})
         expected = _to_torch_layout(model, template, path, np.empty(leaf.shape, np.float32)).shape
-        if weight.shape != expected:
-            raise ValueError(f"{theirs!r} has shape {list(weight.shape)}; {ours!r} needs {list(expected)}")
-        leaves.append(jnp.asarray(_from_torch_layout(model, template, path, weight), leaf.dtype))
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+        weight = state.get(theirs)
+        if weight is None:
+            faults.append(f"{ours} {list(expected)}: there is no {theirs!r}")
+        elif weight.shape != expected:
+            faults.append(f"{ours} {list(expected)}: {theirs!r} is {list(weight.shape)}")
+        else:
+            leaves.append(jnp.asarray(_from_torch_layout(model, template, path, weight), leaf.dtype))
+    if faults:
+        have = ", ".join(f"{name} {list(weight.shape)}" for name, weight in state.items())
+        raise ValueError(
+            f"{len(faults)} weights do not fit {model.name}: {'; '.join(faults)}. The state dict has: {have}. `names` "
+            "maps our names to those there"
+        )
+    return jax.tree.unflatten(jax.tree.structure(inference_params(model, template)), leaves)
+
+
+def _as_array(weight: Any) -> np.ndarray:
+    return np.asarray(weight.detach().cpu() if hasattr(weight, "detach") else weight)
+
+
+def _their_name(ours: str, names: Mapping[str, str]) -> str:
+    """What a weight is called there: by its own name, or by that of its layer."""
+    layer, kind = ours.rsplit(".", 1)
+    return names.get(ours) or (f"{names[layer]}.{kind}" if layer in names else ours)
+
+
+def _split_heads(state: Mapping[str, np.ndarray], layer: str) -> dict[str, np.ndarray]:
+    """The rows of a layer that gives mean and log-variance of each latent in turn, as two layers."""
+    return {
+        f"encoder.{head}.{kind}": state[f"{layer}.{kind}"][row::2]
+        for row, head in enumerate(("mean", "log_variance"))
+        for kind in ("weight", "bias")
+        if f"{layer}.{kind}" in state
+    }
 
 
 def _leaves(params: PyTree) -> list[tuple[tuple[str, ...], Any]]:

@@ -74,6 +74,8 @@ class Architecture(NamedTuple):
 
 def inference_params(model: Architecture, params: PyTree) -> PyTree:
     """Returns the parameters that encoding and decoding read, without those that only the loss does."""
+    if not model.auxiliary:
+        return params
     return {name: value for name, value in params.items() if name not in model.auxiliary}
 
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from causalvae import interventions
+from causalvae.adapters.complete import as_architecture
 from causalvae.architectures import Architecture, inference_params
 from causalvae.circuits import Circuit
 from causalvae.data.base import Dataset
@@ -63,7 +64,7 @@ class _Causes(NamedTuple):
 
 
 def evaluate(
-    model: Architecture,
+    model: Any,
     params: Any,
     dataset: Dataset,
     settings: Settings = DEFAULTS,
@@ -74,7 +75,7 @@ def evaluate(
     All randomness comes from the settings' seed, so that the same parameters always give the same results.
 
     Args:
-      model: an architecture.
+      model: an architecture, or a model that an adapter made with `encode` and `decode`.
       params: its parameters, without a member axis.
       dataset: what it was trained on, or another set with images of the same shape.
       settings: sample sizes and choices.
@@ -85,6 +86,7 @@ def evaluate(
       Scores, results per latent and per factor, and images.
     """
     key = functools.partial(random_key, settings.seed)
+    model = as_architecture(model, params, dataset.image_shape)
     if untrained is None:
         untrained = jax.jit(model.init)(jax.random.key(settings.seed))
     params, untrained = inference_params(model, params), inference_params(model, untrained)

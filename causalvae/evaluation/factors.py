@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from causalvae import interventions, metrics
@@ -16,7 +18,7 @@ from causalvae.evaluation.settings import Settings
 from causalvae.metrics import Score
 from causalvae.metrics.circuit_modularity import SiteModularity
 from causalvae.metrics.scores import finite
-from causalvae.sites import tapped
+from causalvae.sites import site_shapes, tapped
 
 
 class FactorEffects(NamedTuple):
@@ -33,8 +35,10 @@ def factor_effects(
     """Measures do(factor := v) for every factor and value, in units of the latents' `scale` [d] and of the units'
     standard deviations."""
 
+    sites = encoder_sites(model, params, dataset)
+
     def changes(params):
-        measured = jax.tree_util.Partial(_latents_and_sites(model.forward, model.represent), params)
+        measured = jax.tree_util.Partial(_latents_and_sites(model.forward, model.represent, sites), params)
         return interventions.factor_changes(measured, dataset, key, settings.effects)
 
     (of_latents, of_sites), (_, deviations) = changes(params)
@@ -46,12 +50,19 @@ def factor_effects(
     )
 
 
+def encoder_sites(model: Architecture, params: Any, dataset: Dataset) -> tuple[str, ...]:
+    """Returns the pattern of the encoder's sites; of a model whose sites are called otherwise, all before latent/z."""
+    shapes = site_shapes(model, params, jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32))
+    names = list(shapes)
+    return ("encoder/*",) if fnmatch.filter(names, "encoder/*") else tuple(names[: names.index("latent/z")])
+
+
 @functools.lru_cache(maxsize=64)
-def _latents_and_sites(forward, represent):
+def _latents_and_sites(forward, represent, sites):
     """(params, x) -> the representations, and the activations of the encoder's sites."""
 
     def measured(params, x):
-        return represent(params, x), tapped(forward, ("encoder/*",), params, x, None, {})[1]
+        return represent(params, x), tapped(forward, sites, params, x, None, {})[1]
 
     return measured
 
@@ -63,7 +74,9 @@ def decoder_modularity(perturbed: Perturbed, key: jax.Array) -> Score:
 
 
 def encoder_modularity(effects: FactorEffects, key: jax.Array) -> Score:
-    """Returns circuit modularity of encoder sites, factors as causes."""
+    """Returns circuit modularity of encoder sites, factors as causes; undefined for a model without such sites."""
+    if not effects.sites:
+        return Score("circuit_modularity_encoder", None, note="undefined: this model has no site before its latents")
     found = metrics.modularity_over_sites(key, effects.sites, None, effects.untrained)
     return _score("circuit_modularity_encoder", found, "factors", "fewer than two factors have effects")
 
