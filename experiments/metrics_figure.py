@@ -8,11 +8,12 @@ About a minute on two CPU cores.
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from absl import flags
+from matplotlib.figure import Figure
 
 from causalvae import metrics
 from experiments import cli
@@ -77,10 +78,11 @@ def main(argv: list[str]) -> None:
     print(f"wrote {out}")
 
 
-def draw(factors: np.ndarray, codes: dict, labels: list[str], values: np.ndarray) -> matplotlib.figure.Figure:
+def draw(factors: np.ndarray, codes: dict, labels: list[str], values: np.ndarray) -> Figure:
     """Above, how much each latent tells of each factor; below, every score of every code."""
     figure = plt.figure(figsize=(9.6, 8.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.0, 2.6))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.0, 2.6))
+    above, below = parts
     above.suptitle("Information of each latent (column) about each factor (row), share of its entropy", size=11)
     for axis, (name, z) in zip(above.subplots(1, len(codes)), codes.items(), strict=True):
         information = metrics.mig(z, factors)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -133,11 +133,12 @@ def known_gap(name: str) -> float:
 def mediated_answers(model: planted.Planted, key: jax.Array) -> list[Answer]:
     """Effects of the planted mediator; the tolerance is three standard errors of the mean over pairs."""
     pairs = iv.counterfactuals(model.dataset, key, "first", MEDIATION_PAIRS, contrast=(0, 1))
+    truth: Any = model.truth  # which has a mediator and its effects
     found = iv.mediate(
-        model.model, model.params, pairs, "encoder/hidden", groups=[model.truth.mediator], outcome=iv.LatentOutcome(0)
+        model.model, model.params, pairs, "encoder/hidden", groups=[truth.mediator], outcome=iv.LatentOutcome(0)
     )
     rows = []
-    for name, known in model.truth.effects._asdict().items():
+    for name, known in truth.effects._asdict().items():
         effect = np.asarray(getattr(found, name)).reshape(-1)
         tolerance = 3 * effect.std() / math.sqrt(len(effect))
         rows.append(Answer("mediated", f"{name} effect", np.array(known), np.array(effect.mean()), tolerance))

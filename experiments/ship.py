@@ -17,7 +17,6 @@ import jax
 import numpy as np
 import safetensors.numpy
 from absl import flags
-from ml_collections import ConfigDict
 
 from causalvae import evaluation, pretrained, training
 from causalvae.architectures import Architecture
@@ -26,6 +25,7 @@ from causalvae.progress import write_json
 from causalvae.sites import no_tap
 from experiments import cli, pipeline
 from experiments.explorer import runs
+from experiments.settings import Config
 
 CHECKED = 256  # images by which a test knows the model again
 LARGEST_FILE = 1_600_000  # bytes
@@ -59,7 +59,7 @@ def ship(workdir: pathlib.Path, name: str | None = None, folder: pathlib.Path = 
 
 def describe(
     name: str,
-    config: ConfigDict,
+    config: Config,
     model: Architecture,
     dataset: Dataset,
     settings: evaluation.Settings,

@@ -11,7 +11,7 @@ import pytest
 
 from causalvae import architectures, interventions
 from causalvae.sites import no_tap
-from experiments.benchmark import sections
+from experiments.benchmark import sections, timing
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def test_paired_runs_take_turns_and_warm_up_once():
     calls = []
     runs = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
-    seconds = sections.paired(runs, rounds=2, warm=("b",))
+    seconds = timing.paired(runs, rounds=2, warm=("b",))
     assert calls == ["b", "a", "b", "b", "a"]
     assert {name: times.shape for name, times in seconds.items()} == {"a": (2,), "b": (2,)}
     assert all((times > 0).all() for times in seconds.values())
@@ -27,12 +27,12 @@ def test_paired_runs_take_turns_and_warm_up_once():
 
 def test_rows_are_medians_and_ratios_within_rounds():
     seconds = {"ours": np.array([1.0, 4.0, 3.0]), "theirs": np.array([2.0, 2.0, 6.0])}
-    ours, theirs = sections.rows_of(seconds, "theirs", work=10)
+    ours, theirs = timing.rows_of(seconds, "theirs", work=10)
     assert (ours.milliseconds, theirs.milliseconds) == (300.0, 200.0)
     assert (ours.ratio, ours.quartiles) == (0.5, (0.5, 1.25))  # of 0.5, 2, 0.5
     assert (theirs.ratio, theirs.quartiles) == (1.0, (1.0, 1.0))
-    table = sections.Table("step", "theirs", [ours._replace(note="n"), theirs], ["why"])
-    shown = sections.show("title", table)
+    table = timing.Table("step", "theirs", [ours._replace(note="n"), theirs], ["why"])
+    shown = timing.show("title", table)
     assert "title: ms per step, ratio to theirs" in shown
     assert "300.00   0.500 [0.500 1.250]  n" in shown and shown.endswith("why")
 

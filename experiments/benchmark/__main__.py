@@ -11,7 +11,6 @@ Comparisons with PyTorch need it installed (pip install .[torch]); without it th
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -22,7 +21,8 @@ import jax
 from absl import flags
 
 from experiments import cli
-from experiments.benchmark.sections import SECTIONS, Settings, show
+from experiments.benchmark.sections import SECTIONS, Settings
+from experiments.benchmark.timing import show
 
 
 def machine() -> dict[str, Any]:
@@ -42,9 +42,8 @@ def define_flags() -> None:
     flags.DEFINE_list("only", list(SECTIONS), "Sections, separated by commas. Default: all.")
     flags.DEFINE_string("out", None, "Also write the tables to this JSON file.")
     flags.DEFINE_bool("list", False, "List the sections, and leave.")
-    for field in dataclasses.fields(Settings):
-        lowest = 0 if field.name == "units" else 1
-        flags.DEFINE_integer(field.name, field.default, FLAG_HELP[field.name], lower_bound=lowest)
+    for name, default in Settings._field_defaults.items():
+        flags.DEFINE_integer(name, default, FLAG_HELP[name], lower_bound=0 if name == "units" else 1)
 
 
 FLAG_HELP = {
@@ -58,15 +57,15 @@ FLAG_HELP = {
 
 
 def main(argv: list[str]) -> None:
-    values = flags.FLAGS
+    values: Any = flags.FLAGS
     if values.list:
         print("\n".join(f"{name:15} {function.__doc__}" for name, function in SECTIONS.items()))
         return
     for name in values.only:
         if name not in SECTIONS:
             cli.fail(f"no section {name!r}; there are: {', '.join(SECTIONS)}.{cli.nearest(name, SECTIONS)}")
-    settings = Settings(**{field.name: values[field.name].value for field in dataclasses.fields(Settings)})
-    results = {"machine": machine(), "settings": dataclasses.asdict(settings), "sections": {}}
+    settings = Settings(**{name: values[name].value for name in Settings._fields})
+    results = {"machine": machine(), "settings": settings._asdict(), "sections": {}}
     print("  ".join(f"{key} {value}" for key, value in results["machine"].items()), flush=True)
     for name in values.only:
         table = SECTIONS[name](settings)

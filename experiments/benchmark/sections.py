@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import dataclasses
 import functools
-import importlib.util
 import math
-import multiprocessing
-import os
 import pathlib
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import h5py
@@ -24,10 +18,11 @@ import numpy as np
 from causalvae import architectures, data, interventions, metrics, training
 from causalvae.data.base import Dataset
 from causalvae.sites import site_shapes
+from experiments.benchmark.timing import Table, paired, rows_of
+from experiments.benchmark.torch_process import NO_TORCH, has_torch, torch_process
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """How much to measure."""
 
     rounds: int = 7  # how often the runs of a section take turns
@@ -38,72 +33,10 @@ class Settings:
     rows: int = 1000  # of the dci section
 
 
-class Row(NamedTuple):
-    """One line of a table."""
-
-    name: str
-    milliseconds: float  # median over rounds, of one unit of work
-    ratio: float  # to the reference: median over rounds of the ratio within a round
-    quartiles: tuple[float, float]  # of that ratio
-    note: str = ""
-
-
-class Table(NamedTuple):
-    """What a section found."""
-
-    unit: str  # what the milliseconds are for
-    reference: str  # name of the row that ratios are to
-    rows: list[Row]
-    remarks: list[str] = []
-
-
-# --- timing ----------------------------------------------------------------------------------------------
-
-
-def paired(
-    runs: Mapping[str, Callable[[], Any]], rounds: int, warm: Collection[str] | None = None
-) -> dict[str, np.ndarray]:
-    """Wall seconds [rounds] of each run, the runs taken in turn, forwards and backwards.
-
-    A run may return JAX arrays, which are waited for. Runs named in `warm` (None: all) are called once
-    before, so that compilation is not timed.
-    """
-    for name, run in runs.items():
-        if warm is None or name in warm:
-            jax.block_until_ready(run())
-    seconds = {name: np.zeros(rounds) for name in runs}
-    for i in range(rounds):
-        for name in list(runs)[:: 1 if i % 2 == 0 else -1]:
-            start = time.perf_counter()
-            jax.block_until_ready(runs[name]())
-            seconds[name][i] = time.perf_counter() - start
-    return seconds
-
-
-def rows_of(seconds: Mapping[str, np.ndarray], reference: str, work: int) -> list[Row]:
-    """Rows of timings [rounds]; `work`: units of work that one call of every run does."""
-    rows = []
-    for name, times in seconds.items():
-        low, ratio, high = np.quantile(times / seconds[reference], (0.25, 0.5, 0.75)).tolist()
-        rows.append(Row(name, 1e3 * statistics.median(times) / work, ratio, (low, high)))
-    return rows
-
-
-def show(title: str, table: Table) -> str:
-    """A table as text."""
-    width = max(len(row.name) for row in table.rows)
-    lines = [f"{title}: ms per {table.unit}, ratio to {table.reference} [quartiles over rounds]"]
-    for row in table.rows:
-        low, high = row.quartiles
-        timing = f"{row.milliseconds:10.2f}  {row.ratio:6.3f} [{low:.3f} {high:.3f}]"
-        lines.append(f"  {row.name:{width}} {timing}  {row.note}".rstrip())
-    return "\n".join(lines + [f"  {remark}" for remark in table.remarks])
-
-
 # --- training steps --------------------------------------------------------------------------------------
 
 
-def stored_image(images: jax.Array, factors: jax.Array, key: jax.Array) -> jax.Array:
+def stored_image(images: jax.Array, factors: jax.Array, key: jax.Array | None) -> jax.Array:
     return images[factors[0]].astype(jnp.float32) / 255
 
 
@@ -112,7 +45,7 @@ def stored_dataset(num: int = 2048) -> Dataset:
     """3DShapes frames kept as uint8 and gathered by number: data that cost a step next to nothing."""
     images = data.load("3dshapes", source="procedural").sample(jax.random.key(0), num)[1]
     images = (255 * images).round().astype(jnp.uint8)
-    return Dataset("stored", "procedural", ("image",), (num,), images.shape[1:], stored_image, images)
+    return Dataset("stored", "procedural", ("image",), (num,), (64, 64, 3), stored_image, images)
 
 
 def trainer(
@@ -125,6 +58,7 @@ def trainer(
 
     def run():
         nonlocal state
+        report: Any = None
         for _ in range(calls):
             state, report = training.train_steps(config, dataset, state, hyper, jnp.int32(steps))
         return report.metrics["loss"]
@@ -277,34 +211,3 @@ SECTIONS: dict[str, Callable[[Settings], Table]] = {
     "patch": patch,
     "dci": dci,
 }
-
-
-# --- PyTorch, in a process of its own --------------------------------------------------------------------
-
-NO_TORCH = "PyTorch is not installed, so there is nothing to compare with: pip install .[torch]"
-
-
-def has_torch() -> bool:
-    return importlib.util.find_spec("torch") is not None
-
-
-class torch_process:  # noqa: N801 - used as a function in a with statement
-    """`call(name, *arguments)` runs a function of torch_side.py in a process of its own."""
-
-    def __init__(self, params: Any, images: np.ndarray):
-        self.pool = concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-        self.arguments = (len(os.sched_getaffinity(0)), params, images)
-
-    def __enter__(self) -> Callable[..., Any]:
-        self.call("prepare", *self.arguments)
-        return self.call
-
-    def __exit__(self, *exception: Any) -> None:
-        self.pool.shutdown()
-
-    def call(self, name: str, *arguments: Any) -> Any:
-        return self.pool.submit(_call_torch, name, arguments).result()
-
-
-def _call_torch(name: str, arguments: tuple) -> Any:
-    return getattr(importlib.import_module("experiments.benchmark.torch_side"), name)(*arguments)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
+import torch  # pyright: ignore[reportMissingImports] - an extra of its own
+from torch import nn  # pyright: ignore[reportMissingImports]
 
 from causalvae import layers
 
@@ -41,7 +41,7 @@ class StandardVAE(nn.Module):
         super().__init__()
         down = [nn.Conv2d(i, o, 4, 2, 1) for i, o in ((colors, 32), (32, 32), (32, 64), (64, 64))]
         up = [nn.ConvTranspose2d(i, o, 4, 2, 1) for i, o in ((64, 64), (64, 32), (32, 32), (32, colors))]
-        self.weighted = dict(zip(ENCODER_SITES, [*down, nn.Linear(1024, 256)], strict=True))
+        self.weighted: dict[str, Any] = dict(zip(ENCODER_SITES, [*down, nn.Linear(1024, 256)], strict=True))
         self.weighted |= {site: nn.Linear(256, latents) for site in LATENT_SITES[:2]}
         dense = [nn.Linear(latents, 256), nn.Linear(256, 1024)]
         self.weighted |= dict(zip(DECODER_SITES, [*dense, *up], strict=True))
@@ -115,6 +115,7 @@ def prepare(threads: int, params: Mapping[str, Any], images: np.ndarray) -> None
 def train(channels_last: bool, batch_size: int, steps: int) -> float:
     """`steps` training steps; the last loss."""
     network, optimizer, images = networks[channels_last], optimizers[channels_last], stored[channels_last]
+    loss: Any = None
     for _ in range(steps):
         batch = images[torch.randint(images.shape[0], (batch_size,))].float() / 255
         optimizer.zero_grad()

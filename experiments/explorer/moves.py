@@ -28,8 +28,10 @@ def evaluated_strengths(found: evaluation.Evaluation | Mapping[str, Any], codes:
     """The strengths of latents, or of codes, that an evaluation found. found: it, or what results.json holds of it;
     None where that does not say."""
     measured = _as_mapping(found).get("code_effects" if codes else "latents")
-    if measured is None:
-        return None
+    return None if measured is None else _strengths_of(measured)
+
+
+def _strengths_of(measured: Any) -> Strengths:
     names = ("ces_l2", "ces_l2_error", "specificity_outputs", "activity", "scale")
     whole = {"activity": np.nan, "scale": 1.0} | dict(_as_mapping(measured))  # which of these codes have none
     return Strengths(*np.broadcast_arrays(*(np.array(whole[name], np.float64) for name in names)))
@@ -45,7 +47,7 @@ def measure_strengths(
     """Causal effect strength and specificity of every latent, or of every code, over `num` images."""
     _, images = dataset.sample(key, num)
     if model.codebook:
-        return evaluated_strengths({"code_effects": evaluation.swap_codes(model, params, images, key)}, codes=True)
+        return _strengths_of(evaluation.swap_codes(model, params, images, key))
     outputs = evaluation.reconstruct(model.forward, params, images)
     scale, activity = evaluation.aggregate_scale(*outputs.posterior), model.activity(params, images)
     responses = ("l2", "outputs")

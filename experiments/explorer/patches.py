@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -55,11 +56,11 @@ def patch_sites(runner: Runner, x: np.ndarray, x_source: np.ndarray, rows: int, 
     """
     model, params, num = runner.model, runner.params, len(x)
     ends = (np.concatenate([end, np.repeat(x[:1], -num % rows, axis=0)]) for end in (x, x_source))
-    blocks = list(zip(*(end.reshape(-1, rows, *end.shape[1:]) for end in ends)))
+    blocks: list[Any] = list(zip(*(end.reshape(-1, rows, *end.shape[1:]) for end in ends)))
     sources = [base_run(model.forward, params, end, None)[0].activations for _, end in blocks]
     for site in runner.shapes:
         source = np.concatenate([run[site] for run in sources])
-        effects = [interventions.patch_effects(model, params, ends, site, per_pair=True) for ends in blocks]
+        effects = [interventions.patch_effects(model, params, pair, site, per_pair=True) for pair in blocks]
         effect, change, recovery, _ = (np.concatenate(parts, axis=1)[:, :num] for parts in zip(*effects))
         response = None if runner.codes else change / np.where(strengths.scale > 0, strengths.scale, np.nan)
         pictured = strongest_units(runner, site, effect)

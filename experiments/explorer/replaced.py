@@ -30,14 +30,14 @@ class Runner:
     def __init__(self, model: Architecture, params: PyTree, sites: tuple[str, ...]):
         self.model, self.params = model, params
         self.codes, self.code_site = model.codebook is not None, code_site(model)
-        image = jax.ShapeDtypeStruct((ROWS, *model.image_shape), jnp.float32)
+        image: Any = jax.ShapeDtypeStruct((ROWS, *model.image_shape), jnp.float32)
         self.shapes = {site: s for site, s in sites_of(model, params, image).items() if site in sites}
         self.kinds = tuple((site, make_groups(self.shapes, site).granularity) for site in self.shapes)
         self.idle = {site: jnp.zeros(shape.shape, shape.dtype) for site, shape in self.shapes.items()}
 
     def __call__(
         self, x: np.ndarray, site: str | None = None, unit: Any = -1, replacement: Any = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[Any, Any]:
         """(images [M, H, W, C], latents [M, ..., d]) of runs of x [M, H, W, C]: in row n, unit[n] of the site has
         the value that it has in replacement[n] (an activation). site None replaces nothing."""
         results = [self._block(*block) for block in self._blocks(x, site, unit, replacement)]
@@ -60,7 +60,7 @@ class Runner:
 
     def latents(self, z: np.ndarray) -> np.ndarray:
         """What the explorer calls latents, [N, L]: z, the mean over positions where it has any, or its codes."""
-        if self.codes:
+        if self.model.codebook:
             return np.asarray(_quantize(self.model.codebook.quantize, self.params, z)).reshape(len(z), -1)
         return z.reshape(len(z), -1, z.shape[-1]).mean(axis=1)
 

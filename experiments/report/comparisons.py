@@ -16,12 +16,12 @@ from statsmodels.stats.power import TTestIndPower
 
 def holm_sidak(p_values: Sequence[float]) -> np.ndarray:
     """Holm-Šidák adjusted p-values of one family (statsmodels); NaN stays NaN and is no member."""
-    p_values = np.asarray(p_values, float)
-    adjusted = np.full(p_values.shape, math.nan)
-    defined = np.isfinite(p_values)
+    raw = np.asarray(p_values, float)
+    adjusted = np.full(raw.shape, math.nan)
+    defined = np.isfinite(raw)
     if defined.any():
         with np.errstate(divide="ignore"):  # of log(1 - p) at p = 1
-            adjusted[defined] = multipletests(p_values[defined], method="holm-sidak")[1]
+            adjusted[defined] = multipletests(raw[defined], method="holm-sidak")[1]
     return adjusted
 
 

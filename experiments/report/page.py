@@ -112,7 +112,7 @@ def part(workdir: pathlib.Path, source: str, table: Table) -> tuple[str, dict[st
     done = finished(table)
     if not len(done["run"]):
         return section(f"verdicts-{source}", f"Verdicts ({source} data)", "<p>No run has finished.</p>"), None
-    found = findings.study(done) | {"specification": specification.curve(of_usual_size(done))}
+    found: dict[str, Any] = findings.study(done) | {"specification": specification.curve(of_usual_size(done))}
     draw = Drawer(workdir / "figures", source)
     text = section(f"verdicts-{source}", f"Verdicts ({source} data)", verdicts(found["verdicts"]) + legend_of_cells())
     for dataset in dict.fromkeys(done["dataset"].tolist()):
@@ -178,7 +178,7 @@ def dataset_part(workdir: pathlib.Path, table: Table, found: Mapping[str, Any], 
             note = f"Undefined: {escape(dataset)} ({source}) has no known factors."
             text += f'<div><h3>{title}</h3><p class="note">{note}</p></div>'
     shown = table["run"][table["seed"] == np.min(table["seed"])].tolist()
-    stored = [records.read_record(workdir, run) for run in shown]
+    stored: list[Any] = [records.read_record(workdir, run) for run in shown]
     images = [records.read_images(workdir, run) for run in shown]
     rows = found["correlations"]
     scatter = figures.scatter(table, rows, dataset, EFFECT, DISENTANGLEMENT)
@@ -292,10 +292,11 @@ def ending(workdir: pathlib.Path, table: Table) -> str:
         text += section("failed", f"Failed runs ({len(rows)})", content)
     example = json.loads(table["config"][0])
     first_runs = dict(zip(reversed(table["dataset"].tolist()), reversed(table["run"].tolist())))
+    firsts = [records.read_record(workdir, run) for run in reversed(first_runs.values())]
     facts = {
         "Versions": {k: v for text_ in sorted(set(table["versions"].tolist())) for k, v in json.loads(text_).items()},
         "Devices": sorted(set(table["device"].tolist())),
-        "Data": [records.read_record(workdir, run)["data"] for run in reversed(first_runs.values())],
+        "Data": [record["data"] for record in firsts if record],
         "Settings of training": example["training"],
         "Settings of evaluation": example["evaluation"],
     }

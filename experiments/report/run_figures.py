@@ -27,6 +27,7 @@ def panels(
     largest = max(0.05, max(float(np.nanmax(m)) if np.isfinite(m).any() else 0.0 for m in matrices))
     for axes in list(grid.flat)[len(records) :]:
         axes.set_visible(False)
+    image: Any = None
     for axes, record, values in zip(grid.flat, records, matrices, strict=False):
         image = axes.imshow(values, cmap=plots.SEQUENTIAL, vmin=0, vmax=largest, aspect="auto")
         axes.set_title(display(record["label"]), fontsize=9, loc="left", color=INK)

@@ -125,14 +125,14 @@ def t_interval(
     Student's t with Satterthwaite's degrees of freedom (1946), (sum v)^2 / sum(v^2 / f): exact for one variance, and
     of the forms for several the one that errs to the wide side. NaN where a variance is undefined.
     """
-    variances, freedoms = np.asarray(variances, float), np.asarray(freedoms, float)
-    total = np.sum(variances)
+    parts = np.asarray(variances, float)
+    total = np.sum(parts)
     if not np.isfinite([value, total]).all():
         return math.nan, math.nan
     if total <= 0:
         return value, value
-    known = variances > 0
-    freedom = total**2 / np.sum(variances[known] ** 2 / freedoms[known])
+    known = parts > 0
+    freedom = total**2 / np.sum(parts[known] ** 2 / np.asarray(freedoms, float)[known])
     half = scipy.stats.t.ppf((1 + level) / 2, freedom) * math.sqrt(total)
     return float(value - half), float(value + half)
 
@@ -149,7 +149,7 @@ def jackknife_interval(value: float, left_out: np.ndarray, level: float = 0.95) 
         return math.nan, math.nan
     z, z_left_out = (np.arctanh(np.clip(r, -1 + 1e-9, 1 - 1e-9)) for r in (value, left_out))
     variance = (clusters - 1) / clusters * np.sum((z_left_out - np.mean(z_left_out)) ** 2)
-    low, high = t_interval(z, [variance], [clusters - 1], level)
+    low, high = t_interval(float(z), [float(variance)], [clusters - 1], level)
     return math.tanh(low), math.tanh(high)
 
 

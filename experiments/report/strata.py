@@ -45,7 +45,6 @@ def within_strata_correlations(
     method: str = "pearson",
     seed: int = 0,
     permutations: int = 4999,
-    level: float = 0.95,
 ) -> list[Correlation]:
     """The correlation of x and y [n] in each stratum, in order of appearance, then the pooled one.
 
@@ -74,20 +73,20 @@ def within_strata_correlations(
     found = []
     for s, member in enumerate(members):
         here = np.isin(names, clusters[member])
-        found.append(
-            _summary(order[s], method, clusters[member], observed[s], left_out[s][here], null[s], effective[s], level)
-        )
+        own = observed[s], left_out[s][here], null[s], effective[s]
+        found.append(_summary(order[s], method, clusters[member], *own))
     counted = np.isfinite(observed)
-    pooled = [pool(np.asarray(values), np.where(counted, runs, 0)) for values in (observed, left_out, null)]
+    shares = np.where(counted, runs, 0)
+    value, without, draws = (pool(np.asarray(values), shares) for values in (observed, left_out, null))
     # Runs agree within a cell, and an architecture's runs may agree across data sets: the stricter count.
     across = effective_runs(_standardize(x, strata), _standardize(y, strata), clusters)
     worth = min(across, sum(e for e, c in zip(effective, counted) if c)) if counted.any() else math.nan
     pooled_runs = clusters[np.isin(strata, np.asarray(order)[counted])]
-    return [*found, _summary(POOLED, method, pooled_runs, float(pooled[0]), *pooled[1:], worth, level)]
+    return [*found, _summary(POOLED, method, pooled_runs, float(value), without, draws, worth)]
 
 
-def _summary(stratum, method, clusters, observed, left_out, null, effective, level) -> Correlation:
-    low, high = jackknife_interval(observed, left_out, level)
+def _summary(stratum, method, clusters, observed, left_out, null, effective) -> Correlation:
+    low, high = jackknife_interval(observed, left_out)
     p_value = permutation_p_value(observed, null)
     runs, names = len(clusters), len(np.unique(clusters))
     return Correlation(stratum, method, runs, names, observed, low, high, p_value, effective)
