@@ -13,9 +13,17 @@ command goes on where an interrupted run stopped; --time_limit=SECONDS stops it 
 --stage=train or --stage=evaluate does half of it.
 """
 
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 from absl import flags
 from ml_collections import config_flags
 
+from causalvae import architectures, data, networks, pretrained, sites
 from experiments import cli, pipeline, slices
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/betatc_3dshapes.py:quick.")
@@ -25,13 +33,32 @@ LIST = flags.DEFINE_bool("list", False, "List architectures, data sets, networks
 
 def main(argv: list[str]) -> None:
     if LIST.value:
-        print(pipeline.catalog())
+        print(catalog())
         return
     if CONFIG.value is None:
         cli.fail("--config is needed, e.g. --config=configs/betatc_3dshapes.py:quick (`--list` shows what exists)")
     name = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = WORKDIR.value or pipeline.default_workdir(name)
     pipeline.run(CONFIG.value, workdir, slices.STAGE.value, slices.Clock(slices.TIME_LIMIT.value))
+
+
+def catalog() -> str:
+    """What exists: architectures, data sets, networks, metrics, and the sites of the standard network."""
+    model = architectures.create("vae", (64, 64, 3))
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    image: Any = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes = sites.site_shapes(model, params, image)
+    lines = [
+        "architectures: " + ", ".join(architectures.ARCHITECTURES),
+        "data sets:     " + ", ".join(data.DATASETS),
+        "networks:      " + ", ".join(networks.NETWORKS),
+        "metrics:       " + ", ".join(metrics.METRICS),
+        "sites (standard network, 64×64×3; shape without the batch):",
+        *(f"  {site:<22} {list(shape.shape[1:])}" for site, shape in shapes.items()),
+        "pretrained:    " + ", ".join(pretrained.names()),
+        "configs:       configs/<architecture>_<data set>.py[:overnight|:quick|:smoke]",
+    ]
+    return re.sub(r"[ ]+$", "", "\n".join(lines), flags=re.MULTILINE)
 
 
 if __name__ == "__main__":

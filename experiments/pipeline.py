@@ -18,7 +18,6 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from clu import parameter_overview
 
 from causalvae import (
@@ -27,11 +26,9 @@ from causalvae import (
     data,
     evaluation,
     figures,
-    metrics,
     networks,
     pretrained,
     sharding,
-    sites,
     training,
 )
 from causalvae.architectures import Architecture
@@ -195,8 +192,10 @@ def member_suffix(config: Config, seed: int) -> str:
 def explore(
     config: Config, model, dataset, settings, params, seed: int, steps: int, found: Any = None
 ) -> dict[str, Any]:
-    """The explorer of one member, JSON-able (see explorer/page.py). found: its evaluation, or the record of it, if
-    there was one. Sites and pairs are the evaluation's, so its compiled programs serve again."""
+    """Returns the explorer of one member, JSON-able (see explorer/packing.py).
+
+    found: its evaluation, or the record of it, if there was one.
+    """
     strengths = None if found is None else moves.evaluated_strengths(found, codes=bool(model.codebook))
     key = evaluation.random_key(settings.seed, "explorer")
     explored = explore_model(model, params, dataset, key, settings.sites, settings.pairs, strengths)
@@ -308,22 +307,3 @@ def versions() -> dict[str, str]:
     """Versions of the packages that a result depends on."""
     names = ("causalvae", "jax", "flax", "optax", "numpy", "scikit-learn")
     return {name: importlib.metadata.version(name) for name in names}
-
-
-def catalog() -> str:
-    """What exists: architectures, data sets, networks, metrics, and the sites of the standard network."""
-    model = architectures.create("vae", (64, 64, 3))
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    image: Any = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    shapes = sites.site_shapes(model, params, image)
-    lines = [
-        "architectures: " + ", ".join(architectures.ARCHITECTURES),
-        "data sets:     " + ", ".join(data.DATASETS),
-        "networks:      " + ", ".join(networks.NETWORKS),
-        "metrics:       " + ", ".join(metrics.METRICS),
-        "sites (standard network, 64×64×3; shape without the batch):",
-        *(f"  {site:<22} {list(shape.shape[1:])}" for site, shape in shapes.items()),
-        "pretrained:    " + ", ".join(pretrained.names()),
-        "configs:       configs/<architecture>_<data set>.py[:overnight|:quick|:smoke]",
-    ]
-    return re.sub(r"[ ]+$", "", "\n".join(lines), flags=re.MULTILINE)

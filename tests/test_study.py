@@ -260,7 +260,7 @@ def test_only_what_a_call_trains_is_timed(tmp_path, monkeypatch):
     trained, sets = plan(stage="evaluate")
     assert sets == [] and [work.done_here for work in trained.work] == [True, False, False, False]
     text = describe(trained)
-    assert "about 0 s and the time to evaluate what is trained" in text and text.count("to be trained first") == 3
+    assert "8 to do; the time that it takes to evaluate on" in text and text.count("to be trained first") == 3
 
 
 def test_the_time_left_follows_the_pace_of_what_was_done(monkeypatch):

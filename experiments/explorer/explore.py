@@ -34,14 +34,18 @@ def explore(
     pairs: int = 16,
     strengths: Strengths | None = None,
 ) -> Explored:
-    """Everything that the explorer of one trained model shows.
+    """Computes everything that the explorer of one trained model shows.
 
-    sites: patterns separated by commas, the sites to patch (the one that holds the codes is always there).
-    pairs: counterfactual pairs drawn of each factor, of which the one whose two images differ most is shown. With
-        the sites and the number of pairs of an evaluation, its compiled programs serve again.
-    strengths: of the latents, where they are known (`evaluated_strengths`); None measures them.
+    Args:
+        model: the architecture, and `params` its parameters.
+        dataset: where images and counterfactual pairs come from.
+        key: of what is drawn.
+        sites: patterns separated by commas, the sites to patch; the one that holds the latents is always there.
+        pairs: counterfactual pairs drawn of each factor, of which the one whose two images differ most is shown.
+        strengths: of the latents, where they are known (`moves.evaluated_strengths`); None measures them.
 
-    Raises ValueError for sites that do not exist, and where the data set admits no pair.
+    Raises:
+        ValueError: for sites that do not exist, and where the data set admits no pair.
     """
     keys, params = jax.random.split(key, 3), inference_params(model, params)
     if strengths is None:

@@ -59,7 +59,7 @@ def measure_strengths(
 
 
 def draw_images(dataset: Dataset, key: jax.Array, num: int, at_once: int) -> tuple[np.ndarray, np.ndarray]:
-    """(factors [num, K], images [num, H, W, C]), drawn `at_once`: the number for which a renderer is compiled."""
+    """(factors [num, K], images [num, H, W, C]), drawn `at_once` many at a time."""
     drawn = [dataset.sample(jax.random.fold_in(key, i), at_once) for i in range(-(-num // at_once))]
     factors, images = (np.concatenate([np.asarray(part) for part in parts])[:num] for parts in zip(*drawn))
     return factors, images

@@ -51,8 +51,7 @@ def draw_pairs(runner: Runner, dataset: Dataset, key: jax.Array, num: int) -> tu
 def patch_sites(runner: Runner, x: np.ndarray, x_source: np.ndarray, rows: int, strengths: Strengths) -> Iterator[Site]:
     """Every site of the runner, with the effect of each of its units in every pair.
 
-    rows: so many pairs are run at once, and filled up with pairs of one image with itself, in which nothing changes,
-    so nothing is run: the compiled programs are those of an evaluation with as many pairs of a factor.
+    rows: so many pairs are run at once, filled up with pairs of one image with itself, in which nothing changes.
     """
     model, params, num = runner.model, runner.params, len(x)
     ends = (np.concatenate([end, np.repeat(x[:1], -num % rows, axis=0)]) for end in (x, x_source))

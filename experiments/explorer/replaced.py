@@ -25,7 +25,7 @@ def code_site(model: Architecture) -> str:
 
 
 class Runner:
-    """Runs of one model in which one unit of one site is replaced, all by one compiled program."""
+    """Runs of one model in which one unit of one site is replaced."""
 
     def __init__(self, model: Architecture, params: PyTree, sites: tuple[str, ...]):
         self.model, self.params = model, params

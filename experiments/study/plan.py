@@ -161,11 +161,12 @@ def describe(plan: Plan) -> str:
         names = f"{work.group.dataset:<10} {work.source:<10} {work.group.labels:<18}"
         lines.append(f"  {names} {runs:<16} {_state(work)}")
     seconds = [work.seconds for work in plan.todo]
-    total = f"about {duration(sum(filter(math.isfinite, seconds)))}"
+    known = sum(filter(math.isfinite, seconds))
+    time = f"about {duration(known)}"
     if not all(map(math.isfinite, seconds)):
-        total += " and the time to evaluate what is trained"
+        time = f"{time} and the time that it takes to evaluate" if known else "the time that it takes to evaluate"
     left = sum(len(work.pending) for work in plan.work)
-    head = f"{len(plan.runs)} runs in {len(plan.work)} groups, {left} to do; {total} on {pipeline.device_name()}"
+    head = f"{len(plan.runs)} runs in {len(plan.work)} groups, {left} to do; {time} on {pipeline.device_name()}"
     return "\n".join([head, *lines])
 
 
