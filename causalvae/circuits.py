@@ -88,12 +88,18 @@ def find_circuit(
     circuit may not exist (`found` is False).
 
     Args:
+      model: as in `interventions.mediate`; so are params.
+      params: any pytree.
       pairs: of one factor, as `counterfactuals` gives them.
+      site: whose units the circuit is made of.
       threshold: fraction of the total effect, in (0, 1].
+      outcome: as in `interventions.mediate`.
+      chunk: runs at once; bounds memory, not results.
       seed: of the random sets.
-      others: as in `mediate`.
 
-    Raises: ValueError where either half of the pairs has no effect on the outcome to explain.
+    Raises:
+      ValueError: where either half of the pairs has no effect on the outcome to explain, for a threshold outside
+        (0, 1], and at a site of integer codes.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is a fraction of the total effect, in (0, 1], not {threshold}")
@@ -211,8 +217,14 @@ def trace(
     effect, of the pairs that measure the circuits and did not choose them.
 
     Args:
+      model: as in `interventions.mediate`; so are params.
+      params: any pytree.
+      pairs: of one factor, as `counterfactuals` gives them.
+      sites: two or more, in any order; they are taken in the order of the forward pass.
       factor: its name, for the graph.
-      options: of `find_circuit`.
+      outcome: as in `interventions.mediate`.
+      chunk: runs at once; bounds memory, not results.
+      **options: of `find_circuit`.
     """
     shapes = site_shapes(model, params, as_pairs(pairs).x, as_pairs(pairs).key)
     for site in sites:
@@ -236,7 +248,11 @@ def trace(
 
 
 def check_same_dataset(pairs: Mapping[str, Pairs]) -> None:
-    """ValueError unless all pairs come from one data set."""
+    """Checks that factors can be compared: all pairs from one data set, and of one kind.
+
+    Raises:
+      ValueError: for pairs of different data sets, and for matched pairs beside counterfactual ones.
+    """
     sources = sorted({p.dataset for p in pairs.values() if isinstance(p, Pairs)})
     if len(sources) > 1:
         raise ValueError(f"pairs come from different data sets ({', '.join(sources)}): compare factors of one set")
@@ -248,8 +264,18 @@ def check_same_dataset(pairs: Mapping[str, Pairs]) -> None:
 def find_circuits(
     model: Any, params: PyTree, pairs: Mapping[str, Pairs], site: str, **options: Any
 ) -> dict[str, Circuit]:
-    """Returns factor -> its circuit at a site; options as in `find_circuit`. ValueError for pairs of different data
-    sets."""
+    """Returns factor -> its circuit at a site.
+
+    Args:
+      model: as in `interventions.mediate`; so are params.
+      params: any pytree.
+      pairs: factor -> pairs of one data set that differ in it.
+      site: whose units the circuits are made of.
+      **options: of `find_circuit`.
+
+    Raises:
+      ValueError: for pairs of different data sets, and as `find_circuit` does.
+    """
     check_same_dataset(pairs)
     return {factor: find_circuit(model, params, p, site, **options) for factor, p in pairs.items()}
 
@@ -275,7 +301,11 @@ class Motifs(NamedTuple):
 
 
 def motifs(circuits: Mapping[str, Circuit]) -> Motifs:
-    """Returns dedicated, shared (of latents: merged), split and idle units, from the factors' circuits at one site."""
+    """Returns dedicated, shared (of latents: merged), split and idle units, from the factors' circuits at one site.
+
+    Raises:
+      ValueError: for circuits of different sites.
+    """
     num_units = {len(circuit.effects) for circuit in circuits.values()}
     if len(num_units) != 1 or len({circuit.site for circuit in circuits.values()}) != 1:
         raise ValueError("motifs are of one site: give every factor's circuit at the same one")
@@ -319,9 +349,17 @@ def selectivity(
     factors alike does not differ from chance in this sense, and does not count: see `effects`.
 
     Args:
+      model: as in `interventions.mediate`; so are params.
+      params: any pytree.
       pairs: factor -> pairs of one data set that differ in it.
+      site: whose units are judged.
       permutations: how often pairs are dealt out, from `seed`.
-      others: as in `mediate`.
+      seed: of the permutations.
+      outcome: as in `interventions.mediate`.
+      chunk: runs at once; bounds memory, not results.
+
+    Raises:
+      ValueError: for pairs of different data sets, and as `interventions.mediate` does.
     """
     check_same_dataset(pairs)
     effects = []

@@ -54,11 +54,15 @@ def recover_graph(
 
     Args:
       model: anything with a `represent`, see `causalvae.model`.
+      params: any pytree.
+      dataset: one with a causal graph among its factors: `propagate` is not None.
+      key: draws the instances and their noise.
       num: instances.
       scale: [d], the units of effects; None takes each latent's own standard deviation.
       threshold: the effect from which an edge is there.
 
-    Raises: ValueError for a set without mechanisms, or fewer latents than factors.
+    Raises:
+      ValueError: for a set without mechanisms, or fewer latents than factors.
     """
     if dataset.propagate is None:
         raise ValueError(f"{dataset.name} has no causal graph among its factors: there is nothing to recover")
@@ -114,7 +118,15 @@ def _latents(encode: Callable, dataset: Dataset, factors: jax.Array, key: jax.Ar
 
 
 def structural_hamming_distance(found: np.ndarray, true: np.ndarray) -> int:
-    """Returns how many pairs of nodes differ in their edge: missing, extra, or the other way round (counted once)."""
+    """Returns how many pairs of nodes differ in their edge: missing, extra, or the other way round (counted once).
+
+    Args:
+      found: [K, K] bool; [j, i]: j is a direct cause of i.
+      true: as `found`.
+
+    Raises:
+      ValueError: unless both are [K, K].
+    """
     found, true = np.asarray(found, bool), np.asarray(true, bool)
     if found.shape != true.shape or found.ndim != 2 or found.shape[0] != found.shape[1]:
         raise ValueError(f"adjacency matrices must both be [K, K], not {list(found.shape)} and {list(true.shape)}")

@@ -40,8 +40,10 @@ class Model(Protocol):
 
     @property
     def forward(self) -> Callable[[PyTree, jax.Array, jax.Array | None, Tap], Any]:
-        """(params, x [N, ...], key, tap) -> outputs: an image [N, ...], or an object with `image` and, where there
-        are latents, `z` [N, ..., d]. `key` None takes the posterior mean. Every activation passes through the tap."""
+        """(params, x [N, ...], key, tap) -> outputs, every activation through the tap; key None: the posterior mean.
+
+        Outputs are an image [N, ...], or an object with `image` and, where there are latents, `z` [N, ..., d].
+        """
         ...
 
 

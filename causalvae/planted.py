@@ -51,10 +51,15 @@ BLOCKS = len(FACTORS) + 1  # the last one shows the mediator
 
 
 def linear_world(response: float = 0.0, noise: float = 0.0, modulation: float = 0.0) -> Dataset:
-    """Three binary factors with values v = -1.5 and 1.5, each the brightness of a block: 0.5 + 0.1 v.
+    """Returns a data set of three binary factors v = -1.5 or 1.5, each the brightness of a block: 0.5 + 0.1 v.
 
-    A fourth block shows a mediator, m = response v_0 + u (1 + modulation v_0), with u uniform in [-noise,
-    noise] the instance's own: 0 by default.
+    A fourth block shows a mediator, m = response v_0 + u (1 + modulation v_0), with u uniform in [-noise, noise] the
+    instance's own: 0 by default.
+
+    Args:
+      response: of the mediator to the first factor.
+      noise: half the range of u.
+      modulation: by how much the first factor scales u.
     """
     coefficients = {"response": response, "noise": noise, "modulation": modulation}
     return Dataset(
@@ -159,9 +164,7 @@ MODEL = Architecture(
 
 
 class Effects(NamedTuple):
-    """Mean effects of a planted mediator on latent 0, for the contrast of the first factor from -1.5 to
-    1.5.
-    """
+    """Mean effects of a planted mediator on latent 0, for the contrast of the first factor from -1.5 to 1.5."""
 
     total: float
     direct: float
@@ -180,8 +183,9 @@ class Truth(NamedTuple):
     effects: Effects | None = None
 
     def circuits(self, site: str, threshold: float = 0.9) -> dict[str, set[int]]:
-        """factor -> the smallest set of units with `threshold` of its effect. Shares add up: all is
-        linear.
+        """Returns factor -> the smallest set of units with `threshold` of its effect.
+
+        Shares add up: all is linear.
         """
         return {name: smallest(self.fractions[site][:, k], threshold) for k, name in enumerate(FACTORS)}
 
@@ -204,9 +208,15 @@ def smallest(fractions: np.ndarray, threshold: float) -> set[int]:
 
 
 def plant(name: str, seed: int = 0, **options: float) -> Planted:
-    """The planted model `name`, one of `PLANTED`; its hidden units are shuffled by `seed`.
+    """Returns a planted model with its world and the answers.
 
-    options: rotated takes `angle` (radians), mediated the coefficients of its equations.
+    Args:
+      name: one of `PLANTED`.
+      seed: shuffles the hidden units.
+      **options: "rotated" takes `angle` (radians), "mediated" the coefficients of its equations.
+
+    Raises:
+      ValueError: for a name that does not exist.
     """
     if name not in PLANTED:
         raise ValueError(f"no planted model {name!r}; there are: {', '.join(PLANTED)}")
@@ -357,24 +367,27 @@ def _linear_truth(hidden: np.ndarray, mean: np.ndarray, write: np.ndarray, block
 
 @functools.cache
 def all_factors() -> np.ndarray:
-    """All eight combinations of factor values [8, 3], in the data set's order."""
+    """Returns all eight combinations of factor values [8, 3], in the data set's order."""
     return np.stack(np.meshgrid(*[np.arange(2)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
 def known_effects(truth: Truth) -> np.ndarray:
-    """R [K, d] with s = 1: a factor changes by 2 VALUE, whatever its value."""
+    """Returns the `factor_effects` [K, d] with scale 1: a factor changes by 3, whatever its value."""
     return np.abs(truth.latents.T) * 2 * VALUE
 
 
 def known_strength(truth: Truth, values: np.ndarray) -> np.ndarray:
-    """CES [d], l2, of a sweep over `values`, z running over all factor combinations: |W_:i| E|v - z_i|."""
+    """Returns the causal effect strength [d], l2, of a sweep over `values`: |W_:i| E|v - z_i|.
+
+    The expectation is over `values` and over all factor combinations.
+    """
     z = (VALUE * (2.0 * all_factors() - 1)) @ truth.latents.T  # [8, d]
     norms = CONTRAST * BLOCK * np.linalg.norm(truth.image, axis=0)
     return norms * np.abs(values[:, None, None] - z[None]).mean(axis=(0, 1))
 
 
 def known_modularity(truth: Truth) -> float:
-    """M at decoder/hidden over the latents that have any response there."""
+    """Returns the circuit modularity at decoder/hidden over the latents that have any response there."""
     rows = np.abs(truth.responses[truth.responses.any(axis=1)])
     correlation = np.abs(np.corrcoef(rows))
     return 1 - correlation[np.triu_indices(len(rows), 1)].mean()

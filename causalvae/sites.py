@@ -50,7 +50,7 @@ Tap = Callable[[str, jax.Array], jax.Array]
 
 
 def no_tap(site: str, value: jax.Array) -> jax.Array:
-    """The tap of an ordinary forward pass: leaves every activation as it is."""
+    """Returns the value: the tap of an ordinary forward pass, which leaves every activation as it is."""
     return value
 
 
@@ -60,8 +60,11 @@ _active_tap: contextvars.ContextVar[Tap] = contextvars.ContextVar("tap", default
 
 
 def tag(site: str, value: jax.Array) -> jax.Array:
-    """Names a value inside any function: `z = tag("latent/z", z)`. Outside a run it returns the value as it is; in a
-    run of a model that `causalvae.adapters` made of that function, the value is a site."""
+    """Returns the value, which has a name from then on: `z = tag("latent/z", z)` inside any function.
+
+    Outside a run the value stays as it is; in a run of a model that `causalvae.adapters` made of that function, it is
+    a site.
+    """
     return _active_tap.get()(site, value)
 
 
@@ -91,12 +94,12 @@ class Activations(dict):
 
 
 def replace(activation: jax.Array, value: jax.Array) -> jax.Array:
-    """The default operation of an edit: the new value in place of the old one."""
+    """Returns the new value in place of the old one: the default operation of an edit."""
     return jnp.broadcast_to(value, activation.shape).astype(activation.dtype)
 
 
 def add(activation: jax.Array, value: jax.Array) -> jax.Array:
-    """The operation that adds `value` to the activation."""
+    """Returns activation + value: the operation of `shift_unit`."""
     return activation + jnp.broadcast_to(value, activation.shape).astype(activation.dtype)
 
 
@@ -130,28 +133,37 @@ Edits = Mapping[str, Edit | Sequence[Edit]]
 
 
 def set_unit(unit: int | jax.Array, value: float | jax.Array) -> Edit:
-    """do(unit := value) on the last axis; `value` is broadcastable to the activation [B, ..., units]."""
+    """Returns do(unit := value) on the last axis; `value` is broadcastable to the activation [B, ..., units]."""
     return Edit(value=value, units=unit)
 
 
 def set_units(units: Sequence[int] | jax.Array, values: jax.Array) -> Edit:
-    """do(units := values): `values` is a whole activation, broadcastable, of which only `units` are taken."""
+    """Returns do(units := values): `values` is a whole activation, broadcastable, of which only `units` are taken."""
     return Edit(value=values, units=jnp.asarray(units))
 
 
 def patch(values: jax.Array, mask: jax.Array | None = None) -> Edit:
-    """The activation replaced by `values` (of a source run, say) where `mask` is true, or everywhere."""
+    """Returns the edit that replaces an activation by `values`, where `mask` is true or everywhere.
+
+    Values of another run are activation patching.
+    """
     return Edit(value=values, mask=mask)
 
 
 def shift_unit(unit: int | jax.Array, amount: float | jax.Array) -> Edit:
-    """`amount` added to one unit of the last axis."""
+    """Returns the edit that adds `amount` to one unit of the last axis."""
     return Edit(value=amount, units=unit, operation=add)
 
 
-def transform(function: Callable[[jax.Array, PyTree], jax.Array], value: PyTree = None, **where) -> Edit:
-    """Any pure function (activation, value) -> activation, at `units=` or under `mask=`. Give a named,
-    module-level function: it is a static argument, and a fresh lambda compiles afresh."""
+def transform(function: Callable[[jax.Array, PyTree], jax.Array], value: PyTree = None, **where: Any) -> Edit:
+    """Returns the edit that puts an activation through a function.
+
+    Args:
+      function: (activation, value) -> activation, pure. Give a named, module-level function: it is a static argument,
+        and a fresh lambda compiles afresh.
+      value: its second argument, any pytree.
+      **where: `units` or `mask`, as in `Edit`.
+    """
     return Edit(value=value, operation=function, **where)
 
 
@@ -178,9 +190,11 @@ def run(
       edits: site -> Edit or list of Edits.
       capture: site names or patterns such as "decoder/*".
 
-    Returns: (outputs, activations), activations in forward order and as they are after the edits.
+    Returns:
+      What the model returned, and the activations in forward order, as they are after the edits.
 
-    Raises: ValueError naming what exists for an unknown site, a unit out of range, or a value of a wrong shape.
+    Raises:
+      ValueError: naming what exists, for an unknown site, a unit out of range, or a value of a wrong shape.
     """
     forward = getattr(model, "forward", model)
     check_inputs(model, params, x)
@@ -212,7 +226,7 @@ def tapped(forward, capture, params, x, key, edits):
 
 
 def site_shapes(model: Any, params: PyTree, x: jax.Array, key: jax.Array | None = None) -> Activations:
-    """site -> jax.ShapeDtypeStruct of its activation [B, ..., units], in forward order. Computes nothing."""
+    """Returns site -> jax.ShapeDtypeStruct of its activation [B, ..., units], in forward order. Computes nothing."""
     return run_shapes(model, params, x, key)[1]
 
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import config_flags
 
-from causalvae import architectures, data, networks, pretrained, sites
+from causalvae import architectures, data, metrics, networks, pretrained, sites
 from experiments import cli, pipeline, slices
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/betatc_3dshapes.py:quick.")

@@ -79,7 +79,8 @@ def assemble(parts: Parts) -> Foreign:
 def split(encoded: Any) -> tuple[jax.Array, jax.Array | None]:
     """Returns (mean, log-variance or None) of what an encoder returned: a mean, or a pair.
 
-    Raises: ValueError for anything else.
+    Raises:
+      ValueError: for anything else.
     """
     mean: Any
     log_variance: Any

@@ -21,7 +21,8 @@ def from_functions(encode: Callable | None = None, decode: Callable | None = Non
       decode: z -> image [N, ...], or (params, z) -> image; its results are images, whatever their range. None where
         nothing is to be decoded.
 
-    Raises: ValueError where both are None.
+    Raises:
+      ValueError: where both are None.
     """
     if encode is None and decode is None:
         raise ValueError("from_functions needs encode, decode or both")
@@ -47,8 +48,9 @@ def _none(*args):
 
 @functools.lru_cache(maxsize=256)
 def from_forward(function: Callable, outputs: Callable | None = None) -> Foreign:
-    """Returns a model of one function (params, x) -> outputs, whose sites are the values that pass through
-    `causalvae.tag("name", value)` inside it.
+    """Returns a model of one function (params, x) -> outputs.
+
+    Its sites are the values that pass through `causalvae.tag("name", value)` inside it.
 
     Args:
       function: (params, x) or (params, x, key) -> an image, or whatever `outputs` makes an image of.

@@ -32,6 +32,7 @@ def from_linen(
     or `nn.scan` is no site: its values exist in another trace.
 
     Args:
+      module: unbound, as `module.init` has it.
       outputs: what the module returned -> an image, or `ForeignOutputs(image, z)`.
       call: (module, x, key) -> what it returns, where `module(x)` will not do: `lambda m, x, key: m(x, key)`.
       encode: (module, x) -> posterior mean, or (mean, log-variance): `lambda m, x: m.encoder(x)`. With `decode` the
@@ -39,7 +40,8 @@ def from_linen(
       decode: (module, z) -> image: `lambda m, z: nn.sigmoid(m.decoder(z))`.
       rng: the name of the random stream that the module draws from, given the run's key.
 
-    Raises: ValueError, when it is run, for a module that insists on training mode.
+    Raises:
+      ValueError: when it is run, for a module that insists on training mode.
     """
     arguments = module, outputs, call, encode, decode, rng
     try:

@@ -16,11 +16,17 @@ PyTree = Any
 
 
 def to_torch(model: Architecture, params: PyTree) -> dict[str, np.ndarray]:
-    """The weights of a convolutional network as a PyTorch state dict of numpy arrays.
+    """Returns the weights of a convolutional network as a PyTorch state dict of numpy arrays.
 
     Keys are our paths with dots: "encoder.conv0.weight". Layers are Conv2d(k 4, stride 2, padding 1), Linear and
     ConvTranspose2d(k 4, stride 2, padding 1); features are flattened channels first, as PyTorch does.
-    Raises ValueError for other networks (residual, maps of codes).
+
+    Args:
+      model: one of our architectures.
+      params: its parameters.
+
+    Raises:
+      ValueError: for other networks (residual, maps of codes).
     """
     state = {}
     for path, leaf in _leaves(params):
@@ -60,7 +66,8 @@ def from_torch(
       names: our name ("encoder.conv0.weight", or "encoder.conv0" for weight and bias) -> the name there, where they
         differ; or the name of one of `LAYOUTS`.
 
-    Raises: ValueError that lists every weight that is missing or has another shape, with ours and theirs.
+    Raises:
+      ValueError: listing every weight that is missing or has another shape, with ours and theirs.
     """
     state = {name: _as_array(weight) for name, weight in state_dict.items()}
     if isinstance(names, str):

@@ -1,8 +1,10 @@
 """Five benchmarks, real and procedural, and sets with a causal graph, behind one function.
 
-dataset = load("3dshapes")                      # real files if prepared on disk, else procedural
-factors, images = dataset.sample(jax.random.key(0), 64)
-changed = dataset.render(dataset.intervene(factors, "wall_hue", values, key), key)
+A set is a function from factors to images, so that do(factor := v) is one line:
+
+    dataset = load("3dshapes")                  # real files if prepared on disk, else procedural
+    factors, images = dataset.sample(jax.random.key(0), 64)
+    changed = dataset.render(dataset.intervene(factors, "wall_hue", values, key), key)
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def load(name: str, source: str = "auto", data_dir: str | None = None, **options
         name: Of the set.
         source: "real" reads real files; "procedural" renders, and needs none; "auto" takes real files if they lie
             prepared on disk, else the procedural set. The result says which it is: `dataset.source`.
-        data_dir: Where real files lie; by default $CAUSALVAE_DATA, else ./data/<name>.
+        data_dir: Where real files lie; by default `$CAUSALVAE_DATA`, else `./data/<name>`.
         **options: The set's own: of a procedural set, its function's (e.g. `strides` of dSprites); of a real one,
             those of `real.reading.Storage` and of its converter (e.g. `crop` of CelebA).
 

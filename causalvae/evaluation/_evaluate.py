@@ -70,7 +70,7 @@ def evaluate(
     settings: Settings = DEFAULTS,
     untrained: Any = None,
 ) -> Evaluation:
-    """Measures a trained model at all levels.
+    """Returns everything that is measured of a trained model, at all levels.
 
     All randomness comes from the settings' seed, so that the same parameters always give the same results.
 

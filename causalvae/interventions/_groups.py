@@ -90,7 +90,8 @@ def make_groups(shapes: Mapping[str, Any], sites: str | Sequence[str], groups: A
         granularity, such as `("position", [0, 7])`; or masks, site -> bool [G, units] or [G, ...], which may name
         several sites.
 
-    Raises: ValueError naming what exists.
+    Raises:
+      ValueError: naming what exists.
     """
     if isinstance(groups, Mapping):
         return _groups_of_masks(shapes, groups)

@@ -44,10 +44,17 @@ def attribution_effects(
     Source: Nanda 2023 for the estimate; exact where the network after the site is affine and the outcome linear.
 
     Args:
+      model: anything with a `forward`, see `causalvae.model`; or such a function.
+      params: any pytree.
+      pairs: as in `mediate`.
+      site: as in `mediate`.
+      groups: as in `mediate`.
+      outcome: as in `mediate`.
       exact: also patch every group, which costs what `indirect_effects` costs; False gives None.
-      others: as in `mediate`.
+      chunk: runs at once; bounds memory, not results.
 
-    Raises: ValueError at a site of integer codes, which have no gradient, and as `mediate` does.
+    Raises:
+      ValueError: at a site of integer codes, which have no gradient, and as `mediate` does.
     """
     plan = make_plan(model, params, pairs, site, groups, outcome, chunk)
     for name in plan.groups.selectors:

@@ -29,9 +29,12 @@ SITE = "latent/codes"
 
 
 def quantize(model: Any, params: PyTree, x: jax.Array) -> jax.Array:
-    """Returns the codes of images x: [N, h, w] or [N, d] int32. ValueError for a model without a codebook.
+    """Returns the codes of images x: [N, h, w] or [N, d] int32.
 
     `perturb_latents(model, params, quantize(model, params, x), CodeSwap(), key)` swaps each of them.
+
+    Raises:
+      ValueError: for a model without a codebook.
     """
     codebook = require(model, "codebook", "quantizing images")
     return _quantize(model.encode, codebook.quantize, params, x)
@@ -62,7 +65,8 @@ def knock_out(
       entries: numbers of the entries to take out, in every codebook; None takes all K.
       chunk: runs at once; bounds memory, not results.
 
-    Raises: ValueError for a model without a codebook, or entries that do not exist.
+    Raises:
+      ValueError: for a model without a codebook, or entries that do not exist.
     """
     quantize(model, params, x[:1])
     groups, size, _ = params["codebook"].shape

@@ -58,7 +58,8 @@ class Pairs:
     def resample(self, key: jax.Array) -> Pairs:
         """Returns every x paired with another row's x_source, uniformly: interchange is then resample ablation.
 
-        Raises: ValueError for fewer than two rows.
+        Raises:
+          ValueError: for fewer than two rows.
         """
         num = self.x.shape[0]
         if num < 2:
@@ -71,7 +72,8 @@ class Pairs:
 def as_pairs(pairs: Pairs | tuple[jax.Array, jax.Array] | jax.Array) -> Pairs:
     """Returns Pairs of what interventions take for pairs.
 
-    Raises: ValueError unless x and x_source have one shape and at least one row.
+    Raises:
+      ValueError: unless x and x_source have one shape and at least one row.
     """
     if not isinstance(pairs, Pairs):
         pairs = Pairs(*pairs) if isinstance(pairs, (tuple, list)) else Pairs(pairs, pairs)
@@ -97,10 +99,14 @@ def counterfactuals(
     and their effects are not causal effects.
 
     Args:
+      dataset: the set that draws and renders.
+      key: draws the instances, their noise and the values.
       factor: its name or number.
+      num: how many pairs.
       contrast: (a, b), two values of the factor: x is then under do(f_k := a) and x' under do(f_k := b).
 
-    Raises: ValueError for a factor that does not exist or has one value, or attributes that admit no pair.
+    Raises:
+      ValueError: for a factor that does not exist or has one value, or attributes that admit no pair.
     """
     index = dataset.factor_index(factor)
     if num < 1:
@@ -184,8 +190,14 @@ class AllValues(NamedTuple):
 def counterfactuals_all_values(dataset: Dataset, key: jax.Array, factor: int | str, num: int) -> AllValues:
     """Returns `num` instances, each under do(f_k := v) for every value v of the factor, its own value included.
 
-    Raises: ValueError for a factor that does not exist, or a set whose images are not a function of its
-    factors.
+    Args:
+      dataset: the set that draws and renders.
+      key: draws the instances and their noise.
+      factor: its name or number.
+      num: how many instances.
+
+    Raises:
+      ValueError: for a factor that does not exist, or a set whose images are not a function of its factors.
     """
     index = dataset.factor_index(factor)
     _check_generative(dataset)
@@ -240,9 +252,11 @@ def factor_effects(
       scale: [units] the s_u of the representation or of a single site, such as the aggregate posterior's standard
         deviation; None takes the unit's standard deviation over the manipulated images.
 
-    Returns: [K, units]; of several sites or a pattern, site -> [K, units].
+    Returns:
+      [K, units]; of several sites or a pattern, site -> [K, units].
 
-    Raises: ValueError for sets without generative factors, and for sites that do not exist.
+    Raises:
+      ValueError: for sets without generative factors, and for sites that do not exist.
     """
     if site is None:
         measured = encoder(model, params)
@@ -260,14 +274,18 @@ def factor_effects(
 def factor_changes(
     function: Callable[[jax.Array], PyTree], dataset: Dataset, key: jax.Array, num: int
 ) -> tuple[PyTree, PyTree]:
-    """Returns E_x E_{v != f_k} |f_u(x') - f_u(x)| [K, units] of anything that is measured of images, and the
-    standard deviation [units] of f_u.
+    """Returns how far setting each factor moves anything that is measured of images, and in what units.
 
     `factor_effects` is this function of a representation or of activations; `in_units_of` makes effects of changes.
 
     Args:
       function: x [N, H, W, C] -> pytree of [N, ..., units]; both results are such pytrees.
+      dataset: the set that draws and renders.
+      key: draws the images.
       num: how many x.
+
+    Returns:
+      E_x E_{v != f_k} |f_u(x') - f_u(x)| [K, units], and the standard deviation [units] of f_u.
     """
     _check_generative(dataset)
     factor_key, image_key = jax.random.split(key)

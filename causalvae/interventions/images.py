@@ -133,7 +133,8 @@ def manipulate_images(
         of the latents.
       chunk: images encoded at once; bounds memory, not results.
 
-    Raises: ValueError for x of another shape.
+    Raises:
+      ValueError: for x of another shape.
     """
     x = jnp.asarray(x)
     if x.ndim != 4:
@@ -175,8 +176,13 @@ def saliency_maps(
     """Returns how much each latent moves when a window of the image is hidden: [N, d, rows, columns], absolute.
 
     Args:
+      model: as in `manipulate_images`.
+      params: any pytree.
+      x: images [N, H, W, C].
+      key: as in `manipulate_images`.
       window: None is an eighth of the image's height, moved by half its size.
-      others: as in `manipulate_images`.
+      scale: s_i [d], the unit of changes; None leaves the units of the latents.
+      chunk: images encoded at once; bounds memory, not results.
     """
     if window is None:
         size = max(2, x.shape[1] // 8)

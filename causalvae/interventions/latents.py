@@ -214,7 +214,8 @@ def perturb_latents(
       latents: the ones to set; None sets all.
       chunk: images decoded at once; bounds memory, not results.
 
-    Raises: ValueError for a response or a latent that does not exist, or values of a wrong shape.
+    Raises:
+      ValueError: for a response or a latent that does not exist, or values of a wrong shape.
     """
     z = jnp.asarray(z)
     if z.ndim < 2 or z.shape[0] < 1:

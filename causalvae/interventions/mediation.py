@@ -44,6 +44,8 @@ def mediate(
     reimplementation takes one hidden channel from another trial: `indirect` alone).
 
     Args:
+      model: anything with a `forward`, see `causalvae.model`; or such a function.
+      params: any pytree.
       pairs: what `counterfactuals` gives, or (x, x'). `pairs.with_noise(key)` adds the posterior's noise, the same in
         all runs of a pair.
       site: the mediator's site. Several sites with `groups="site"` are one mediator together.
@@ -54,7 +56,8 @@ def mediate(
         activations of all sites. Give a module-level function: a fresh lambda compiles afresh.
       chunk: runs at once; bounds memory, not results.
 
-    Raises: ValueError for an outcome that does not return one number per pair, and as `patch_effects` does.
+    Raises:
+      ValueError: for an outcome that does not return one number per pair, and as `patch_effects` does.
     """
     return _mediate(make_plan(model, params, pairs, site, groups, outcome, chunk), params, _effects)
 
@@ -69,7 +72,20 @@ def indirect_effects(
     outcome: Outcome = projected_change,
     chunk: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns (total [N], indirect [G, N]) of `mediate`, at half its cost. Arguments as there."""
+    """Returns (total [N], indirect [G, N]) of `mediate`, at half its cost.
+
+    Args:
+      model: as in `mediate`; so are the others.
+      params: any pytree.
+      pairs: what `counterfactuals` gives, or (x, x').
+      site: the mediator's site.
+      groups: which units, each in turn or together.
+      outcome: (run, base run, source run) -> one number per row.
+      chunk: runs at once; bounds memory, not results.
+
+    Raises:
+      ValueError: as `mediate` does.
+    """
     return _mediate(make_plan(model, params, pairs, site, groups, outcome, chunk), params, _indirect)
 
 
@@ -140,18 +156,23 @@ def summarize(
     tolerance: float = 0.05,
     relative: bool = False,
 ) -> MediationSummary:
-    """Returns means over pairs with percentile bootstrap intervals: pairs are drawn again `num` times, the same for
-    all groups.
+    """Returns means over pairs with percentile bootstrap intervals.
 
+    Pairs are drawn again `num` times, the same for all groups.
     Source: this library. Pairs whose total effect is NaN (no change to project on) are left out and counted. The
     proportion mediated is a ratio of sums, mean indirect / mean total.
 
     Args:
+      mediation: what `mediate` returns.
+      key: draws the pairs of the bootstrap.
+      num: how often they are drawn.
+      level: of the intervals.
       tolerance: the proportion is given only where |mean total| exceeds this share of mean |total|, so that pairs do
         not cancel; its interval, where all bootstrap draws do (it is unbounded otherwise).
       relative: give all effects as such ratios; total = indirect + direct + interaction = 1.
 
-    Raises: ValueError for num < 2 or a level outside (0, 1).
+    Raises:
+      ValueError: for num < 2 or a level outside (0, 1).
     """
     if num < 2 or not 0 < level < 1:
         raise ValueError(f"num must be at least 2 and level between 0 and 1, not {num} and {level}")

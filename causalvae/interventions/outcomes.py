@@ -51,7 +51,11 @@ class LatentOutcome:
         return jnp.take(_vector(run), jnp.asarray(self.index), axis=1)
 
     def check(self, run: Run) -> None:
-        """ValueError if a concrete index is out of range."""
+        """Checks the index, where it is concrete.
+
+        Raises:
+          ValueError: for a latent that does not exist.
+        """
         num = jax.eval_shape(_vector, run).shape[1]
         if not isinstance(self.index, Tracer) and not 0 <= int(self.index) < num:
             raise ValueError(f"no latent {self.index}: the model has latents 0 to {num - 1}")
@@ -68,7 +72,11 @@ class FactorReadout:
         return _vector(run) @ jnp.asarray(self.weights) + self.bias
 
     def check(self, run: Run) -> None:
-        """ValueError unless there is one weight for each latent."""
+        """Checks the weights.
+
+        Raises:
+          ValueError: unless there is one for each latent.
+        """
         num = jax.eval_shape(_vector, run).shape[1]
         if jnp.shape(self.weights) != (num,):
             raise ValueError(f"a readout needs one weight per latent [{num}], not {list(jnp.shape(self.weights))}")

@@ -71,8 +71,9 @@ def patch_effects(
       chunk: runs at once; bounds memory, not results.
       per_pair: keep the pairs: [G, N], [G, N, d], [G, N], [G, N] bool; recovery is NaN where a pair is left out.
 
-    Raises: ValueError for sites, units, groups or modes that do not exist, for x and x_source that are not pairs, and
-      for activations that are not finite.
+    Raises:
+      ValueError: for sites, units, groups or modes that do not exist, for x and x_source that are not pairs, and for
+        activations that are not finite.
     """
     pairs, forward, chunk = as_pairs(pairs), forward_of(model), check_chunk(chunk)
     check_choice("mode", mode, MODES)

@@ -48,15 +48,21 @@ def path_effects(
     interaction term is this library's.
 
     Args:
-      sender, receiver: a site, for all its units in turn; or (site, groups), with groups as in `patch_effects`:
+      model: anything with a `forward`, see `causalvae.model`; or such a function.
+      params: any pytree.
+      pairs: as in `mediate`.
+      sender: a site, for all its units in turn; or (site, groups), with groups as in `patch_effects`:
         `("encoder/conv2", [3, 5])`.
+      receiver: a later site, or (site, groups), likewise.
       path: which ways from sender to receiver count. "any" (this library): all; the sites between them follow the
         sender. "direct" (path patching as in Wang et al. 2022): all sites between the two keep their values of x's
         run, so only what reaches the receiver past them counts; the two agree where no site lies between. After the
         receiver all follows, in both.
-      others: as in `mediate`.
+      outcome: as in `mediate`.
+      chunk: runs at once; bounds memory, not results.
 
-    Raises: ValueError unless the sender's site comes before the receiver's, and for a path that does not exist.
+    Raises:
+      ValueError: unless the sender's site comes before the receiver's, and for a path that does not exist.
     """
     check_choice("path", path, PATHS)
     (sender, senders), (receiver, receivers) = (_site(end) for end in (sender, receiver))

@@ -13,19 +13,26 @@ from jax import Array
 
 @jax.jit
 def circuit_modularity(responses: Array, active: Array | None = None) -> Array:
-    """How little the circuits of different causes overlap: M = 1 - mean over pairs i < j of |Pearson(a_i,
-    a_j)|.
+    """Computes how little the circuits of different causes overlap: 1 - mean over pairs i < j of |Pearson(a_i, a_j)|.
 
-    Source: paper for the form; which activations, sites and nulls is this library's choice. a_i =
-    responses[i] is the vector of mean absolute activation changes that cause i (a latent for decoder sites, a
-    factor for the encoder's twin) makes in the units of one site.
-    Args: responses [d, units]; active [d] bool: only pairs of active causes count. Returns a scalar in [0,
-    1]; NaN where fewer than two active causes have responses that vary over units (a constant a_i has no
-    correlation).
+    Source: paper for the form; which activations, sites and nulls is this library's choice. a_i = responses[i] is the
+    vector of mean absolute activation changes that cause i (a latent for decoder sites, a factor for the encoder's
+    twin) makes in the units of one site.
     Permuting causes or units leaves it unchanged, and so does rescaling any a_i. Ceiling 1.
-    Known weakness: an untrained network and vectors of unrelated noise score high (1 - O(1/sqrt(units))), so
-    it is never shown without its two nulls: `permuted_modularity`, and the same network untrained. (A third
-    party's reimplementation correlates the mean head's weights of two latents; a_i are activations here.)
+    Known weakness: an untrained network and vectors of unrelated noise score high (1 - O(1/sqrt(units))), so it is
+    never shown without its two nulls: `permuted_modularity`, and the same network untrained. (A third party's
+    reimplementation correlates the mean head's weights of two latents; a_i are activations here.)
+
+    Args:
+      responses: [d, units], non-negative.
+      active: [d] bool; only pairs of active causes count. None counts all.
+
+    Returns:
+      A scalar in [0, 1]; NaN where fewer than two active causes have responses that vary over units (a constant a_i
+      has no correlation).
+
+    Raises:
+      ValueError: for responses of another rank.
     """
     responses = jnp.asarray(responses, jnp.float32)
     if responses.ndim != 2:
@@ -54,6 +61,12 @@ def permuted_modularity(key: Array, responses: Array, active: Array | None = Non
     """Returns the null of `circuit_modularity`: [num] values of M with the units permuted within each a_i.
 
     Source: this library. Runs on the host, in numpy.
+
+    Args:
+      key: of the permutations.
+      responses: [d, units].
+      active: [d] bool, as there.
+      num: how many permutations.
     """
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32))
     values = np.asarray(responses, np.float32)
@@ -77,11 +90,17 @@ def modularity_over_sites(
     untrained: Mapping[str, Array] | None = None,
     num: int = 100,
 ) -> SiteModularity:
-    """Circuit modularity of every site (name -> responses [d, units]) and its mean, with both nulls beside
-    it.
+    """Computes the circuit modularity of every site and its mean, with both nulls beside it.
 
-    `untrained`: the responses of the same network before training; all of its latents count. Raises
-    ValueError where its sites are not the same.
+    Args:
+      key: of the permutations.
+      responses: site -> [d, units].
+      active: [d] bool; only pairs of active causes count. None counts all.
+      untrained: the responses of the same network before training; all of its latents count.
+      num: how many permutations.
+
+    Raises:
+      ValueError: where there are no responses, or `untrained` has other sites.
     """
     if not responses:
         raise ValueError("responses is empty: give at least one site, name -> [d, units]")

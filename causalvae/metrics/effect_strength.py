@@ -47,10 +47,13 @@ def causal_effect_strength(
     Args:
       model: anything with a `decode`; `adapters.from_functions(decode=...)` makes one of a function.
       z: [N, ..., d] points, usually the posterior means.
-      perturbation, key, chunk: see `interventions.perturb_latents`.
+      perturbation: what to set; see `interventions.perturb_latents`.
+      key: for perturbations that draw.
       distance: "l2" in units of a whole image's Euclidean norm, "rms" in pixel units, "bernoulli_kl" in nats an image.
+      chunk: images decoded at once; bounds memory, not results.
 
-    Returns: [d], in [0, inf).
+    Returns:
+      [d], in [0, inf).
     """
     return effect_strength(perturb_latents(model, params, z, perturbation, key, response=distance, chunk=chunk)).mean
 
@@ -69,9 +72,17 @@ def effect_strength_with_error(
 
     Source: this library. Points are independent draws; values taken from other points (`Resample`, `CodeSwap`) and a
     scale taken from z itself (`Shift` with scale None; a scale that is given counts as known) are not, and enter by
-    their influence. Mean +- 1.96 errors covers the truth 92 to 95 % of the time at 64 points and 94 to 95 % at 256
-    (simulated for every family on a linear decoder: docs/metrics.md). Args: as in `causal_effect_strength`, whose
-    sweep is done thrice for a scale's influence.
+    their influence; a scale's takes the sweep thrice. Mean +- 1.96 errors covers the truth 92 to 95 % of the time at
+    64 points and 94 to 95 % at 256 (simulated for every family on a linear decoder: docs/metrics.md).
+
+    Args:
+      model: as in `causal_effect_strength`; so are the others.
+      params: any pytree.
+      z: [N, ..., d] points.
+      perturbation: what to set.
+      key: for perturbations that draw.
+      distance: "l2", "rms" or "bernoulli_kl".
+      chunk: images decoded at once; bounds memory, not results.
     """
     z = jnp.asarray(z)
 
@@ -103,13 +114,16 @@ def effect_strength(distances: Array, sources: Array | None = None, drift: Array
     """Returns mean and standard error of distances [d, V, N] (one sweep serves many summaries).
 
     The values of one point are averaged first: points are the independent draws, values are not.
-    sources: int [V, N] or [d, V, N], the point that each value was taken from, where they are other points' (what
-    `perturbation.sources(key, z)` says of Resample and CodeSwap). A point then counts twice, as the one that is
-    changed and as the one that values are taken from; without `sources` the error would be half of what it is.
-    drift: [d, N], what each point adds to the mean by other ways (a scale that was estimated).
-    NaN error: one point, or one value to a point where there are sources.
     Source: this library. The error with sources is the infinitesimal jackknife of an incomplete two-index
     U-statistic (Hoeffding 1948; Fafchamps & Gubert 2007 for the sum over both indices), rid of its bias.
+    It is NaN for one point, and for one value to a point where there are sources.
+
+    Args:
+      distances: [d, V, N], as `interventions.perturb_latents` gives them.
+      sources: int [V, N] or [d, V, N], the point that each value was taken from, where they are other points' (what
+        `perturbation.sources(key, z)` says of Resample and CodeSwap). A point then counts twice, as the one that is
+        changed and as the one that values are taken from; without `sources` the error would be half of what it is.
+      drift: [d, N], what each point adds to the mean by other ways (a scale that was estimated).
     """
     influence, excess, least = _influence(distances, sources)
     influence = influence if drift is None else influence + drift
@@ -121,6 +135,7 @@ def overall_strength(distances: Array, sources: Array | None = None) -> EffectSt
     """Returns the mean over latents of `effect_strength`, scalars; latents of one point are not independent.
 
     Args:
+      distances: [d, V, N].
       sources: as there, [d, V, N] if drawn for every latent independently.
     """
     if sources is None or sources.ndim == 2:

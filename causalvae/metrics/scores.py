@@ -30,8 +30,16 @@ class Score(NamedTuple):
 
 
 def score(name: str, value: SupportsFloat, **circumstances: Any) -> Score:
-    """A `Score` whose value NaN becomes None; ValueError where an undefined value comes without its
-    reason."""
+    """Returns a `Score` whose value NaN becomes None.
+
+    Args:
+      name: of the score.
+      value: a number.
+      **circumstances: other fields of `Score`.
+
+    Raises:
+      ValueError: where an undefined value comes without a note that says why.
+    """
     known = finite(value)
     if known is None and not circumstances.get("note"):
         raise ValueError(f"{name} is {value}: an undefined score needs a note that says why")
@@ -39,17 +47,17 @@ def score(name: str, value: SupportsFloat, **circumstances: Any) -> Score:
 
 
 def to_json(scores: Sequence[Score], **metadata: Any) -> str:
-    """JSON text {"scores": [...], **metadata}; undefined values are null."""
+    """Returns JSON text {"scores": [...], **metadata}; undefined values are null."""
     return json.dumps({**metadata, "scores": [s._asdict() for s in scores]}, indent=1, allow_nan=False)
 
 
 def from_json(text: str) -> list[Score]:
-    """The scores in JSON text written by `to_json`."""
+    """Returns the scores in JSON text written by `to_json`."""
     return [Score(**record) for record in json.loads(text)["scores"]]
 
 
 def to_csv(scores: Sequence[Score]) -> str:
-    """CSV text with one row for each score; `samples` and `settings` are JSON inside their cells."""
+    """Returns CSV text with one row for each score; `samples` and `settings` are JSON inside their cells."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(Score._fields)

@@ -21,19 +21,27 @@ class Specificity(NamedTuple):
 
 @jax.jit
 def intervention_specificity(effects: Array, eps: float = 1e-6) -> Specificity:
-    """How concentrated each latent's effects are over categories: p_i = effects_i / sum, H(p_i) in nats.
+    """Computes how concentrated each latent's effects are over categories: p_i = effects_i / sum, H(p_i) in nats.
 
-    Source: `reported` S_i = 1 / (H(p_i) + eps) is the paper's form (its eps is unknown; 1e-6 is this
-    library's); `normalized` 1 - H(p_i) / log K' and the sets of categories (outputs, factors, latents) are
-    this library's.
-    Args: effects [d, K'], non-negative, K' >= 2 categories. Returns [d] each; range (0, 1/eps] and [0, 1].
+    Source: `reported` S_i = 1 / (H(p_i) + eps) is the paper's form (its eps is unknown; 1e-6 is this library's);
+    `normalized` 1 - H(p_i) / log K' and the sets of categories (outputs, factors, latents) are this library's.
     A latent without any effect (0/0) is NaN in both: mask it, e.g. with `mean_over`. Rescaling a latent's
     effects leaves it unchanged; permuting latents permutes it. Ceiling: 1e6 and 1 (one category takes all).
     Effects may be a latent's own (on outputs, on latents) or others' on it (of factors): the categories are then what
     acts, and the entropy says how few act on it. Known weakness: `reported` is unbounded and its mean belongs to the
     most specific latent; both depend on K' and on how finely the categories divide the outputs. (A third party's
     reimplementation takes z_i := 0 as the only intervention and mean squared change of each output as the effect: our
-    `outputs` under `Sweep(0, 0, 1)`.) Raises ValueError where there are fewer than two categories.
+    `outputs` under `Sweep(0, 0, 1)`.)
+
+    Args:
+      effects: [d, K'], non-negative, K' >= 2 categories.
+      eps: of the paper's form.
+
+    Returns:
+      [d] each; range (0, 1/eps] and [0, 1].
+
+    Raises:
+      ValueError: where there are fewer than two categories.
     """
     effects = jnp.asarray(effects, jnp.float32)
     if effects.ndim != 2 or effects.shape[1] < 2:
@@ -52,14 +60,18 @@ class UnitSelectivity(NamedTuple):
 
 @jax.jit
 def unit_selectivity(effects: Array, floor: Array | float = 0.0) -> UnitSelectivity:
-    """Monosemanticity of units: 1 - H(p_u) / log K with p_u(k) proportional to effects[u, k].
+    """Computes the monosemanticity of units: 1 - H(p_u) / log K with p_u(k) proportional to effects[u, k].
 
-    Source: this library. Args: effects [units, K] non-negative (E|NIE_u| over pairs that differ in factor k,
-    K >= 2);
-    floor: scalar or [units], the noise floor from permuted pairs. A unit counts only if its largest effect exceeds
-    the floor by more than rounding does (1e-6 of it, and of the largest effect of all units). Range [0, 1]; ceiling
-    1. Known weakness: noise in a weak unit looks like polysemanticity, which is why the floor is not optional in a
-    report.
+    Source: this library. A unit counts only if its largest effect exceeds the floor by more than rounding does (1e-6
+    of it, and of the largest effect of all units). Range [0, 1]; ceiling 1. Known weakness: noise in a weak unit looks
+    like polysemanticity, which is why the floor is not optional in a report.
+
+    Args:
+      effects: [units, K] non-negative (E|NIE_u| over pairs that differ in factor k), K >= 2.
+      floor: scalar or [units], the noise floor from permuted pairs.
+
+    Raises:
+      ValueError: where there are fewer than two factors.
     """
     effects = jnp.asarray(effects, jnp.float32)
     if effects.ndim != 2 or effects.shape[1] < 2:
