@@ -66,6 +66,13 @@ def test_an_example_uses_every_name_and_runs(module, tmp_path, monkeypatch):
     exec(compile(code, api.page_of(module), "exec"), {})
 
 
+def test_the_guide_to_models_runs(tmp_path, monkeypatch):
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (DOCS / "your_model.md").read_text(), flags=re.DOTALL))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "your_model.md", "exec"), {})
+    assert len(list(tmp_path.glob("figures/*.png"))) == 5
+
+
 @pytest.mark.parametrize(
     "page", ["README.md", "CONTRIBUTING.md", *(str(p.relative_to(ROOT)) for p in DOCS.rglob("*.md"))]
 )
