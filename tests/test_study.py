@@ -192,6 +192,8 @@ def test_killed_and_resumed_gives_the_same_bytes(uninterrupted, tmp_path):
     """A process of its own, killed -9 when its first record is there; then the rest in this one."""
     command = [sys.executable, str(TESTS / "toy_study.py"), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    # Killed while it writes an entry of the compilation cache, it would leave one that fails all later writes.
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1000"
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list(tmp_path.glob("runs/*/record.json")):
         assert process.poll() is None, "the study ended before it stored anything"
