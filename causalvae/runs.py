@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -228,19 +228,19 @@ def claim_workdir(workdir: str | pathlib.Path, config: Mapping[str, Any], datase
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a config that a continued run must share with the one that it goes on from."""
-    flat = {key: value for key, value in _flatten(config) if not key.startswith("evaluation.")}
+    flat = {key: value for key, value in flatten(config).items() if not key.startswith("evaluation.")}
     ignored = {f"training.{name}" for name in RUN_ONLY} | {"data.dir", "data.residency"}
     if flat["training.schedule"] != "constant":
         ignored.remove("training.steps")  # the rate of every step depends on it
     return {key: value for key, value in flat.items() if key not in ignored}
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns 'a.b' -> value of every leaf of a nested mapping."""
+    flat = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -16,6 +16,7 @@ from causalvae.training import Stopped, TrainingError
 DEBUG = flags.DEFINE_bool("debug", False, "Show the whole traceback of an error.")
 
 # What is the user's to mend is said in one line; anything else is a bug and keeps its traceback.
+Config = Any  # an ml_collections.ConfigDict, whose attributes a type checker cannot know
 USER_ERRORS = (ValueError, OSError, TrainingError)
 GO_ON = 75  # exit status of work that was stopped and goes on with the same command: EX_TEMPFAIL of sysexits.h
 

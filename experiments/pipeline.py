@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
-import json
 import math
 import os
 import pathlib
@@ -21,13 +20,12 @@ import jax
 from clu import parameter_overview
 
 from causalvae import (
-    architectures,
     checkpoints,
-    data,
     evaluation,
     figures,
     networks,
     pretrained,
+    runs,
     sharding,
     training,
 )
@@ -35,9 +33,9 @@ from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json
 from experiments import slices, spread
+from experiments.cli import Config
 from experiments.explorer import moves, packing, page
 from experiments.explorer.explore import explore as explore_model
-from experiments.settings import Config, first_difference, flatten, with_defaults
 
 RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may differ between a run and its continuation
 
@@ -54,7 +52,7 @@ def run(
     started = time.monotonic()
     model, dataset, settings = prepare(config)
     say(f"data: {dataset.name} ({dataset.source}), {dataset.size:,} images of {image_size(dataset)}")
-    workdir = claim_workdir(workdir, config, dataset)
+    workdir = runs.claim_workdir(workdir, config.to_dict(), dataset)
     say(f"model: {model.name}, {config.architecture.network} network, {model.latents} latents; results go to {workdir}")
     say(parameter_table(model))
     if config.pretrained:
@@ -107,21 +105,18 @@ def check_trained(folder: pathlib.Path, steps: int) -> None:
 
 
 def load_dataset(config: Config) -> Dataset:
-    """The data set of a config's `data` section."""
-    # Where images live is a question for stored sets only; left to their reader unless it is asked for.
-    options = {} if config.residency == "auto" else {"residency": config.residency}
-    return data.load(config.name, source=config.source, data_dir=config.dir or None, **options)
+    """Returns the data set of a config's `data` section."""
+    return runs.load_dataset({"data": config.to_dict()})
 
 
 def create_model(config: Config, dataset: Dataset) -> Architecture:
-    """The config's architecture for the data set's images."""
-    options = dict(config.architecture)
-    return architectures.create(options.pop("name"), image_shape=dataset.image_shape, **options)
+    """Returns the config's architecture for the data set's images."""
+    return runs.create_model(config.to_dict(), dataset)
 
 
 def seeds(config: Config) -> list[int]:
-    """The members' seeds: `config.seeds` of them, counting up from `config.seed`."""
-    return [config.seed + i for i in range(config.seeds)]
+    """Returns the members' seeds."""
+    return runs.member_seeds(config.to_dict())
 
 
 def train(
@@ -144,7 +139,7 @@ def shipped_params(config: Config, dataset: Dataset) -> tuple[Any, int]:
     about = pretrained.card(config.pretrained)
     own = {**dict(config.architecture), "image_shape": list(dataset.image_shape), "data": dataset.name}
     theirs = {**about["architecture"], "image_shape": about["image_shape"], "data": about["data"]["name"]}
-    difference = first_difference(theirs, own)
+    difference = runs.first_difference(theirs, own)
     if difference:
         raise ValueError(f"the shipped model {config.pretrained} is not the config's: {difference}")
     if config.seeds != 1:
@@ -210,45 +205,6 @@ def default_workdir(config_filename: str) -> pathlib.Path:
     """runs/<config file>[_<preset>] from the value of --config."""
     path, _, preset = config_filename.partition(":")
     return pathlib.Path("runs") / "_".join(filter(None, (pathlib.Path(path).stem, preset)))
-
-
-def claim_workdir(workdir: str | pathlib.Path, config: Config, dataset: Dataset) -> pathlib.Path:
-    """Create `workdir` and write config.json there, or check that it holds a run of the same configuration.
-
-    Raises ValueError naming the first setting that differs, OSError if the directory cannot be written.
-    """
-    workdir = pathlib.Path(workdir).resolve()
-    wanted = json.loads(config.to_json_best_effort())
-    wanted["data"].update(source=dataset.source, dir=str(config.data.dir), factors=dict(dataset.describe()["factors"]))
-    path = workdir / "config.json"
-    if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON ({error}); delete it, or choose another --workdir") from error
-        difference = first_difference(_identity(found), _identity(wanted))
-        if difference:
-            raise ValueError(
-                f"{workdir} holds a run of another configuration: {difference}. "
-                "Choose another --workdir, or delete this one."
-            )
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(path, wanted)
-    except OSError as error:
-        raise OSError(
-            f"workdir {workdir} cannot be written ({error.strerror}); choose another with --workdir"
-        ) from error
-    return workdir
-
-
-def _identity(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a config that a continued run must share with the one that it goes on from."""
-    flat = flatten(with_defaults(config))
-    ignored = {f"training.{name}" for name in RUN_ONLY} | {"data.dir", "data.residency"}
-    if flat["training.schedule"] != "constant":
-        ignored.remove("training.steps")  # the rate of every step depends on it
-    return {key: value for key, value in flat.items() if key not in ignored and not key.startswith("evaluation.")}
 
 
 # --- words -----------------------------------------------------------------------------------------------

@@ -17,15 +17,15 @@ import jax
 import numpy as np
 import safetensors.numpy
 from absl import flags
+from ml_collections import ConfigDict
 
-from causalvae import evaluation, pretrained, training
+from causalvae import evaluation, pretrained, runs, training
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import write_json
 from causalvae.sites import no_tap
 from experiments import cli, pipeline
-from experiments.explorer import runs
-from experiments.settings import Config
+from experiments.cli import Config
 
 CHECKED = 256  # images by which a test knows the model again
 LARGEST_FILE = 1_600_000  # bytes
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
 def ship(workdir: pathlib.Path, name: str | None = None, folder: pathlib.Path = pretrained.FOLDER) -> str:
     """Write the weights and the card of a run's first member; the name is returned. ValueError where the run is not
     trained to its end."""
-    config = runs.read_config(workdir)
+    config = ConfigDict(runs.read_config(workdir))
     model, dataset, settings = pipeline.prepare(config)
     pipeline.check_trained(workdir, config.training.steps)
     state = runs.restore(model, workdir, pipeline.seeds(config), config.training.schedule)

@@ -366,7 +366,7 @@ def test_the_command_writes_a_page_for_every_member_of_a_run(toy_images, tmp_pat
     config = config_for("vae", "dsprites", "smoke")
     config.update_from_flattened_dict({"seeds": 2, "architecture.latents": 4})
     model, dataset, _ = pipeline.prepare(config)
-    pipeline.claim_workdir(tmp_path, config, dataset)
+    runs.claim_workdir(tmp_path, config.to_dict(), dataset)
     older = json.loads((tmp_path / "config.json").read_text())
     older.pop("pretrained")
     older["training"].pop("schedule")

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from causalvae import training
+from causalvae import runs, training
 from configs import common
 from experiments import pipeline
 
@@ -105,21 +105,21 @@ def test_a_truncated_file_and_a_wrong_image_size_are_named(tmp_path):
 def test_a_workdir_of_another_run_is_refused(tmp_path):
     config = smoke("vae")
     _, dataset, _ = pipeline.prepare(config)
-    pipeline.claim_workdir(tmp_path, config, dataset)
-    pipeline.claim_workdir(tmp_path, smoke("vae", training__steps=9), dataset)  # a continuation
+    runs.claim_workdir(tmp_path, config.to_dict(), dataset)
+    runs.claim_workdir(tmp_path, smoke("vae", training__steps=9).to_dict(), dataset)  # a continuation
     before = (tmp_path / "config.json").read_text()
     with pytest.raises(ValueError, match="architecture.name is 'vae' there and 'dip2' here"):
-        pipeline.claim_workdir(tmp_path, smoke("dip2"), dataset)
+        runs.claim_workdir(tmp_path, smoke("dip2").to_dict(), dataset)
     assert (tmp_path / "config.json").read_text() == before
     older = json.loads(before)
     older.pop("pretrained")
     older["training"].pop("schedule")
     (tmp_path / "config.json").write_text(json.dumps(older))
-    pipeline.claim_workdir(tmp_path, config, dataset)  # of a time when these settings did not exist
+    runs.claim_workdir(tmp_path, config.to_dict(), dataset)  # of a time when these settings did not exist
     assert json.loads((tmp_path / "config.json").read_text())["training"]["schedule"] == "constant"
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not valid JSON"):
-        pipeline.claim_workdir(tmp_path, config, dataset)
+        runs.claim_workdir(tmp_path, config.to_dict(), dataset)
 
 
 def test_a_run_writes_everything_it_promises_and_one_that_was_stopped_the_same(tmp_path, capsys, monkeypatch):

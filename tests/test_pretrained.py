@@ -10,7 +10,7 @@ import safetensors.numpy
 import toy
 
 import causalvae as cv
-from causalvae import data, pretrained, training
+from causalvae import data, pretrained, runs, training
 from configs import common
 from experiments import pipeline, ship
 
@@ -52,7 +52,7 @@ def test_a_run_is_shipped_and_evaluated_without_training(tmp_path, monkeypatch, 
     with pytest.raises(ValueError, match="no pretrained model 'vae_dsprites'; there are: none"):
         cv.load_pretrained("vae_dsprites")
     with pytest.raises(ValueError, match="trained to step 0 of 4"):
-        pipeline.claim_workdir(tmp_path / "run", smoke(), pipeline.load_dataset(smoke().data))
+        runs.claim_workdir(tmp_path / "run", smoke().to_dict(), pipeline.load_dataset(smoke().data))
         ship.ship(tmp_path / "run", folder=folder)
     pipeline.run(smoke(), tmp_path / "run", stage="train")
     assert ship.ship(tmp_path / "run", folder=folder) == "vae_dsprites" and pretrained.names() == ("vae_dsprites",)

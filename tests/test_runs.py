@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import causalvae as cv
+from causalvae import runs
 from configs import common
 from experiments import pipeline
 
@@ -53,7 +54,7 @@ def test_the_command_goes_on_from_what_the_call_has_left(trained, workdir):
         config.architecture.update(CONFIG["architecture"])
         config.training.update(CONFIG["training"])
     model, dataset, _ = pipeline.prepare(config)
-    assert pipeline.claim_workdir(workdir, config, dataset) == workdir
+    assert runs.claim_workdir(workdir, config.to_dict(), dataset) == workdir
     state = pipeline.train(config, model, dataset, workdir)
     same(state.params, jax.tree.map(lambda *leaves: np.stack(leaves), trained.params, cv.load(workdir, 6).params))
     with pytest.raises(ValueError, match="architecture.beta is 2.0 there and 4.0 here"):
@@ -89,7 +90,7 @@ def test_a_shipped_model_loads_from_the_run_that_evaluated_it(tmp_path):
     name = cv.pretrained.names()[0]
     config = common.config_for(*name.split("_"), "pretrained")
     _, dataset, _ = pipeline.prepare(config)
-    pipeline.claim_workdir(tmp_path, config, dataset)
+    runs.claim_workdir(tmp_path, config.to_dict(), dataset)
     same(cv.load(tmp_path).params, cv.load_pretrained(name)[1])
     with pytest.raises(ValueError, match="is trained: load it"):
         cv.train(config, tmp_path)

@@ -11,7 +11,7 @@ import pytest
 import toy
 import toy_study
 
-from causalvae import training
+from causalvae import runs, training
 from configs import common
 from experiments import pipeline, slices
 from experiments.study import planning, runner
@@ -64,7 +64,7 @@ def test_a_wrong_schedule_is_refused_before_anything_is_computed(changes, messag
 def test_a_scheduled_run_cannot_be_continued_to_other_steps(tmp_path):
     def claim(**changes):
         config = smoke(training__schedule="cosine", **changes)
-        pipeline.claim_workdir(tmp_path, config, pipeline.load_dataset(config.data))
+        runs.claim_workdir(tmp_path, config.to_dict(), pipeline.load_dataset(config.data))
 
     claim()
     claim(training__log_every=1)

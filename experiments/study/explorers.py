@@ -6,10 +6,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from causalvae import evaluation, training
+from causalvae import evaluation, runs, training
 from causalvae.progress import write_text
 from experiments import pipeline
-from experiments.explorer import page, runs
+from experiments.explorer import page
 from experiments.study import planning, records
 from experiments.study.planning import Group, Run
 

@@ -22,7 +22,7 @@ from causalvae.data.base import Dataset
 from causalvae.progress import write_json
 from configs.common import ARCHITECTURES, config_for
 from experiments import cli, pipeline
-from experiments.settings import Config
+from experiments.cli import Config
 
 
 class Run(NamedTuple):

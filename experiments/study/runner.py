@@ -9,7 +9,7 @@ import time
 from causalvae import sharding
 from causalvae.progress import duration
 from experiments import pipeline
-from experiments.settings import Config
+from experiments.cli import Config
 from experiments.study import planning, records
 from experiments.study.estimates import Pace
 from experiments.study.plan import Options, Plan, describe, is_trained, make_plan

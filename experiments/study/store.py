@@ -14,8 +14,9 @@ import numpy as np
 from causalvae import evaluation, networks, sharding
 from causalvae.data.base import Dataset
 from causalvae.progress import finite
+from causalvae.runs import complete, first_difference, flatten
 from experiments import pipeline
-from experiments.settings import Config, first_difference, flatten, with_defaults
+from experiments.cli import Config
 from experiments.study import records
 from experiments.study.planning import Run
 
@@ -124,7 +125,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def lasting(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a stored configuration without what results do not depend on, and with the defaults of what it lacks."""
-    kept = with_defaults(config)
+    kept = complete(config)
     kept["data"] = {name: kept["data"][name] for name in ("name", "source")}
     kept["training"] = {k: v for k, v in kept["training"].items() if k not in ("log_every", "checkpoint_every")}
     return kept
