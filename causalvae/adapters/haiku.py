@@ -36,7 +36,7 @@ def from_haiku(
                 return returned
             return tap_returned(tap, name(context.module.module_name), returned)
 
-        with hk.intercept_methods(intercept):
+        with hk.intercept_methods(intercept):  # pyright: ignore[reportAttributeAccessIssue]  # it reads this file
             return function(*args)
 
     def whole(params, x, key, tap):

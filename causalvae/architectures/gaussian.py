@@ -131,7 +131,12 @@ def mean_kl(terms: Terms) -> jax.Array:
 
 
 def gaussian(
-    name: str, regularizer: Callable, hyper: Mapping[str, float], image_shape, latents, network
+    name: str,
+    regularizer: Callable,
+    hyper: Mapping[str, float],
+    image_shape: tuple[int, int, int],
+    latents: int,
+    network: str,
 ) -> Architecture:
     """Returns an architecture of the Gaussian family: the shared functions and a loss with its own regularizer.
 
@@ -143,6 +148,8 @@ def gaussian(
       latents: how many.
       network: a name of `networks.NETWORKS`.
     """
-    functions = gaussian_functions(tuple(image_shape), latents, network)
+    height, width, channels = image_shape  # perhaps a list, which would not be hashable
+    shape = height, width, channels
+    functions = gaussian_functions(shape, latents, network)
     loss = gaussian_loss(functions.forward, regularizer)
-    return Architecture(name, tuple(image_shape), latents, hyper, *functions, loss)
+    return Architecture(name, shape, latents, hyper, *functions, loss)

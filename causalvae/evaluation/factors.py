@@ -52,7 +52,8 @@ def factor_effects(
 
 def encoder_sites(model: Architecture, params: Any, dataset: Dataset) -> tuple[str, ...]:
     """Returns the pattern of the encoder's sites; of a model whose sites are called otherwise, all before latent/z."""
-    shapes = site_shapes(model, params, jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32))
+    image: Any = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+    shapes = site_shapes(model, params, image)
     names = list(shapes)
     return ("encoder/*",) if fnmatch.filter(names, "encoder/*") else tuple(names[: names.index("latent/z")])
 

@@ -34,6 +34,7 @@ def draw_pairs(runner: Runner, dataset: Dataset, key: jax.Array, num: int) -> tu
             reasons.append(str(error))
             continue
         ends = np.stack([pairs.x, pairs.x_source], axis=1)
+        assert pairs.factors is not None and pairs.factors_source is not None  # what counterfactuals gives has them
         best = int(np.argmax(np.square(ends[:, 0] - ends[:, 1]).reshape(num, -1).sum(axis=1)))
         found.append((k, np.stack([pairs.factors[best], pairs.factors_source[best]]), ends[best]))
     if not found:
