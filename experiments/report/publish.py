@@ -1,0 +1,291 @@
+"""The study's page, docs/study.md: from a study to what is committed of it, and from that to the page.
+
+    python -m experiments.report.publish --workdir=runs/study_overnight    # collect, then draw
+    python -m experiments.report.publish                                   # draw again what was collected
+
+What is committed is small: the table of the runs (docs/records/study/table.csv, numbers in full precision) and how each
+training ended (training.json). Everything on the page is computed from these two.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from causalvae import plots
+from causalvae.progress import finite, read_json_lines, write_text
+from experiments import cli
+from experiments.report import figures, findings, specification
+from experiments.report.figures import display
+from experiments.report.html_tables import number, title_of
+from experiments.report.tables import (
+    DISENTANGLEMENT,
+    EFFECT,
+    Table,
+    column,
+    mean_of_defined,
+    of_usual_size,
+    rows_of,
+    score_cells,
+)
+from experiments.study import records
+
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+SCORES = {
+    "Disentanglement": (
+        "mig",
+        "dci_disentanglement",
+        "dci_completeness",
+        "sap_continuous",
+        "factorvae",
+        "irs",
+        "infom",
+    ),
+    "Causal effects": (
+        "ces_l2",
+        "ces_resample_l2",
+        "ces_code_swap_l2",
+        "specificity_to_factors",
+        "specificity_outputs",
+    ),
+    "Circuits": (
+        "circuit_modularity_decoder",
+        "circuit_modularity_encoder",
+        "circuit_size",
+        "circuit_faithfulness",
+    ),
+}
+TEXT = """# The study
+
+What happens inside variational autoencoders when one intervenes on them? The paper (arXiv:2505.03530) trains six
+architectures on five data sets and reports four findings. This page says what the same design says here, on
+procedural data, at a budget that two CPU cores can afford. It grows as runs are done; what is missing is said run
+by run.
+
+**Read this first.** Data are procedural: drawn in JAX, known factor by factor, in the likeness of the published
+sets but not the sets themselves (dSprites and 3DShapes agree with them nearly pixel for pixel; the others do not).
+The budget is {steps} steps where the paper's field trains for 300,000: the last column of the next table says how
+far from convergence a run was. So a number here is a number of a young model on drawn data, comparable to its
+neighbors on this page and to nothing else. Verdicts follow rules that were written, and simulated, before any
+result ([how often they are right](power.md)).
+
+## Runs
+
+{runs_done} of {planned} runs of the design (six architectures, five data sets, three seeds). Loss slope: nats per
+1,000 steps over the last fifth of training, in which the learning rate falls to zero.
+
+{runs}
+
+{sets}## The four findings
+
+{verdicts}
+
+{curve}
+## Other people's models
+
+Five VAEs that Dubois et al. trained on the real dSprites to their full budget are measured in the same way: [their
+table](published_models.md). Over those five, causal effect strength and DCI disentanglement correlate positively
+over active latents and negatively over all latents.
+
+## Redraw
+
+`python -m experiments.report.publish` writes this page and its figures from [the table](records/study/table.csv)
+and [how training ended](records/study/training.json), in seconds.
+"""
+PLANNED = 90
+
+
+def main(argv: list[str]) -> None:
+    if flags.FLAGS.workdir:
+        collect(pathlib.Path(flags.FLAGS.workdir))
+    publish()
+
+
+# --- what is committed -----------------------------------------------------------------------------------
+
+
+def collect(workdir: pathlib.Path, docs: pathlib.Path = DOCS) -> None:
+    """Copies what the page needs of a study into docs/records/study."""
+    table = records.read_table(workdir)
+    folder = docs / "records" / "study"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "table.csv", records.to_csv(table))
+    groups = json.loads((workdir / "groups.json").read_text())["groups"]
+    ends = {}
+    for group, runs in groups.items():
+        path = workdir / "groups" / group / "metrics.jsonl"
+        if path.exists():
+            ends |= endings(read_json_lines(path), runs)
+    done = {run: ends[run] for run in table["run"].tolist() if run in ends}
+    write_text(folder / "training.json", json.dumps(finite(done), indent=1, sort_keys=True) + "\n")
+    print(f"collected {len(done)} runs of {workdir} into {folder}", flush=True)
+
+
+def endings(lines: Sequence[Mapping[str, Any]], runs: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Returns run -> the last values of its training curves, and the slope of its loss over the last fifth."""
+    last = [line for line in lines if line["step"] > 0.8 * lines[-1]["step"]]
+    steps = np.array([line["step"] for line in last], float)
+    found = {}
+    for member, run in enumerate(runs):
+        loss = np.array([line["loss"][member] for line in last], float)
+        slope = np.polyfit(steps / 1000, loss, 1)[0] if len(last) > 1 else math.nan
+        names = ("loss", "reconstruction", "kl", "active_latents")
+        values = {name: float(lines[-1][name][member]) for name in names if name in lines[-1]}
+        found[run] = {"steps": lines[-1]["step"], "slope": float(slope), **values}
+    return found
+
+
+def from_csv(text: str) -> dict[str, np.ndarray]:
+    """Returns a table of its CSV text: the inverse of `records.to_csv`."""
+    names, *rows = csv.reader(io.StringIO(text))
+    columns = zip(*rows, strict=True)
+    return {
+        name: np.array(values)
+        if name in records.TEXT
+        else np.array([float(value) if value else math.nan for value in values])
+        for name, values in zip(names, columns, strict=True)
+    }
+
+
+# --- the page --------------------------------------------------------------------------------------------
+
+
+def publish(docs: pathlib.Path = DOCS) -> pathlib.Path:
+    """Writes study.md and its figures from what was collected; returns the page's path.
+
+    Raises:
+        FileNotFoundError: nothing was collected.
+    """
+    folder = docs / "records" / "study"
+    if not (folder / "table.csv").exists():
+        raise FileNotFoundError(f"nothing was collected in {folder}: give --workdir=, a study's directory")
+    table = from_csv((folder / "table.csv").read_text())
+    ends = json.loads((folder / "training.json").read_text())
+    done = rows_of(table, table["status"] == records.DONE)
+    found = findings.study(done)
+    curve = specification.curve(of_usual_size(done))
+    pictures = draw(done, found, curve, docs / "figures")
+    steps = sorted({f"{int(value):,}" for value in done["steps"]})
+    page = TEXT.format(
+        steps=" to ".join(steps),
+        runs_done=len(done["run"]),
+        planned=PLANNED,
+        runs=runs_table(done, ends),
+        sets="".join(set_part(done, name, pictures) for name in dict.fromkeys(done["dataset"].tolist())),
+        verdicts=verdicts(found["verdicts"]),
+        curve=curve_part(curve, pictures),
+    )
+    path = docs / "study.md"
+    write_text(path, page)
+    print(f"wrote {path} of {len(done['run'])} runs", flush=True)
+    return path
+
+
+def draw(table: Table, found: Mapping[str, Any], curve: Any, folder: pathlib.Path) -> dict[str, str]:
+    """Writes the page's figures; returns name -> its path from the page. What cannot be drawn yet is left out."""
+    source = str(table["source"][0])
+    drawn = {"curve": figures.specification_curve(curve, source)}
+    for dataset in dict.fromkeys(table["dataset"].tolist()):
+        here = rows_of(table, table["dataset"] == dataset)
+        drawn[dataset] = figures.scatter(here, found["correlations"], dataset, EFFECT, DISENTANGLEMENT)
+    return {
+        name: f"figures/{plots.save(figure, folder / f'study_{name}.png', dpi=110).name}"
+        for name, figure in drawn.items()
+        if figure is not None
+    }
+
+
+def runs_table(table: Table, ends: Mapping[str, Mapping[str, float]]) -> str:
+    """Returns what was trained, cell by cell: means over the seeds that are done."""
+    rows = []
+    for dataset in dict.fromkeys(table["dataset"].tolist()):
+        for label in dict.fromkeys(table["label"].tolist()):
+            here = rows_of(table, (table["dataset"] == dataset) & (table["label"] == label))
+            if not len(here["run"]):
+                continue
+            trained = [ends[run] for run in here["run"].tolist() if run in ends]
+            means = {
+                n: mean_of_defined(np.array([e[n] for e in trained if e.get(n) is not None])) for n in ("loss", "slope")
+            }
+            scores = (number(mean_of_defined(column(here, n))) for n in ("reconstruction", "kl", "active_latents"))
+            seeds = " ".join(str(int(seed)) for seed in here["seed"])
+            rows.append([dataset, display(label), seeds, *scores, number(means["loss"]), number(means["slope"])])
+    heads = ["data", "architecture", "seeds", "reconstruction, nats", "KL, nats", "active latents", "loss", "slope"]
+    return markdown(heads, rows)
+
+
+def set_part(table: Table, dataset: str, pictures: Mapping[str, str]) -> str:
+    """Returns the tables of one data set, and its picture."""
+    here = rows_of(table, table["dataset"] == dataset)
+    text = f"## {dataset}\n\n"
+    for title, names in SCORES.items():
+        shown = [name for name in names if np.isfinite(column(here, name)).any()]
+        if shown:
+            text += f"### {title}: {dataset}\n\n{score_table(here, shown)}\n\n"
+    if dataset in pictures:
+        text += f"![Strength and disentanglement of the runs on {dataset}]({pictures[dataset]})\n\n"
+    return text
+
+
+def score_table(table: Table, names: Sequence[str]) -> str:
+    """Returns architectures × scores: mean ± deviation over seeds, and below it the null; ceilings in the last row."""
+    cells = {name: {cell.cluster: cell for cell in score_cells(table, name)} for name in names}
+    rows = []
+    for label in dict.fromkeys(table["label"].tolist()):
+        here = rows_of(table, table["label"] == label)
+        row = [display(label)]
+        for name in names:
+            cell = cells[name][label]
+            deviation = f" ± {number(cell.deviation)}" if math.isfinite(cell.deviation) else ""
+            null = mean_of_defined(column(here, f"{name}.null"))
+            row.append(number(cell.mean) + deviation + (f" (null {number(null)})" if math.isfinite(null) else ""))
+        rows.append(row)
+    ceilings = [mean_of_defined(column(table, f"{name}.ceiling")) for name in names]
+    if any(map(math.isfinite, ceilings)):
+        rows.append(["ceiling", *map(number, ceilings)])
+    return markdown(["", *map(title_of, names)], rows)
+
+
+def verdicts(found: Sequence[Mapping[str, str]]) -> str:
+    """Returns each finding with its verdict, the reason and the rule."""
+    return "\n".join(
+        f"**({v['finding']}) {v['claim']}** *{v['verdict']}*. {v['reason']} Rule: {v['rule']}\n" for v in found
+    )
+
+
+def curve_part(curve: Mapping[str, Any] | None, pictures: Mapping[str, str]) -> str:
+    """Returns finding (i) under every defensible choice, where there are runs enough for it."""
+    if curve is None:
+        return ""
+    columns: dict[str, Callable[[Any], str]] = {
+        "choice of": lambda r: r["choice of"],
+        "is": lambda r: r["is"],
+        "combinations": lambda r: str(r["combinations"]),
+        "median correlation": lambda r: number(r["median"]),
+        "negative": lambda r: f"{r['negative']:.0%}",
+    }
+    rows = [[function(row) for function in columns.values()] for row in specification.shares(curve)]
+    picture = f"![The specification curve]({pictures['curve']})\n\n" if "curve" in pictures else ""
+    return (
+        "## Finding (i) under every defensible choice\n\n"
+        f"{specification.sentence(curve)}\n\n{picture}{markdown(list(columns), rows)}\n\n"
+    )
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "A study's directory, whose small records are collected first.")
+    cli.run(main)
