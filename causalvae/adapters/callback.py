@@ -34,7 +34,8 @@ def from_callback(
       has_variance: whether `encode` gives a log-variance.
       name: for titles and messages.
 
-    Raises: ValueError, when it is run, where a function returns another shape.
+    Raises:
+      ValueError: when it is run, where a function returns another shape.
     """
 
     def call(function: Callable, shapes: tuple, x: jax.Array):

@@ -33,8 +33,9 @@ def as_architecture(model: Any, params: PyTree, image_shape: tuple[int, ...]) ->
       params: its trained parameters.
       image_shape: (H, W, C).
 
-    Raises: ValueError for a model that does not say how it encodes and decodes, or whose images are of another shape
-      or outside [0, 1].
+    Raises:
+      ValueError: for a model that does not say how it encodes and decodes, or whose images are of another shape or
+        outside [0, 1].
     """
     if isinstance(model, Architecture):
         return model

@@ -16,8 +16,10 @@ def from_haiku(
     encode: Callable | None = None,
     decode: Callable | None = None,
 ) -> Foreign:
-    """Returns a model of functions that `haiku.transform` or `haiku.multi_transform` made, tapped at every submodule's
-    `__call__`. Sites are module names such as "vae/~/encoder/linear". params are what `init` returns.
+    """Returns a model of functions that `haiku.transform` or `haiku.multi_transform` made.
+
+    It is tapped at the output of every submodule's `__call__`. Sites are module names such as
+    "vae/~/encoder/linear". params are what `init` returns.
 
     Args:
       apply: (params, rng, x) -> what the network returns; the run's key is the rng.
