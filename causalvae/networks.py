@@ -196,10 +196,22 @@ def check_image_shape(image_shape: tuple[int, int, int], divisor: int, network: 
     Raises:
       ValueError: where they are not.
     """
-    if len(image_shape) != 3 or image_shape[0] % divisor or image_shape[1] % divisor or min(image_shape) < 1:
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ValueError(f"the {network} network needs images [H, W, C], not {list(image_shape)}")
+    nearest = nearest_size(image_shape, divisor)
+    if nearest != tuple(image_shape[:2]):
+        size = "x".join(map(str, nearest))
         raise ValueError(
-            f"the {network} network needs images [H, W, C] with H and W multiples of {divisor}, not {list(image_shape)}"
+            f"the {network} network needs images [H, W, C] with H and W multiples of {divisor}, not "
+            f"{list(image_shape)}. The nearest that it takes are {size}: resize={size!r} of causalvae.data.from_arrays "
+            f"and from_folder, or --config.data.resize={size}"
         )
+
+
+def nearest_size(image_shape: Sequence[int], divisor: int) -> tuple[int, int]:
+    """Returns the height and width nearest to an image's that are multiples of `divisor`, the larger of two."""
+    height, width = (max(divisor, (side + divisor // 2) // divisor * divisor) for side in image_shape[:2])
+    return height, width
 
 
 def standard(image_shape: tuple[int, int, int], latents: int, head: str) -> tuple[nn.Module, nn.Module]:
@@ -228,7 +240,7 @@ def burgess(image_shape: tuple[int, int, int], latents: int, head: str) -> tuple
 
 def residual(image_shape: tuple[int, int, int], latents: int, head: str) -> tuple[nn.Module, nn.Module]:
     """Returns a residual network down to a sixteenth of the image (a 32nd from 128 pixels on). This library."""
-    large = min(image_shape[:2]) >= 128
+    large = min(nearest_size(image_shape, 16)) >= 128
     check_image_shape(image_shape, 32 if large else 16, "residual")
     channels = (32, 64, 64, 128, 128) if large else (32, 64, 64, 128)
     return (

@@ -26,7 +26,7 @@ RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may diff
 # What a configuration need not say.
 DEFAULTS: dict[str, Any] = {
     "architecture": {"name": "vae", "latents": 10, "network": "standard"},
-    "data": {"name": "dsprites", "source": "auto", "dir": "", "residency": "auto"},
+    "data": {"name": "dsprites", "source": "auto", "dir": "", "residency": "auto", "resize": ""},
     "seeds": 1,
     "seed": 0,
     "pretrained": "",
@@ -126,6 +126,7 @@ def load_dataset(config: Mapping[str, Any]) -> Dataset:
     section = config["data"]
     # Where images live is a question for stored sets only; left to their reader unless it is asked for.
     options = {} if section["residency"] == "auto" else {"residency": section["residency"]}
+    options |= {"resize": section["resize"]} if section.get("resize") else {}
     return data.load(section["name"], source=section["source"], data_dir=section["dir"] or None, **options)
 
 

@@ -51,7 +51,7 @@ def run(
     clock = clock or slices.Clock()
     started = time.monotonic()
     model, dataset, settings = prepare(config)
-    say(f"data: {dataset.name} ({dataset.source}), {dataset.size:,} images of {image_size(dataset)}")
+    say(f"data: {dataset.name} ({dataset.source}), {dataset.size:,} images of {image_size(dataset)}{dataset.reason}")
     workdir = runs.claim_workdir(workdir, config.to_dict(), dataset)
     say(f"model: {model.name}, {config.architecture.network} network, {model.latents} latents; results go to {workdir}")
     say(parameter_table(model))
@@ -160,8 +160,9 @@ def evaluate(config: Config, model, dataset, settings, trained, step: int, workd
         found = evaluation.evaluate(model, params, dataset, settings, training.member(untrained, m))
         suffix = member_suffix(config, seed)
         figures.draw(found, model, dataset, workdir / "figures", suffix)
-        shown = explore(config, model, dataset, settings, params, seed, step, found)
-        page.write(workdir / f"explorer{suffix}.html", shown)
+        if dataset.num_factors:  # the explorer shows pairs that differ in one
+            shown = explore(config, model, dataset, settings, params, seed, step, found)
+            page.write(workdir / f"explorer{suffix}.html", shown)
         members.append({"seed": seed, **evaluation.record(found)})
     results = {
         "architecture": {

@@ -31,7 +31,7 @@ class Dataset(struct.PyTreeNode):
     """
 
     name: str = static("")
-    source: str = static("procedural")  # "real" or "procedural"; stamped on every result
+    source: str = static("procedural")  # "real" or "procedural" (of a user's images see arrays.py); stamped on results
     factor_names: tuple[str, ...] = static(())
     factor_sizes: tuple[int, ...] = static(())
     image_shape: tuple[int, int, int] = static((64, 64, 3))  # H, W, C
@@ -47,6 +47,12 @@ class Dataset(struct.PyTreeNode):
     @property
     def num_factors(self) -> int:
         return len(self.factor_sizes)
+
+    @property
+    def reason(self) -> str:
+        """Why a user's images have attributes and no causes, in brackets; nothing of other sets."""
+        why = dict(self.provenance).get("observational")
+        return f" ({why})" if why else ""
 
     @property
     def size(self) -> int:
@@ -67,7 +73,7 @@ class Dataset(struct.PyTreeNode):
         if self.render_one is None:
             raise ValueError(
                 f"{self.name} ({self.source}) has no generative factors: no image can be made from its "
-                f"{self.factor_kind}. Use `sample`, or source='procedural', whose causes are known."
+                f"{self.factor_kind}{self.reason}. Use `sample`, or source='procedural', whose causes are known."
             )
         if factors.ndim != 2 or factors.shape[1] != self.num_factors:
             raise ValueError(

@@ -64,7 +64,7 @@ def _encode_sample(functions, sizes, params, dataset, key):
 
     encoded = jax.lax.map(one, jnp.arange(batches))
     rows = {name: value for name, value in encoded._asdict().items() if not name.startswith("image")}
-    return encoded._replace(**jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:num], rows))
+    return encoded._replace(**jax.tree.map(lambda a: a.reshape(batch * batches, *a.shape[2:])[:num], rows))
 
 
 @functools.partial(jax.jit, static_argnums=0)

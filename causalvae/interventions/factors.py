@@ -221,8 +221,8 @@ def all_values(dataset: Dataset, factors: jax.Array, factor: int, key: jax.Array
 def _check_generative(dataset: Dataset) -> None:
     if dataset.factor_kind == "attributes":
         raise ValueError(
-            f"{dataset.name} ({dataset.source}) has attributes, not generative factors: do(factor := value) "
-            "is undefined on it. Use `counterfactuals` for matched pairs, or source='procedural'"
+            f"{dataset.name} ({dataset.source}) has attributes, not generative factors{dataset.reason}: "
+            "do(factor := value) is undefined on it. Use `counterfactuals` for matched pairs, or source='procedural'"
         )
 
 

@@ -103,11 +103,13 @@ def _draw_row(arrays: Arrays, key: jax.Array) -> jax.Array:
 
 
 def to_unit(pixels: jax.Array) -> jax.Array:
-    """Returns uint8 pixels as float32 in [0, 1].
+    """Returns uint8 pixels as float32 in [0, 1]; floats are in it already.
 
     Written as the product that XLA makes of a division by 255, so that the result (within one unit in the last
     place of the quotient) does not depend on who compiles it.
     """
+    if jnp.issubdtype(pixels.dtype, jnp.floating):
+        return pixels
     return pixels.astype(jnp.float32) * np.float32(1 / 255)
 
 
