@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -148,8 +148,7 @@ def gaussian(
       latents: how many.
       network: a name of `networks.NETWORKS`.
     """
-    height, width, channels = image_shape  # perhaps a list, which would not be hashable
-    shape = height, width, channels
+    shape: Any = tuple(image_shape)  # perhaps of a list, or of too few numbers: the network says so
     functions = gaussian_functions(shape, latents, network)
     loss = gaussian_loss(functions.forward, regularizer)
     return Architecture(name, shape, latents, hyper, *functions, loss)
