@@ -15,6 +15,7 @@ from causalvae.metrics.effect_strength import (
 )
 from causalvae.metrics.explicitness import explicitness, explicitness_kernel
 from causalvae.metrics.factorvae import factorvae_kernel, factorvae_score
+from causalvae.metrics.identifiability import mcc, r2
 from causalvae.metrics.infomec import infomec, infomec_kernel
 from causalvae.metrics.irs import irs, irs_kernel
 from causalvae.metrics.mig import mig, mig_kernel
@@ -53,6 +54,7 @@ __all__ = [
     "irs",
     "irs_kernel",
     "kl_per_latent",
+    "mcc",
     "mean_over",
     "mig",
     "mig_kernel",
@@ -61,6 +63,7 @@ __all__ = [
     "modularity_over_sites",
     "overall_strength",
     "permuted_modularity",
+    "r2",
     "sap",
     "sap_kernel",
     "score",

@@ -86,6 +86,8 @@ CEILINGS: dict[str, dict[str, dict[str, float]]] = {
             "dci_lasso_informativeness": 1.0,
             "modularity": 1.0, "explicitness": 0.9866, "irs": 0.979, "infom": 0.9971,
             "infoe": 0.9998, "infoc": 0.9971, "betavae": 1.0, "factorvae": 1.0,
+            "mcc_pearson": 1.0, "mcc_spearman": 1.0,
+            "mcc_pearson_linear": 1.0, "mcc_spearman_linear": 1.0, "r2": 1.0,
         },
         "noisy": {
             "mig": 0.7393, "dci_disentanglement": 0.7765, "dci_completeness": 0.7459,
@@ -94,6 +96,8 @@ CEILINGS: dict[str, dict[str, dict[str, float]]] = {
             "dci_lasso_informativeness": 0.6326,
             "modularity": 0.8769, "explicitness": 0.9734, "irs": 0.8535, "infom": 0.9951,
             "infoe": 0.7719, "infoc": 0.9953, "betavae": 1.0, "factorvae": 1.0,
+            "mcc_pearson": 0.995, "mcc_spearman": 0.9829,
+            "mcc_pearson_linear": 0.995, "mcc_spearman_linear": 0.9829, "r2": 0.9901,
         },
     },
     "3dshapes": {
@@ -104,6 +108,8 @@ CEILINGS: dict[str, dict[str, dict[str, float]]] = {
             "dci_lasso_informativeness": 1.0,
             "modularity": 1.0, "explicitness": 1.0, "irs": 1.0, "infom": 0.9952, "infoe": 0.9998,
             "infoc": 0.9952, "betavae": 1.0, "factorvae": 1.0,
+            "mcc_pearson": 1.0, "mcc_spearman": 1.0,
+            "mcc_pearson_linear": 1.0, "mcc_spearman_linear": 1.0, "r2": 1.0,
         },
         "noisy": {
             "mig": 0.8837, "dci_disentanglement": 0.9517, "dci_completeness": 0.9439,
@@ -112,6 +118,8 @@ CEILINGS: dict[str, dict[str, dict[str, float]]] = {
             "dci_lasso_informativeness": 0.9111,
             "modularity": 0.8963, "explicitness": 0.9957, "irs": 0.8597, "infom": 0.995,
             "infoe": 0.9212, "infoc": 0.9949, "betavae": 1.0, "factorvae": 1.0,
+            "mcc_pearson": 0.995, "mcc_spearman": 0.9897,
+            "mcc_pearson_linear": 0.995, "mcc_spearman_linear": 0.9897, "r2": 0.99,
         },
     },
     "mpi3d": {
@@ -122,6 +130,8 @@ CEILINGS: dict[str, dict[str, dict[str, float]]] = {
             "dci_lasso_informativeness": 1.0,
             "modularity": 1.0, "explicitness": 0.9916, "irs": 0.9778, "infom": 0.9939,
             "infoe": 0.9998, "infoc": 0.9175, "betavae": 1.0, "factorvae": 1.0,
+            "mcc_pearson": 1.0, "mcc_spearman": 1.0,
+            "mcc_pearson_linear": 1.0, "mcc_spearman_linear": 1.0, "r2": 1.0,
         },
         "noisy": {
             "mig": 0.8651, "dci_disentanglement": 0.8765, "dci_completeness": 0.8597,
@@ -130,6 +140,8 @@ CEILINGS: dict[str, dict[str, dict[str, float]]] = {
             "dci_lasso_informativeness": 0.8096,
             "modularity": 0.9578, "explicitness": 0.9858, "irs": 0.8444, "infom": 0.9957,
             "infoe": 0.8834, "infoc": 0.996, "betavae": 1.0, "factorvae": 1.0,
+            "mcc_pearson": 0.995, "mcc_spearman": 0.9591,
+            "mcc_pearson_linear": 0.995, "mcc_spearman_linear": 0.9591, "r2": 0.99,
         },
     },
     "smallnorb": {
@@ -140,6 +152,8 @@ CEILINGS: dict[str, dict[str, dict[str, float]]] = {
             "dci_lasso_informativeness": 1.0,
             "modularity": 1.0, "explicitness": 0.9997, "irs": 1.0, "infom": 0.9958,
             "infoe": 0.9998, "infoc": 0.9958, "betavae": 1.0, "factorvae": 1.0,
+            "mcc_pearson": 1.0, "mcc_spearman": 1.0,
+            "mcc_pearson_linear": 1.0, "mcc_spearman_linear": 1.0, "r2": 1.0,
         },
         "noisy": {
             "mig": 0.9004, "dci_disentanglement": 0.9542, "dci_completeness": 0.9414,
@@ -148,6 +162,8 @@ CEILINGS: dict[str, dict[str, dict[str, float]]] = {
             "dci_lasso_informativeness": 0.9022,
             "modularity": 0.9467, "explicitness": 0.9939, "irs": 0.8558, "infom": 0.9983,
             "infoe": 0.9244, "infoc": 0.9986, "betavae": 1.0, "factorvae": 1.0,
+            "mcc_pearson": 0.995, "mcc_spearman": 0.9886,
+            "mcc_pearson_linear": 0.995, "mcc_spearman_linear": 0.9886, "r2": 0.9901,
         },
     },
 }

@@ -19,6 +19,7 @@ from causalvae.metrics.betavae import betavae_score
 from causalvae.metrics.dci import dci
 from causalvae.metrics.explicitness import explicitness
 from causalvae.metrics.factorvae import factorvae_score
+from causalvae.metrics.identifiability import mcc, r2
 from causalvae.metrics.infomec import infomec
 from causalvae.metrics.irs import irs
 from causalvae.metrics.mig import mig
@@ -250,6 +251,17 @@ def _factorvae(checked: inputs.Inputs, options: Options) -> Measured:
     return Measured(found.score, samples, settings)
 
 
+def _mcc(checked: inputs.Inputs, options: Options) -> dict[str, Measured]:
+    found = mcc(checked.representations, checked.factors, **options.split())
+    samples = {"train": found.num_train, "test": found.num_test}
+    return {name: Measured(getattr(found, name.removeprefix("mcc_")), samples) for name in MCC}
+
+
+def _r2(checked: inputs.Inputs, options: Options) -> Measured:
+    found = r2(checked.representations, checked.factors, **options.split())
+    return Measured(found.score, {"train": found.num_train, "test": found.num_test})
+
+
 def _note(value: float, reason: str) -> str:
     return "" if np.isfinite(value) else reason
 
@@ -258,6 +270,12 @@ INFOMEC = {
     "infom": "nearest neighbors (10)",
     "infoe": "logistic regression without penalty, in sample",
     "infoc": "nearest neighbors (10)",
+}
+MCC = {
+    "mcc_pearson": "|Pearson|, one latent for each factor",
+    "mcc_spearman": "|Spearman|, one latent for each factor",
+    "mcc_pearson_linear": "|Pearson| after linear regression",
+    "mcc_spearman_linear": "|Spearman| after linear regression",
 }
 METRICS: dict[str, Metric] = {
     "mig": Metric(_mig, "histogram, 20 bins", ceiling=None),
@@ -271,5 +289,7 @@ METRICS: dict[str, Metric] = {
     "infomec": Metric(_infomec, INFOMEC, ceiling=None, range=(-np.inf, 1.0)),  # InfoE is negative until it converges
     "betavae": Metric(_betavae, "logistic regression, batches of 64 pairs"),
     "factorvae": Metric(_factorvae, "majority vote, batches of 64"),
+    "mcc": Metric(_mcc, MCC),
+    "r2": Metric(_r2, "linear regression", range=(-np.inf, 1.0)),
 }
 """name -> metric: a new one is one line here."""

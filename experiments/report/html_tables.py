@@ -36,6 +36,11 @@ TITLES = {
     "infom": "InfoM",
     "infoc": "InfoC",
     "infoe": "InfoE",
+    "mcc_pearson": "MCC (Pearson)",
+    "mcc_spearman": "MCC (Spearman)",
+    "mcc_pearson_linear": "MCC (Pearson, linear map)",
+    "mcc_spearman_linear": "MCC (Spearman, linear map)",
+    "r2": "R²",
 }
 
 
