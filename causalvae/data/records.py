@@ -32,6 +32,7 @@ class Record(NamedTuple):
     releases: dict[str, Release]  # by the values of the option `choice`, the default first
     choice: str = ""  # the option that says which release is read
     factors: Factors = ()  # none: the set has attributes, which did not make the images
+    ordered: tuple[str, ...] = ()  # factors whose next value looks alike, by which files without labels are checked
     constant: tuple[str, ...] = ()  # factors that precede these in the files, have one value, and are dropped
     splits: dict[str, Any] = {}  # name -> what the files call it
     checksums: dict[str, str] = {}  # file -> "algorithm:digest" that others have published
@@ -126,6 +127,7 @@ MPI3D = Record(
     convert="real.conversion:mpi3d",
     image_shape=(64, 64, 3),
     factors=_MPI3D_FACTORS,
+    ordered=("horizontal_axis", "vertical_axis"),
     choice="variant",
     releases={
         "toy": Release(("mpi3d_toy.npz",), f"{_MPI3D_URL}mpi3d_toy.npz", "mpi3d/toy"),

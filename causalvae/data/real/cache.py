@@ -73,6 +73,10 @@ class Store:
         """Writes a small array."""
         np.save(self.folder / f"{name}.npy", array, allow_pickle=False)
 
+    def open(self, name: str) -> np.memmap:
+        """Returns an array that was written, read-only."""
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
     def flush(self) -> None:
         """Puts everything on disk, so that sizes and times are final."""
         for array in self._maps:

@@ -22,6 +22,7 @@ from causalvae.data.real import formats, locations
 from causalvae.data.real.cache import Store
 from causalvae.data.real.grids import Grid, check_images, complete_grid, write_grid
 from causalvae.data.real.locations import Location
+from causalvae.data.real.order import check_order
 from causalvae.data.records import DSPRITES, MPI3D, SHAPES3D, SMALLNORB
 
 Facts = dict[str, Any]
@@ -76,7 +77,8 @@ def shapes3d(location: Location, store: Store) -> Facts:
 def mpi3d(location: Location, store: Store, *, factor_sizes: Sequence[int] = ()) -> Facts:
     """Converts MPI3D from .npz, which has no labels: images lie in factor order; or TFDS, where our builder adds them.
 
-    Factor sizes follow from the number of images (1,036,800: 6·6·2·3·3·40·40; 460,800: 4·4·2·3·3·40·40).
+    Factor sizes follow from the number of images (1,036,800: 6·6·2·3·3·40·40; 460,800: 4·4·2·3·3·40·40). The
+    order of the images is checked along the two axes of the arm, see order.py.
 
     Args:
         location: Where the file is.
@@ -92,7 +94,9 @@ def mpi3d(location: Location, store: Store, *, factor_sizes: Sequence[int] = ())
         shape = arrays.shape("images")
         check_images(path, shape, MPI3D.image_shape)
         grid = Grid(names, mpi3d_sizes(path, shape[0], factor_sizes), np.arange(shape[0]))
-        return write_grid(store, grid, MPI3D.image_shape, arrays.rows("images"))
+        facts = write_grid(store, grid, MPI3D.image_shape, arrays.rows("images"))
+        check_order(path, store.open("images"), facts["factor_names"], MPI3D.ordered)
+        return facts
 
 
 def mpi3d_sizes(path: Path, num: int, given: Sequence[int] = ()) -> tuple[int, ...]:
