@@ -19,6 +19,7 @@ import jax
 
 from causalvae import architectures, checkpoints, data, evaluation, pretrained, training
 from causalvae.architectures import Architecture
+from causalvae.data import arrays
 from causalvae.data.base import Dataset
 from causalvae.progress import write_json
 
@@ -127,7 +128,8 @@ def load_dataset(config: Mapping[str, Any]) -> Dataset:
     # Where images live is a question for stored sets only; left to their reader unless it is asked for.
     options = {} if section["residency"] == "auto" else {"residency": section["residency"]}
     options |= {"resize": section["resize"]} if section.get("resize") else {}
-    return data.load(section["name"], source=section["source"], data_dir=section["dir"] or None, **options)
+    dataset = data.load(section["name"], source=section["source"], data_dir=section["dir"] or None, **options)
+    return arrays.check_content(dataset, section.get("sha256"))
 
 
 def create_model(config: Mapping[str, Any], dataset: Dataset) -> Architecture:
@@ -202,7 +204,10 @@ def claim_workdir(workdir: str | pathlib.Path, config: Mapping[str, Any], datase
     workdir = pathlib.Path(workdir).resolve()
     wanted = complete(config)
     wanted["data"].update(
-        source=dataset.source, dir=str(config["data"]["dir"]), factors=dict(dataset.describe()["factors"])
+        source=dataset.source,
+        dir=str(config["data"]["dir"]),
+        factors=dict(dataset.describe()["factors"]),
+        **arrays.content(dataset),
     )
     wanted = json.loads(json.dumps(wanted))
     path = workdir / "config.json"

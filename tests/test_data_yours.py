@@ -74,7 +74,7 @@ def test_holes_and_duplicates_make_it_observational_and_are_said():
 def test_a_grid_may_be_given_as_attributes():
     dataset = data.from_arrays(pictures(), FACTORS, NAMES, attributes=True)
     assert (
-        dataset.factor_kind == "attributes" and dataset.describe()["observational"] == "they were given as attributes"
+        dataset.factor_kind == "attributes" and dataset.describe()["observational"] == "given as attributes, not causes"
     )
 
 
@@ -356,3 +356,9 @@ def test_a_run_of_images_alone(tmp_path):
     settings = cv.evaluation.Settings(codes=8, test_codes=8, images=4, pairs=2, effects=2, sites="latent/z")
     found = cv.evaluate(run.model, run.params, run.dataset, settings)
     assert found.factor_effects is None and np.isfinite(found.scores[0].value)
+    assert cv.load(tmp_path / "run").dataset.size == 24
+    np.savez(tmp_path / "mine.npz", images=pictures()[::-1])
+    with pytest.raises(ValueError, match="mine has other images or labels than those that the run began with"):
+        cv.load(tmp_path / "run")
+    with pytest.raises(ValueError, match="data.sha256 is '.*' there and '.*' here"):
+        cv.train(config, tmp_path / "run")

@@ -105,7 +105,7 @@ def build(
         ("classes", tuple((name, c.values) for name, c in kept.items() if c.values != tuple(range(len(c.values))))),
         ("bins", tuple((name, c.edges) for name, c in found.items() if c.edges)),
     )
-    why = "they were given as attributes" if plan.attributes else _missing(labels, kept)
+    why = "given as attributes, not causes" if plan.attributes else _missing(labels, kept)
     sizes = tuple(len(classes.values) for classes in kept.values())
     common: dict[str, Any] = {"name": plan.name, "factor_names": tuple(kept), "factor_sizes": sizes}
     if why:
@@ -120,6 +120,22 @@ def build(
         provenance=facts,
         **common,
     )
+
+
+def content(dataset: Dataset) -> dict[str, str]:
+    """Returns the sha256 of a user's images, by which a run knows them again; nothing of other sets."""
+    return {"sha256": dataset.describe()["sha256"]} if dataset.source in (ARRAYS, OBSERVATIONAL) else {}
+
+
+def check_content(dataset: Dataset, expected: str | None) -> Dataset:
+    """Returns the data set, after a check that it has the sha256 that a run recorded, if one did; see `content`.
+
+    Raises:
+        ValueError: images or labels have changed since.
+    """
+    if expected is not None and content(dataset).get("sha256") != expected:
+        raise ValueError(f"{dataset.name} has other images or labels than those that the run began with")
+    return dataset
 
 
 def _observational(images: np.ndarray, labels: np.ndarray, common: dict[str, Any], facts: tuple) -> Dataset:
