@@ -126,8 +126,9 @@ def render(settings: Settings) -> Table:
 
 def observed_datasets(folder: str) -> Iterator[tuple[str, Dataset]]:
     """Every procedural set; then frames in a file of 3DShapes' format, on the device and streamed from disk."""
-    for name in data.DATASETS:
-        yield f"{name} (procedural)", data.load(name, source="procedural")
+    for name, entry in data.DATASETS.items():
+        if entry.procedural:
+            yield f"{name} (procedural)", data.load(name, source="procedural")
     sizes = (10, 10, 2, 2, 2, 2)  # the reader's cost does not depend on what is in the frames
     frames = np.random.default_rng(0).integers(0, 256, (math.prod(sizes), 64, 64, 3), np.uint8)
     with h5py.File(pathlib.Path(folder) / "3dshapes.h5", "w") as file:
