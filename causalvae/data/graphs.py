@@ -143,8 +143,8 @@ def _deviation_table(variable: Variable) -> np.ndarray:
     """The deviation from the mean for each of STEPS equally likely noises, rising, in 1/STEPS of a step, int32."""
     if variable.noise == "uniform":
         return (round(variable.spread * STEPS) * (2 * np.arange(STEPS) - STEPS) // STEPS).astype(np.int32)
-    centerd = (2 * np.arange(STEPS) + 1 - STEPS) / STEPS  # in (-1, 1), never 0
-    deviation = -np.sign(centerd) * np.log1p(-np.abs(centerd))
+    centered = (2 * np.arange(STEPS) + 1 - STEPS) / STEPS  # in (-1, 1), never 0
+    deviation = -np.sign(centered) * np.log1p(-np.abs(centered))
     return np.round(STEPS * variable.spread * deviation).astype(np.int32)
 
 

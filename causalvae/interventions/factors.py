@@ -342,8 +342,8 @@ def _standard_deviation(moments: jax.Array, base: jax.Array) -> jax.Array:
 def _moments(now: jax.Array, base: jax.Array) -> jax.Array:
     """[2, units]: mean and mean square of [N, ..., units] about the base's mean (for float32's sake)."""
     rows = tuple(range(now.ndim - 1))
-    centerd = now - jnp.mean(base, axis=rows, keepdims=True)
-    return jnp.stack([jnp.mean(centerd, axis=rows), jnp.mean(centerd**2, axis=rows)])
+    centered = now - jnp.mean(base, axis=rows, keepdims=True)
+    return jnp.stack([jnp.mean(centered, axis=rows), jnp.mean(centered**2, axis=rows)])
 
 
 def _mean_change(now: jax.Array, base: jax.Array, weight: jax.Array) -> jax.Array:

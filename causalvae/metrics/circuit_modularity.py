@@ -43,12 +43,12 @@ def circuit_modularity(responses: Array, active: Array | None = None) -> Array:
 def _modularity(xp: Any, responses: Any, active: Any) -> Any:
     """M [...] of responses [..., d, units], in jax.numpy or in numpy (`xp`): the nulls of many sites of many
     shapes are cheap in numpy, and would each be compiled in JAX."""
-    centerd = responses - xp.mean(responses, axis=-1, keepdims=True)
-    norm = xp.sqrt(xp.sum(xp.square(centerd), axis=-1))
+    centered = responses - xp.mean(responses, axis=-1, keepdims=True)
+    norm = xp.sqrt(xp.sum(xp.square(centered), axis=-1))
     # A constant vector centers to rounding error, not to zero.
     varies = norm > 1e-6 * xp.sqrt(xp.sum(xp.square(responses), axis=-1))
     counted = varies if active is None else varies & xp.broadcast_to(active, varies.shape)
-    unit = centerd / xp.where(varies, norm, 1.0)[..., None]
+    unit = centered / xp.where(varies, norm, 1.0)[..., None]
     precision = {"precision": jax.lax.Precision.HIGHEST} if xp is jnp else {}
     correlation = xp.abs(xp.matmul(unit, xp.swapaxes(unit, -1, -2), **precision))
     pairs = xp.triu(counted[..., :, None] & counted[..., None, :], k=1)

@@ -50,7 +50,7 @@ def all_toys() -> Toy:
 
 
 def _assemble(bodies: list[Body]) -> Toy:
-    """A toy of `bodies`, centerd over the table and scaled to cover MEAN_AREA of the frame on average."""
+    """A toy of `bodies`, centered over the table and scaled to cover MEAN_AREA of the frame on average."""
     points = np.concatenate([_filling(body) for body in bodies])
     low, high = points.min(0), points.max(0)
     shift = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
