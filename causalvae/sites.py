@@ -15,6 +15,7 @@ import contextvars
 import difflib
 import fnmatch
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -164,7 +165,21 @@ def transform(function: Callable[[jax.Array, PyTree], jax.Array], value: PyTree 
       value: its second argument, any pytree.
       **where: `units` or `mask`, as in `Edit`.
     """
+    parameters = _positional(function)
+    if parameters is not None and parameters < 2:
+        raise ValueError("the function of a transform takes (activation, value), also where no value is given")
     return Edit(value=value, operation=function, **where)
+
+
+def _positional(function: Callable) -> int | None:
+    """How many positional arguments a function takes; None where it does not say, or takes any number."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of some built-in functions
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
 # --- running ---------------------------------------------------------------------------------------------
@@ -305,6 +320,6 @@ def _as_tuple(site: str, edit: Any) -> tuple[Edit, ...]:
         if not isinstance(each, Edit):
             raise ValueError(
                 f"the edit of site {site!r} is a {type(each).__name__}: give an Edit, such as set_unit(3, 2.0) for one "
-                "unit or patch(values) for the whole site"
+                "unit, patch(values) for the whole site, or transform(function, value) for a function of both"
             )
     return several

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
+from causalvae import architectures
 from causalvae.training import Stopped, TrainingError
 
 DEBUG = flags.DEFINE_bool("debug", False, "Show the whole traceback of an error.")
@@ -62,7 +63,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         words = re.findall(r"[A-Za-z_]\w*", re.split(r"\\n|\n", str(error))[0])
         hint = re.search(r"Did you mean .*\?", str(error))
         key = words[0] if words else str(error)
-        fail(f"the configuration has no setting {key!r}. {hint[0] if hint else ''}".strip())
+        where = " (an architecture's own are set where configs/common.py lists them)" if not hint else ""
+        fail(f"the configuration has no setting {key!r}{where}. {hint[0] if hint else ''}".strip())
     except (ValueError, TypeError, OSError) as error:
         fail(_one_sentence(str(error)))
 
@@ -73,6 +75,10 @@ def _one_sentence(text: str) -> str:
     if missing:
         path = pathlib.Path(missing[1])
         beside = sorted(str(p) for p in path.parent.glob("*_*.py")) if path.parent.is_dir() else []
+        architecture, _, dataset = path.stem.partition("_")
+        known = [file for file in beside if pathlib.Path(file).stem.endswith(f"_{dataset}")]
+        if known and architecture in architectures.ARCHITECTURES:
+            return f"no config file {path}: give {known[0]} with --config.architecture.name={architecture}"
         return f"no config file {path}.{nearest(str(path), beside)}"
     raised = re.findall(r"^\s*(?:\w+Error): (.+)$", text, flags=re.MULTILINE)
     return raised[-1] if raised else text.strip()

@@ -24,6 +24,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from causalvae import architectures, data, metrics, networks, pretrained, sites
+from configs import common
 from experiments import cli, pipeline, slices
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/betatc_3dshapes.py:quick.")
@@ -56,7 +57,9 @@ def catalog() -> str:
         "sites (standard network, 64×64×3; shape without the batch):",
         *(f"  {site:<22} {list(shape.shape[1:])}" for site, shape in shapes.items()),
         "pretrained:    " + ", ".join(pretrained.names()),
-        "configs:       configs/<architecture>_<data set>.py[:overnight|:quick|:smoke]",
+        "configs:       configs/<architecture>_<data set>.py[:overnight|:quick|:smoke|:pretrained] of "
+        + ", ".join(common.ARCHITECTURES),
+        "               with any: --config.architecture.name=, --config.data.name= (a name, a file or a folder)",
     ]
     return re.sub(r"[ ]+$", "", "\n".join(lines), flags=re.MULTILINE)
 

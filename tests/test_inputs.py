@@ -60,6 +60,12 @@ def test_edits_and_perturbations_that_are_none():
     ):
         with pytest.raises(ValueError, match=message):
             cv.run(MODEL, PARAMS, X, edits=edits)
+    with pytest.raises(ValueError, match=r"is a \w+: give an Edit.*transform\(function, value\)"):
+        cv.run(MODEL, PARAMS, X, edits={"latent/z": jnp.tanh})
+    with pytest.raises(ValueError, match=r"takes \(activation, value\)"):
+        cv.transform(lambda activation: activation)
+    clamped = cv.run(MODEL, PARAMS, X, edits={"latent/z": cv.transform(jnp.minimum, -1.0)})[0].z
+    assert float(clamped.max()) <= -1
     z = jnp.zeros((2, 3))
     with pytest.raises(ValueError, match=r"give a perturbation, Sweep\(\), not the class Sweep"):
         iv.perturb_latents(MODEL, PARAMS, z, iv.Sweep, jax.random.key(0))

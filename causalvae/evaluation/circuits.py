@@ -10,6 +10,7 @@ import numpy as np
 from causalvae import circuits, interventions
 from causalvae.architectures import Architecture
 from causalvae.evaluation.settings import Settings
+from causalvae.interventions._runs import ALIKE
 from causalvae.metrics import Score
 
 THRESHOLD = 0.9  # of the total effect
@@ -49,7 +50,10 @@ def circuit_scores(found: dict[str, circuits.Circuit | None], settings: Settings
     }
     names = ("circuit_size", "circuit_faithfulness", "circuit_overlap")
     if len(served) < 2:
-        note = "undefined: fewer than two factors have an effect on the decoded image"
+        note = (
+            f"undefined: {len(served)} of {len(found)} factors have an effect on the decoded image (a change of more "
+            f"than {ALIKE:g} of its norm, in both halves of their pairs); two are needed"
+        )
         return [Score(name, None, note=note, **common) for name in names]
     jaccard = circuits.overlap(served)[np.triu_indices(len(served), 1)]
     faithfulness = np.mean([circuit.faithfulness for circuit in served.values()])

@@ -63,7 +63,8 @@ def patch_effects(
         `pairs.resample(key)` resample ablation, `pairs.with_noise(key)` the posterior's noise, the same in all runs
         of a pair.
       site: where; several sites are replaced together with `groups="site"`.
-      groups: what is replaced together. "unit": every entry of the last axis in turn, at all positions; "position"
+      groups: what is replaced together. "unit" (of a site with positions also called
+        "channel"): every entry of the last axis in turn, at all positions; "position"
         and "element", numbered row by row; "site": all of it; numbers of units; ("position", numbers); or masks,
         site -> bool [G, units] or [G, ...], which may name several sites.
       mode: what a unit is replaced by. "interchange": its value in the run of x_source; "zero"; "mean": its mean over

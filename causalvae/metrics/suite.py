@@ -55,7 +55,8 @@ class Measured(NamedTuple):
 class Metric(NamedTuple):
     """An entry of `METRICS`.
 
-    Where a metric gives several scores, `measure` and `estimator` are mappings from their names.
+    `measure` returns what it measured, or name -> what it measured where a metric gives several scores; `estimator` may
+    then be a mapping from those names. A value that is not finite says why in its `note`.
     """
 
     measure: Callable[[inputs.Inputs, Options], Measured | dict[str, Measured]]
@@ -107,6 +108,7 @@ def evaluate_representations(
         null = _measure(name, permuted, options)[0] if nulls and metric.null else {}
         ceiling = _measure(name, perfect, options)[0] if metric.ceiling is None else {}
         for each, found in measured.items():
+            undefined = "" if found.note or finite(found.value) is not None else f"undefined: {name} gave {found.value}"
             records.append(
                 score(
                     each,
@@ -116,7 +118,7 @@ def evaluate_representations(
                     settings=found.settings,
                     ceiling=finite(ceiling[each].value) if each in ceiling else metric.ceiling,
                     null=finite(null[each].value) if each in null else None,
-                    note="; ".join(filter(None, (found.note, dropped))),
+                    note="; ".join(filter(None, (found.note, undefined, dropped))),
                 )
             )
     return records
