@@ -76,9 +76,9 @@ def _one_sentence(text: str) -> str:
         path = pathlib.Path(missing[1])
         beside = sorted(str(p) for p in path.parent.glob("*_*.py")) if path.parent.is_dir() else []
         architecture, _, dataset = path.stem.partition("_")
-        known = [file for file in beside if pathlib.Path(file).stem.endswith(f"_{dataset}")]
-        if known and architecture in architectures.ARCHITECTURES:
-            return f"no config file {path}: give {known[0]} with --config.architecture.name={architecture}"
+        plain = path.with_name(f"vae_{dataset}.py")
+        if plain.exists() and architecture in architectures.ARCHITECTURES:
+            return f"no config file {path}: give {plain} with --config.architecture.name={architecture}"
         return f"no config file {path}.{nearest(str(path), beside)}"
     raised = re.findall(r"^\s*(?:\w+Error): (.+)$", text, flags=re.MULTILINE)
     return raised[-1] if raised else text.strip()
