@@ -89,7 +89,7 @@ def test_published_models_agree_with_their_logs(shared_data, name, kl, reconstru
 
 
 def test_the_page_shows_lines_that_run(tmp_path, monkeypatch):
-    """The twelve lines of docs/published_models.md, on a random model and with small samples."""
+    """The lines of docs/published_models.md, on a random model and with small samples."""
     page = (published.pathlib.Path(published.__file__).parents[1] / "docs" / "published_models.md").read_text()
     code = page.split("```python\n")[1].split("```")[0]
     assert sum(bool(line.strip()) and not line.startswith("#") for line in code.splitlines()) <= 12
