@@ -21,6 +21,7 @@ from causalvae import architectures, evaluation, patch, run, training
 from causalvae import interventions as iv
 from causalvae.data.base import Dataset
 from causalvae.progress import finite
+from causalvae.runs import claim_workdir
 from configs.common import ARCHITECTURES, config_for
 from experiments import pipeline, slices
 from experiments.explorer import moves as moving
@@ -366,7 +367,7 @@ def test_the_command_writes_a_page_for_every_member_of_a_run(toy_images, tmp_pat
     config = config_for("vae", "dsprites", "smoke")
     config.update_from_flattened_dict({"seeds": 2, "architecture.latents": 4})
     model, dataset, _ = pipeline.prepare(config)
-    runs.claim_workdir(tmp_path, config.to_dict(), dataset)
+    claim_workdir(tmp_path, config.to_dict(), dataset)
     older = json.loads((tmp_path / "config.json").read_text())
     older.pop("pretrained")
     older["training"].pop("schedule")
