@@ -151,7 +151,7 @@ def test_bad_input_is_refused():
         iv.perturb_latents(MODEL, None, Z, iv.Sweep(), KEY, latents=[3])
     with pytest.raises(ValueError, match="no response 'l3'; there are: l2, rms"):
         iv.perturb_latents(MODEL, None, Z, iv.Sweep(), KEY, response="l3")
-    with pytest.raises(ValueError, match="'Foreign' has no `represent`, which an effect on the representation needs"):
+    with pytest.raises(ValueError, match="'decode' has no `represent`, which an effect on the representation needs"):
         iv.perturb_latents(MODEL, None, Z, iv.Sweep(), KEY, response="latents")
     with pytest.raises(ValueError, match="has no `decode`, which setting its latents needs: give a model that has one"):
         iv.perturb_latents(from_functions(encode=lambda x: x), None, Z, iv.Sweep(), KEY)
