@@ -102,11 +102,9 @@ def near_zero_verdict(rows: Sequence[Mapping[str, Any]]) -> Verdict:
     sweep, swap = pooled["sweep"], pooled["code swap"]
     if not math.isfinite(sweep["value"]):
         return verdict(UNDECIDED, "The table has no runs of the VQ-VAE beside others with a defined strength.")
-    swaps = (
-        f"{swap['value']:.1%} [{swap['low']:.1%}, {swap['high']:.1%}]" if math.isfinite(swap["value"]) else "undefined"
-    )
+    swaps = _with_interval(swap) if math.isfinite(swap["value"]) else "undefined"
     numbers = (
-        f"By sweep {sweep['value']:.1%} [{sweep['low']:.1%}, {sweep['high']:.1%}] of the other architectures'; "
+        f"By sweep {_with_interval(sweep)} of the other architectures'; "
         f"by code swaps {swaps} of their resampling strength."
     )
     single = [row for row in rows if row["kind"] == "sweep" and row["dataset"] != strata.POOLED]
@@ -118,3 +116,10 @@ def near_zero_verdict(rows: Sequence[Mapping[str, Any]]) -> Verdict:
         return verdict(CONTRADICTED, numbers)
     mixed = f" Above {NEAR_ZERO:.0%} on: {', '.join(above) or 'none'}; below on: {', '.join(below) or 'none'}."
     return verdict(UNDECIDED, numbers + mixed)
+
+
+def _with_interval(share: Mapping[str, Any]) -> str:
+    """A share with its interval; one run has none."""
+    if not math.isfinite(share["low"]):
+        return f"{share['value']:.1%} (one run: no interval)"
+    return f"{share['value']:.1%} [{share['low']:.1%}, {share['high']:.1%}]"
