@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -82,3 +83,14 @@ def _expected(init: Callable) -> dict[str, tuple[int, ...]]:
     """path -> shape of a model's parameters."""
     leaves = jax.tree_util.tree_flatten_with_path(jax.eval_shape(init, jax.random.key(0)))[0]
     return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def positional(function: Callable) -> int | None:
+    """Returns how many positional arguments a function takes; None where it does not say, or takes any number."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of some built-in functions
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)

@@ -182,7 +182,8 @@ def _fractions(total: jax.Array, indirect: jax.Array, rows: np.ndarray) -> np.nd
 
 
 def _num_units(model: Any, params: PyTree, pairs: Any, site: str) -> int:
-    shapes = site_shapes(model, params, as_pairs(pairs).x, as_pairs(pairs).key)
+    read = as_pairs(pairs)
+    shapes = site_shapes(model, params, read.x, read.key)
     check_site(site, shapes)
     if not jnp.issubdtype(shapes[site].dtype, jnp.floating):
         raise ValueError(f"site {site!r} holds {shapes[site].dtype} codes; circuits are sets of real units")
@@ -226,7 +227,8 @@ def trace(
       chunk: runs at once; bounds memory, not results.
       **options: of `find_circuit`.
     """
-    shapes = site_shapes(model, params, as_pairs(pairs).x, as_pairs(pairs).key)
+    read = as_pairs(pairs)
+    shapes = site_shapes(model, params, read.x, read.key)
     for site in sites:
         check_site(site, shapes)
     sites = [site for site in shapes if site in sites]

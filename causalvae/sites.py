@@ -15,7 +15,6 @@ import contextvars
 import difflib
 import fnmatch
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ import numpy as np
 from flax import struct
 from jax.core import Tracer
 
-from causalvae._inputs import check_inputs
+from causalvae._inputs import check_inputs, positional
 
 __all__ = [
     "Activations",
@@ -165,21 +164,10 @@ def transform(function: Callable[[jax.Array, PyTree], jax.Array], value: PyTree 
       value: its second argument, any pytree.
       **where: `units` or `mask`, as in `Edit`.
     """
-    parameters = _positional(function)
+    parameters = positional(function)
     if parameters is not None and parameters < 2:
         raise ValueError("the function of a transform takes (activation, value), also where no value is given")
     return Edit(value=value, operation=function, **where)
-
-
-def _positional(function: Callable) -> int | None:
-    """How many positional arguments a function takes; None where it does not say, or takes any number."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # of some built-in functions
-        return None
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return None
-    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
 # --- running ---------------------------------------------------------------------------------------------

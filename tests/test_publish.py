@@ -13,7 +13,7 @@ from experiments.study import records
 def test_a_table_comes_back_from_its_csv():
     table = study_tables.table()
     table["ces_code_swap_l2"][0] = np.nan
-    back = publish.from_csv(records.to_csv(table))
+    back = records.from_csv(records.to_csv(table))
     assert list(back) == list(table)
     for name, values in table.items():
         np.testing.assert_array_equal(back[name], values)

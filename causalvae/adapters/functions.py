@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from causalvae._inputs import positional
 from causalvae.adapters.foreign import Foreign, Parts, assemble
 from causalvae.sites import Tap, no_tap, tagging
 
@@ -56,18 +57,10 @@ def from_forward(function: Callable, outputs: Callable | None = None) -> Foreign
       function: (params, x) or (params, x, key) -> an image, or whatever `outputs` makes an image of.
       outputs: what the function returned -> an image, or `ForeignOutputs(image, z)`.
     """
-    takes_key = takes(function) >= 3
+    takes_key = (positional(function) or 0) >= 3
 
     def whole(params, x, key, tap: Tap = no_tap):
         with tagging(tap):
             return function(params, x, key) if takes_key else function(params, x)
 
     return assemble(Parts(whole, None, None, outputs, getattr(function, "__name__", "function")))
-
-
-def takes(function: Callable) -> int:
-    """Returns how many positional arguments a function takes."""
-    import inspect
-
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(parameter.kind in kinds for parameter in inspect.signature(function).parameters.values())

@@ -43,6 +43,15 @@ TITLES = {
     "r2": "R²",
 }
 
+# Columns of `specification.shares`, what each choice does to a correlation: title -> text of a row.
+CHOICES: dict[str, Callable[[Any], str]] = {
+    "choice of": lambda r: r["choice of"],
+    "is": lambda r: r["is"],
+    "combinations": lambda r: str(r["combinations"]),
+    "median correlation": lambda r: number(r["median"]),
+    "negative": lambda r: f"{r['negative']:.0%}",
+}
+
 
 def score_table(table: Table, names: Sequence[str]) -> str:
     """Architectures × scores: mean ± deviation, every seed, nulls; ceilings in the last row."""

@@ -16,7 +16,7 @@ from experiments.explorer.page import MEANINGLESS
 from experiments.report import figures, findings, run_figures, specification
 from experiments.report.drawing import Drawer
 from experiments.report.figures import display
-from experiments.report.html_tables import escape, number, plain_table, score_table, title_of
+from experiments.report.html_tables import CHOICES, escape, number, plain_table, score_table, title_of
 from experiments.report.tables import DISENTANGLEMENT, EFFECT, Table, of_usual_size, rows_of, score_names
 from experiments.study import records
 
@@ -238,14 +238,7 @@ def chances_table(winners: Sequence[Mapping[str, Any]]) -> str:
 
 def choices_table(curve: Mapping[str, Any], source: str) -> str:
     """What each choice does to the correlation of strength and disentanglement."""
-    columns = {
-        "choice of": lambda r: r["choice of"],
-        "is": lambda r: r["is"],
-        "combinations": lambda r: str(r["combinations"]),
-        "median correlation": lambda r: number(r["median"]),
-        "negative": lambda r: f"{r['negative']:.0%}",
-    }
-    return f"<h3>What each choice does ({source})</h3>" + plain_table(specification.shares(curve), columns)
+    return f"<h3>What each choice does ({source})</h3>" + plain_table(specification.shares(curve), CHOICES)
 
 
 def statistics_part(found: Mapping[str, Any]) -> str:

@@ -9,23 +9,21 @@ training ended (training.json). Everything on the page is computed from these tw
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import flags
 
 from causalvae import plots
-from causalvae.progress import finite, read_json_lines, write_text
+from causalvae.progress import read_json_lines, write_json, write_text
 from experiments import cli
 from experiments.report import figures, findings, specification
 from experiments.report.figures import display
-from experiments.report.html_tables import number, title_of
+from experiments.report.html_tables import CHOICES, number, title_of
 from experiments.report.tables import (
     DISENTANGLEMENT,
     EFFECT,
@@ -125,7 +123,7 @@ def collect(workdir: pathlib.Path, docs: pathlib.Path = DOCS) -> None:
         if path.exists():
             ends |= endings(read_json_lines(path), runs)
     done = {run: ends[run] for run in table["run"].tolist() if run in ends}
-    write_text(folder / "training.json", json.dumps(finite(done), indent=1, sort_keys=True) + "\n")
+    write_json(folder / "training.json", done)
     print(f"collected {len(done)} runs of {workdir} into {folder}", flush=True)
 
 
@@ -143,18 +141,6 @@ def endings(lines: Sequence[Mapping[str, Any]], runs: Sequence[str]) -> dict[str
     return found
 
 
-def from_csv(text: str) -> dict[str, np.ndarray]:
-    """Returns a table of its CSV text: the inverse of `records.to_csv`."""
-    names, *rows = csv.reader(io.StringIO(text))
-    columns = zip(*rows, strict=True)
-    return {
-        name: np.array(values)
-        if name in records.TEXT
-        else np.array([float(value) if value else math.nan for value in values])
-        for name, values in zip(names, columns, strict=True)
-    }
-
-
 # --- the page --------------------------------------------------------------------------------------------
 
 
@@ -167,7 +153,7 @@ def publish(docs: pathlib.Path = DOCS) -> pathlib.Path:
     folder = docs / "records" / "study"
     if not (folder / "table.csv").exists():
         raise FileNotFoundError(f"nothing was collected in {folder}: give --workdir=, a study's directory")
-    table = from_csv((folder / "table.csv").read_text())
+    table = records.from_csv((folder / "table.csv").read_text())
     ends = json.loads((folder / "training.json").read_text())
     done = rows_of(table, table["status"] == records.DONE)
     found = findings.study(done)
@@ -265,18 +251,11 @@ def curve_part(curve: Mapping[str, Any] | None, pictures: Mapping[str, str]) -> 
     """Returns finding (i) under every defensible choice, where there are runs enough for it."""
     if curve is None:
         return ""
-    columns: dict[str, Callable[[Any], str]] = {
-        "choice of": lambda r: r["choice of"],
-        "is": lambda r: r["is"],
-        "combinations": lambda r: str(r["combinations"]),
-        "median correlation": lambda r: number(r["median"]),
-        "negative": lambda r: f"{r['negative']:.0%}",
-    }
-    rows = [[function(row) for function in columns.values()] for row in specification.shares(curve)]
+    rows = [[function(row) for function in CHOICES.values()] for row in specification.shares(curve)]
     picture = f"![The specification curve]({pictures['curve']})\n\n" if "curve" in pictures else ""
     return (
         "## Finding (i) under every defensible choice\n\n"
-        f"{specification.sentence(curve)}\n\n{picture}{markdown(list(columns), rows)}\n\n"
+        f"{specification.sentence(curve)}\n\n{picture}{markdown(list(CHOICES), rows)}\n\n"
     )
 
 

@@ -175,6 +175,16 @@ def to_csv(table: Mapping[str, np.ndarray]) -> str:
     return buffer.getvalue()
 
 
+def from_csv(text: str) -> dict[str, np.ndarray]:
+    """Returns a table from its CSV text: the inverse of `to_csv`."""
+    names, *rows = csv.reader(io.StringIO(text))
+    columns = zip(*rows, strict=True)
+    return {
+        name: np.array(values) if name in TEXT else np.array([float(value) if value else math.nan for value in values])
+        for name, values in zip(names, columns, strict=True)
+    }
+
+
 def _csv_cell(value: Any) -> str:
     if isinstance(value, str):
         return value
