@@ -1,5 +1,6 @@
 """The entry point as a user meets it: exit statuses, one-line errors, the workdir's protection, figures."""
 
+import importlib
 import json
 import os
 import pathlib
@@ -84,6 +85,17 @@ def test_the_catalog_and_the_help_name_what_exists():
 def test_a_wrong_setting_is_refused_before_anything_is_computed(changes, message):
     with pytest.raises((ValueError, OSError), match=message):
         pipeline.prepare(smoke(**changes))
+
+
+@pytest.mark.parametrize("architecture", common.ARCHITECTURES)
+def test_every_config_can_be_prepared_and_names_what_its_file_says(architecture):
+    for dataset in common.DATASETS:
+        made = importlib.import_module(f"configs.{architecture}_{dataset}").get_config
+        for preset in ("", "overnight", "quick", "smoke"):
+            model, loaded, settings = pipeline.prepare(made(preset))
+            assert (model.name, loaded.name, model.image_shape) == (architecture, dataset, loaded.image_shape)
+            assert settings.pairs <= settings.images and settings == type(settings)(**made(preset).evaluation)
+    assert made("").training.steps == 300_000 and made("").training.schedule == "constant"
 
 
 def test_a_truncated_file_and_a_wrong_image_size_are_named(tmp_path):
