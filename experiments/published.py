@@ -1,10 +1,10 @@
 """Models that other people trained in PyTorch, measured as ours are: a record of each, and the table of them all.
 
-    python -m experiments.published --dir=published_models --out=runs/published
-    python -m experiments.published --out=runs/published --docs=docs/published_models.md
+    python -m experiments.published --dir=published_models
+    python -m experiments.published --docs=docs/published_models.md
 
-The first line evaluates, some two minutes for each model of dSprites; the second writes the tables of the records
-that are there into a page.
+The first line evaluates, some two minutes for each model of dSprites, into docs/records/published; the second writes
+the tables of the records that are there into a page. The study's page has a row of each.
 
 The folder holds `<loss>_<data set>.npz`, the arrays of a PyTorch state dict under their names there, and
 training_logs.json with the means of the last training epoch (disentangling-vae, Dubois et al. 2019; MIT). The
@@ -37,6 +37,8 @@ LOGS = "training_logs.json"
 SETTINGS = evaluation.Settings(
     codes=5000, test_codes=2500, votes=5000, images=128, pairs=32, effects=256, sites="latent/z"
 )
+RECORDS = pathlib.Path(__file__).resolve().parents[1] / "docs" / "records" / "published"
+KEPT = ("scores", "latents")  # of what an evaluation finds
 SAMPLED = 2500  # images whose reconstruction from sampled latents is compared with the log
 
 
@@ -48,10 +50,10 @@ def load(state: Mapping[str, np.ndarray]) -> tuple[Architecture, PyTree]:
 
 
 def measure(model: Architecture, params: PyTree, dataset: Dataset, settings: evaluation.Settings) -> dict[str, Any]:
-    """What an evaluation finds of a model, and the reconstruction that training logs hold, from sampled latents."""
+    """Scores, results per latent, and the reconstruction that training logs hold, from sampled latents."""
     found = evaluation.record(evaluation.evaluate(model, params, dataset, settings))
     sampled = sampled_reconstruction(model, params, dataset, jax.random.key(settings.seed + 1))
-    return {"sampled_reconstruction": sampled, **found}
+    return {"sampled_reconstruction": sampled, **{name: found[name] for name in KEPT}}
 
 
 def sampled_reconstruction(model: Architecture, params: PyTree, dataset: Dataset, key: jax.Array) -> float:
@@ -86,6 +88,11 @@ def evaluate_folder(folder: pathlib.Path, out: pathlib.Path, settings: evaluatio
             record |= {"data": dataset.describe(), **measure(model, params, dataset, settings)}
         write_json(out / f"{path.stem}.json", record)
         print(f"{path.stem}: {'evaluated' if 'scores' in record else 'read'}", flush=True)
+
+
+def read(folder: pathlib.Path = RECORDS) -> list[dict[str, Any]]:
+    """The records of a folder, by name."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
 # --- the table -------------------------------------------------------------------------------------------
@@ -150,13 +157,13 @@ MARK = "<!-- written by experiments.published below this line -->"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", type=pathlib.Path, help="the folder of the models; without it, records are read")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/published"), help="where records go")
+    parser.add_argument("--out", type=pathlib.Path, default=RECORDS, help="where records go")
     parser.add_argument("--docs", type=pathlib.Path, help=f"replace what stands in this page below {MARK!r}")
     options = parser.parse_args()
     if options.dir:
         options.out.mkdir(parents=True, exist_ok=True)
         evaluate_folder(options.dir, options.out)
-    text = table([json.loads(path.read_text()) for path in sorted(options.out.glob("*.json"))])
+    text = table(read(options.out))
     print(text)
     if options.docs:
         head = options.docs.read_text().split(MARK)[0]

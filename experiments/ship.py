@@ -2,9 +2,10 @@
 
     python -m experiments.main --config=configs/betatc_3dshapes.py:overnight
     python -m experiments.ship --workdir=runs/betatc_3dshapes_overnight
+    python -m experiments.ship --workdir=runs/study_overnight --run=dsprites-vae-s0    # of a study
 
-Writes causalvae/pretrained/<architecture>_<data set>.safetensors and .json. The run's first member is taken, and
-evaluated anew with its weights as they are stored, by the run's own settings.
+Writes causalvae/pretrained/<architecture>_<data set>.safetensors and .json. The run (its first member) is evaluated
+anew with its weights as they are stored, by its own settings.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from causalvae.progress import write_json
 from causalvae.sites import no_tap
 from experiments import cli, pipeline
 from experiments.cli import Config
+from experiments.study import trained
 
 CHECKED = 256  # images by which a test knows the model again
 LARGEST_FILE = 1_600_000  # bytes
@@ -34,27 +36,46 @@ LARGEST_FILE = 1_600_000  # bytes
 def main(argv: list[str]) -> None:
     if flags.FLAGS.workdir is None:
         cli.fail("--workdir is needed: the directory of a finished run, e.g. --workdir=runs/vae_dsprites_overnight")
-    name = ship(pathlib.Path(flags.FLAGS.workdir), flags.FLAGS.name)
+    name = ship(pathlib.Path(flags.FLAGS.workdir), flags.FLAGS.name, run=flags.FLAGS.run)
     pipeline.say(f"shipped {name}: {(pretrained.FOLDER / name).with_suffix('.safetensors').stat().st_size:,} bytes")
 
 
-def ship(workdir: pathlib.Path, name: str | None = None, folder: pathlib.Path = pretrained.FOLDER) -> str:
-    """Write the weights and the card of a run's first member; the name is returned. ValueError where the run is not
-    trained to its end."""
-    config = ConfigDict(runs.read_config(workdir))
-    model, dataset, settings = pipeline.prepare(config)
-    pipeline.check_trained(workdir, config.training.steps)
-    state = runs.restore(model, workdir, pipeline.seeds(config), config.training.schedule)
-    arrays = pretrained.pack(model, training.member(state.params, 0))
+def ship(
+    workdir: pathlib.Path, name: str | None = None, folder: pathlib.Path = pretrained.FOLDER, run: str | None = None
+) -> str:
+    """Writes the weights and the card of a run's first member, or of a run of a study; returns the name.
+
+    Raises:
+        ValueError: where the run is not trained to its end, or the study has none of this name.
+    """
+    config, model, dataset, params = of_study(workdir, run) if run else of_run(workdir)
+    arrays = pretrained.pack(model, params)
     data = safetensors.numpy.save(arrays)
     if len(data) > LARGEST_FILE:
         raise ValueError(f"the weights are {len(data):,} bytes; a shipped model has at most {LARGEST_FILE:,}")
     params = pretrained.unpack(model, arrays)
     name = name or f"{config.architecture.name}_{config.data.name}"
+    settings = evaluation.Settings(**config.evaluation)
     about = describe(name, config, model, dataset, settings, params)
     (folder / f"{name}.safetensors").write_bytes(data)
     write_json(folder / f"{name}.json", {**about, "sha256": hashlib.sha256(data).hexdigest()})
     return name
+
+
+def of_run(workdir: pathlib.Path) -> tuple[Config, Architecture, Dataset, Any]:
+    """Returns the configuration of a run, and its first member: (config, model, dataset, params)."""
+    config = ConfigDict(runs.read_config(workdir))
+    model, dataset, _ = pipeline.prepare(config)
+    pipeline.check_trained(workdir, config.training.steps)
+    state = runs.restore(model, workdir, pipeline.seeds(config), config.training.schedule)
+    return config, model, dataset, training.member(state.params, 0)
+
+
+def of_study(workdir: pathlib.Path, run_id: str) -> tuple[Config, Architecture, Dataset, Any]:
+    """Returns the same of a run of a study."""
+    group, run = trained.find(workdir, run_id)
+    model, dataset, params, _ = trained.restore(workdir, group, run)
+    return run.config, model, dataset, params
 
 
 def describe(
@@ -99,6 +120,7 @@ def check(model: Architecture, params: Any, dataset: Dataset) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "The directory of a finished run.")
+    flags.DEFINE_string("workdir", None, "The directory of a finished run, or of a study.")
+    flags.DEFINE_string("run", None, "A run of the study in --workdir.")
     flags.DEFINE_string("name", None, "What to call the model. Default: <architecture>_<data set>.")
     cli.run(main)

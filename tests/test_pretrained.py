@@ -104,7 +104,8 @@ def test_a_shipped_model_is_what_its_card_says(name):
     untrained = training.member(training.initial_params(model, [about["training"]["seed"]]), 0)
     assert ship.check(model, untrained, dataset)["mean_squared_error"] > 3 * expected["mean_squared_error"]
     assert (trained > 0.01).sum() >= 3
-    config = common.config_for(*name.split("_", 1), "pretrained")
+    config = common.config_for(about["architecture"]["name"], about["data"]["name"], "pretrained")
+    config.pretrained = name
     assert pipeline.shipped_params(config, dataset)[1] == about["training"]["steps"]
 
 

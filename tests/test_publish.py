@@ -9,6 +9,8 @@ import study_tables
 from experiments.report import publish
 from experiments.study import records
 
+BESIDE = {"run": "dsprites-beta-beta=16-s0", "label": "beta (beta=16)", "variant": "beta=16"}
+
 
 def test_a_table_comes_back_from_its_csv():
     table = study_tables.table()
@@ -28,6 +30,10 @@ def test_endings_are_the_last_values_and_the_slope_of_the_last_fifth():
 
 def test_the_page_is_drawn_from_what_was_collected(tmp_path):
     table = study_tables.table(truth="planted")
+    other = (table["architecture"] == "beta") & (table["seed"] == 0) & (table["dataset"] == "dsprites")
+    beside = {name: values[other].copy() for name, values in table.items()}
+    beside |= {name: np.array([value]) for name, value in BESIDE.items()}
+    table = {name: np.concatenate([values, beside[name]]) for name, values in table.items()}
     study_tables.write_study(tmp_path / "study", table)
     runs = records.read_table(tmp_path / "study")["run"].tolist()
     folder = tmp_path / "study" / "groups" / "all"
@@ -37,8 +43,14 @@ def test_the_page_is_drawn_from_what_was_collected(tmp_path):
     (tmp_path / "study" / "groups.json").write_text(json.dumps({"groups": {"all": runs}}))
     docs = tmp_path / "docs"
     publish.collect(tmp_path / "study", docs)
+    published = {"model": "VAE_dsprites", "scores": [{"name": "mig", "value": 0.102}]}
+    (docs / "records" / "published").mkdir()
+    (docs / "records" / "published" / "VAE_dsprites.json").write_text(json.dumps(published))
     page = publish.publish(docs).read_text()
-    assert "90 of 90 runs" in page and "## mpi3d" in page and "(i)" in page and "specification curve" in page
+    assert "90 of 90 runs of the design" in page and "and 1 with other hyper-parameters" in page
+    assert "| dsprites | β-VAE (beta=16) | 0 |" in page and page.count("| β-VAE |") == 4 * 5
+    assert "| VAE | – | – | – | 0.102 | – | – | – |" in page
+    assert "## mpi3d" in page and "(i)" in page and "specification curve" in page
     first = (table["dataset"] == "dsprites") & (table["architecture"] == "vae")
     assert f"{table['mig'][first].mean():.3f}" in page
     for picture in ("study_curve.png", "study_dsprites.png"):

@@ -15,16 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 import toy
 import toy_study
 from toy_study import settings
 
-from causalvae import training
+from causalvae import architectures, pretrained, training
 from configs import betatc_mpi3d
 from configs import study as study_config
-from experiments import pipeline
+from experiments import pipeline, ship
 from experiments.report import page as report
-from experiments.study import estimates, planning, records, runner, worker
+from experiments.study import estimates, planning, records, runner, trained, worker
 from experiments.study.estimates import Pace
 from experiments.study.plan import Options, Shard, describe
 from experiments.study.store import Store
@@ -51,6 +52,23 @@ def test_a_grid_adds_variants_of_an_architecture():
     assert labels[1:3] == ["beta (beta=1)", "beta (beta=16)"]
     assert labels[5] == "dip2 (lambda_diagonal=5,lambda_offdiagonal=2)" and len(runs) == 5 * 2 * 8
     assert runs[2].config.architecture.beta == 1
+
+
+def test_a_grid_shares_its_runs_with_the_study_and_ties_options():
+    plain = {run.id: run.config for run in planning.list_runs(settings(datasets="dsprites", seeds=1))}
+    grid = "beta.beta: 2 4; vae.latents: 4 5; vq.commitment: 0.25 1; dip2.lambda_offdiagonal+lambda_diagonal: 1 10"
+    listed = {run.id: run.config for run in planning.list_runs(settings(datasets="dsprites", seeds=1, grid=grid))}
+    assert {name: config.to_dict() for name, config in listed.items() if name in plain} == {
+        name: config.to_dict() for name, config in plain.items()
+    }
+    assert [name.removeprefix("dsprites-") for name in listed if name not in plain] == [
+        "vae-latents=4-s0", "beta-beta=2-s0", "dip2-lambda_offdiagonal=1_lambda_diagonal=1-s0", "vq-commitment=1-s0",
+    ]  # fmt: skip
+    assert listed["dsprites-dip2-lambda_offdiagonal=1_lambda_diagonal=1-s0"].architecture.lambda_diagonal == 1
+    (other,) = planning.list_runs(
+        settings(architectures="vae", datasets="dsprites", seeds=1, latents=6, grid="vae.latents: 4")
+    )
+    assert other.config.architecture.latents == 4 and other.variant == "latents=4"
 
 
 @pytest.mark.parametrize(
@@ -185,6 +203,25 @@ def test_a_member_of_a_group_is_the_run_alone(uninterrupted, tmp_path):
         for name in ("loss", "reconstruction", "kl", "kl_per_latent"):
             np.testing.assert_allclose(together[name][1], single[name][0], rtol=1e-5, atol=1e-6)
     assert int(state.step) == own.config.training.steps
+
+
+@toy_images
+def test_a_run_of_a_study_is_found_and_shipped(uninterrupted, tmp_path):
+    name = ship.ship(uninterrupted, folder=tmp_path, run="dsprites-vae-s1")
+    about = json.loads((tmp_path / f"{name}.json").read_text())
+    assert (name, about["training"]["seed"], about["training"]["steps"]) == ("vae_dsprites", 1, 4)
+    group, run = trained.find(uninterrupted, "dsprites-vae-s1")
+    assert [member.id for member in group.runs][:2] == ["dsprites-vae-s0", "dsprites-vae-s1"]
+    model, _, params, step = trained.restore(uninterrupted, group, run)
+    weights = pretrained.unpack(model, safetensors.numpy.load((tmp_path / f"{name}.safetensors").read_bytes()))
+    kept = architectures.inference_params(model, params)
+    for a, b in zip(jax.tree.leaves(weights), jax.tree.leaves(kept), strict=True):
+        np.testing.assert_array_equal(a, np.asarray(b).astype(np.float16))
+    with pytest.raises(ValueError, match="no run 'dsprites-vae-s2' in .*; there are: dsprites-beta-beta=inf-s0, "):
+        trained.find(uninterrupted, "dsprites-vae-s2")
+    assert step == 4
+    stored = [record["run"] for record in records.read_records(uninterrupted)]
+    assert stored == list(table_of(uninterrupted)), "as the table has them"
 
 
 @toy_images

@@ -3,6 +3,8 @@
     python -m experiments.report.publish --workdir=runs/study_overnight    # collect, then draw
     python -m experiments.report.publish                                   # draw again what was collected
 
+A directory may hold the work of several calls: seeds, data sets, grids. All of its runs are taken.
+
 What is committed is small: the table of the runs (docs/records/study/table.csv, numbers in full precision) and how each
 training ended (training.json). Everything on the page is computed from these two.
 """
@@ -20,7 +22,7 @@ from absl import flags
 
 from causalvae import plots
 from causalvae.progress import read_json_lines, write_json, write_text
-from experiments import cli
+from experiments import cli, published
 from experiments.report import figures, findings, specification
 from experiments.report.figures import display
 from experiments.report.html_tables import CHOICES, number, title_of
@@ -77,28 +79,37 @@ result ([how often they are right](power.md)).
 
 ## Runs
 
-{runs_done} of {planned} runs of the design (six architectures, five data sets, three seeds). Loss slope: nats per
-1,000 steps over the last fifth of training, in which the learning rate falls to zero.
+{runs_done} of {planned} runs of the design (six architectures, five data sets, three seeds){others}. Loss slope: nats
+per 1,000 steps over the last fifth of training, in which the learning rate falls to zero.
 
 {runs}
 
-{sets}## The four findings
+{sets}{variants}## The four findings
 
 {verdicts}
 
 {curve}
 ## Other people's models
 
-Five VAEs that Dubois et al. trained on the real dSprites to their full budget are measured in the same way: [their
-table](published_models.md). Over those five, causal effect strength and DCI disentanglement correlate positively
-over active latents and negatively over all latents.
+Five VAEs that Dubois et al. trained on the real dSprites to their full budget are measured in the same way: more of
+them, and how well they agree with their training logs, is on [their page](published_models.md). Over those five,
+causal effect strength and DCI disentanglement correlate positively over active latents and negatively over all
+latents.
 
+{published}
 ## Redraw
 
 `python -m experiments.report.publish` writes this page and its figures from [the table](records/study/table.csv)
 and [how training ended](records/study/training.json), in seconds.
 """
 PLANNED = 90
+BESIDE = ("reconstruction", "kl", "active_latents", "mig", "dci_disentanglement", "ces_l2", "specificity_to_factors")
+VARIANTS = """## Other hyper-parameters and numbers of latents
+
+Runs beside the design, which findings (i) and (ii) need: within the published sweeps, and with 4 to 16 latents. What is
+not named is as above.
+
+"""
 
 
 def main(argv: list[str]) -> None:
@@ -112,7 +123,7 @@ def main(argv: list[str]) -> None:
 
 def collect(workdir: pathlib.Path, docs: pathlib.Path = DOCS) -> None:
     """Copies what the page needs of a study into docs/records/study."""
-    table = records.read_table(workdir)
+    table = records.tabulate(records.read_records(workdir))
     folder = docs / "records" / "study"
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "table.csv", records.to_csv(table))
@@ -160,14 +171,19 @@ def publish(docs: pathlib.Path = DOCS) -> pathlib.Path:
     curve = specification.curve(of_usual_size(done))
     pictures = draw(done, found, curve, docs / "figures")
     steps = sorted({f"{int(value):,}" for value in done["steps"]})
+    usual, others = rows_of(done, done["variant"] == ""), rows_of(done, done["variant"] != "")
     page = TEXT.format(
         steps=" to ".join(steps),
-        runs_done=len(done["run"]),
+        runs_done=len(usual["run"]),
+        others=f", and {len(others['run'])} with other hyper-parameters or numbers of latents"
+        * bool(len(others["run"])),
         planned=PLANNED,
-        runs=runs_table(done, ends),
-        sets="".join(set_part(done, name, pictures) for name in dict.fromkeys(done["dataset"].tolist())),
+        runs=runs_table(usual, ends),
+        sets="".join(set_part(usual, name, pictures) for name in dict.fromkeys(usual["dataset"].tolist())),
+        variants=VARIANTS + runs_table(others, ends, BESIDE) + "\n\n" if len(others["run"]) else "",
         verdicts=verdicts(found["verdicts"]),
         curve=curve_part(curve, pictures),
+        published=published_part(docs / "records" / "published"),
     )
     path = docs / "study.md"
     write_text(path, page)
@@ -189,23 +205,23 @@ def draw(table: Table, found: Mapping[str, Any], curve: Any, folder: pathlib.Pat
     }
 
 
-def runs_table(table: Table, ends: Mapping[str, Mapping[str, float]]) -> str:
-    """Returns what was trained, cell by cell: means over the seeds that are done."""
+def runs_table(
+    table: Table,
+    ends: Mapping[str, Mapping[str, float]],
+    scores: Sequence[str] = ("reconstruction", "kl", "active_latents"),
+) -> str:
+    """Returns what was trained, cell by cell: means over the seeds that are done, and how training ended."""
     rows = []
-    for dataset in dict.fromkeys(table["dataset"].tolist()):
-        for label in dict.fromkeys(table["label"].tolist()):
-            here = rows_of(table, (table["dataset"] == dataset) & (table["label"] == label))
-            if not len(here["run"]):
-                continue
-            trained = [ends[run] for run in here["run"].tolist() if run in ends]
-            means = {
-                n: mean_of_defined(np.array([e[n] for e in trained if e.get(n) is not None])) for n in ("loss", "slope")
-            }
-            scores = (number(mean_of_defined(column(here, n))) for n in ("reconstruction", "kl", "active_latents"))
-            seeds = " ".join(str(int(seed)) for seed in here["seed"])
-            rows.append([dataset, display(label), seeds, *scores, number(means["loss"]), number(means["slope"])])
-    heads = ["data", "architecture", "seeds", "reconstruction, nats", "KL, nats", "active latents", "loss", "slope"]
-    return markdown(heads, rows)
+    for dataset, label in dict.fromkeys(zip(table["dataset"].tolist(), table["label"].tolist())):
+        here = rows_of(table, (table["dataset"] == dataset) & (table["label"] == label))
+        trained = [ends[run] for run in here["run"].tolist() if run in ends]
+        means = [number(mean_of_defined(column(here, name))) for name in scores]
+        for name in ("loss", "slope"):
+            means.append(number(mean_of_defined(np.array([e[name] for e in trained if e.get(name) is not None]))))
+        rows.append([dataset, display(label), " ".join(str(int(seed)) for seed in here["seed"]), *means])
+    units = {"reconstruction": ", nats", "kl": ", nats"}
+    heads = (title_of(name) + units.get(name, "") for name in scores)
+    return markdown(["data", "architecture", "seeds", *heads, "loss", "slope"], rows)
 
 
 def set_part(table: Table, dataset: str, pictures: Mapping[str, str]) -> str:
@@ -238,6 +254,19 @@ def score_table(table: Table, names: Sequence[str]) -> str:
     if any(map(math.isfinite, ceilings)):
         rows.append(["ceiling", *map(number, ceilings)])
     return markdown(["", *map(title_of, names)], rows)
+
+
+def published_part(folder: pathlib.Path) -> str:
+    """Returns the table of other people's models, a row each; nothing where no record is there."""
+    found = [record for record in published.read(folder) if "scores" in record]
+    if not found:
+        return ""
+    rows = [
+        [record["model"].partition("_dsprites")[0] + record["model"].partition("_dsprites")[2]]
+        + [number(published.value(record, name)) for name in BESIDE]
+        for record in found
+    ]
+    return markdown(["", *map(title_of, BESIDE)], rows) + "\n\n"
 
 
 def verdicts(found: Sequence[Mapping[str, str]]) -> str:

@@ -6,11 +6,11 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from causalvae import evaluation, runs, training
+from causalvae import evaluation
 from causalvae.progress import write_text
 from experiments import pipeline
 from experiments.explorer import page
-from experiments.study import planning, records
+from experiments.study import records, trained
 from experiments.study.planning import Group, Run
 
 
@@ -35,15 +35,7 @@ def explore(workdir: pathlib.Path, group: Group, run: Run) -> dict[str, Any]:
     Raises:
         FileNotFoundError: where the group has no checkpoint.
     """
-    alone = planning.make_group([run])  # where memory was short
-    if not (group.folder(workdir) / "checkpoints").is_dir() and alone.folder(workdir).is_dir():
-        group = alone
-    dataset = planning.load_dataset(run)
-    model = pipeline.create_model(run.config, dataset)
-    trained = planning.structure(group.runs[0], dataset)[0]
-    seeds = [member.seed for member in group.runs]
-    state = runs.restore(trained, group.folder(workdir), seeds, run.config.training.schedule)
-    params = training.member(state.params, group.runs.index(run))
+    model, dataset, params, step = trained.restore(workdir, group, run)
     settings = evaluation.Settings(**run.config.evaluation)
     record = records.read_record(workdir, run.id)
-    return pipeline.explore(run.config, model, dataset, settings, params, run.seed, int(state.step), record)
+    return pipeline.explore(run.config, model, dataset, settings, params, run.seed, step, record)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import itertools
 import json
 import pathlib
@@ -110,7 +111,8 @@ def split(text: str, known: Iterable[str], what: str) -> list[str]:
 
 
 def parse_grid(text: str) -> dict[str, list[dict[str, Any]]]:
-    """'beta.beta: 1 4; factor.gamma: 10' -> architecture -> every combination of its options' values."""
+    """'beta.beta: 1 4; factor.gamma: 10' -> architecture -> every combination of its options' values. Options joined by
+    a plus sign, 'dip2.lambda_offdiagonal+lambda_diagonal: 1 5', have the same value."""
     values: dict[str, dict[str, list[Any]]] = {}
     for part in filter(None, (part.strip() for part in text.split(";"))):
         name, _, listed = part.partition(":")
@@ -119,9 +121,13 @@ def parse_grid(text: str) -> dict[str, list[dict[str, Any]]]:
             raise ValueError(f"grid: {part!r} is not 'architecture.option: value value …'")
         values.setdefault(architecture, {})[option] = [_value(word) for word in listed.split()]
     return {
-        architecture: [dict(zip(options, combination)) for combination in itertools.product(*options.values())]
+        architecture: [_untied(options, combination) for combination in itertools.product(*options.values())]
         for architecture, options in values.items()
     }
+
+
+def _untied(options: Iterable[str], values: Sequence[Any]) -> dict[str, Any]:
+    return {name: value for tied, value in zip(options, values) for name in tied.split("+")}
 
 
 def _value(word: str) -> Any:
@@ -132,12 +138,17 @@ def _value(word: str) -> Any:
 
 
 def make_run(config: Config, dataset: str, architecture: str, options: dict[str, Any], seed: int) -> Run:
-    """Returns a run with a configuration of its own: the study's settings over the architecture's."""
+    """Returns a run with a configuration of its own: the study's settings over the architecture's.
+
+    Options that say what is so by default make no variant, so that a grid shares its runs with the study without one.
+    """
     own: Config = config_for(architecture, dataset, config.preset)
     with own.unlocked():
-        own.architecture.update({"network": config.network, **options})
+        own.architecture.network = config.network
         if config.latents:
             own.architecture.latents = config.latents
+        options = {name: value for name, value in options.items() if value != _default(own, name)}
+        own.architecture.update(options)
         own.data.update(config.data)
         own.training.update(config.training)
         own.evaluation.update(config.evaluation)
@@ -145,6 +156,14 @@ def make_run(config: Config, dataset: str, architecture: str, options: dict[str,
     variant = ",".join(f"{name}={value}" for name, value in options.items())
     parts = (dataset, architecture, variant.replace(",", "_"), f"s{seed}")
     return Run("-".join(filter(None, parts)), architecture, variant, dataset, seed, own.lock())
+
+
+def _default(config: Config, option: str) -> Any:
+    """An option's value where nothing is said: the config's, or that of the function that makes the architecture."""
+    name = config.architecture.name
+    declared = inspect.signature(architectures.ARCHITECTURES[name]).parameters
+    known = {**{key: value.default for key, value in declared.items()}, **dict(config.architecture)}
+    return known.get(option, inspect.Parameter.empty)  # which equals no value: `create` refuses the option
 
 
 def load_dataset(run: Run) -> Dataset:
@@ -205,7 +224,7 @@ def remembered_groups(runs: Sequence[Run], path: pathlib.Path) -> tuple[list[Gro
     """
     by_id = {run.id: run for run in runs}
     groups = []
-    for name, members in _known_groups(path).items():
+    for name, members in known_groups(path).items():
         if all(member in by_id for member in members):
             groups.append(Group(name, tuple(by_id.pop(member) for member in members)))
     return groups, list(by_id.values())
@@ -213,9 +232,10 @@ def remembered_groups(runs: Sequence[Run], path: pathlib.Path) -> tuple[list[Gro
 
 def remember_groups(groups: Sequence[Group], path: pathlib.Path) -> None:
     """Adds groups to those that `path`, a JSON file, holds."""
-    known = _known_groups(path) | {group.id: [run.id for run in group.runs] for group in groups}
+    known = known_groups(path) | {group.id: [run.id for run in group.runs] for group in groups}
     write_json(path, {"groups": known})
 
 
-def _known_groups(path: pathlib.Path) -> dict[str, list[str]]:
+def known_groups(path: pathlib.Path) -> dict[str, list[str]]:
+    """Returns group -> the ids of its runs, of groups.json; empty where there is none."""
     return json.loads(path.read_text())["groups"] if path.exists() else {}

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -25,12 +26,14 @@ from typing import Any
 import numpy as np
 
 from causalvae.progress import write_json, write_text
+from configs.common import ARCHITECTURES, DATASETS
 
 # Columns of text; all others are numbers.
 TEXT = ("run", "label", "architecture", "variant", "dataset", "source", "status", "reason")
 TEXT += ("device", "versions", "config")
 BESIDE = ("standard_error", "null", "ceiling")  # what a table shows of a score beside its value
 DONE, FAILED = "done", "failed"
+ORDER = tuple(DATASETS), tuple(ARCHITECTURES)
 
 
 class StudyLock:
@@ -93,6 +96,22 @@ def read_record(workdir: pathlib.Path, run_id: str) -> dict[str, Any] | None:
     """The record of a run, or None where it has not been stored."""
     path = run_folder(workdir, run_id) / "record.json"
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def read_records(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of all runs of a directory, whichever calls made them: data set by data set, then architecture,
+    variant and seed. FileNotFoundError where there are none."""
+    found = [json.loads(path.read_text()) for path in sorted((workdir / "runs").glob("*/record.json"))]
+    if not found:
+        raise FileNotFoundError(f"no study in {workdir}: no run is evaluated. `python -m experiments.study` does that.")
+    return sorted(found, key=_place)
+
+
+def _place(record: Mapping[str, Any]) -> tuple:
+    dataset, architecture = record["data"]["name"], record["architecture"]["name"]
+    known = [names.index(name) if name in names else len(names) for names, name in zip(ORDER, (dataset, architecture))]
+    numbers = [float(text) for text in re.findall(r"=(\d+\.?\d*)", record["variant"])]
+    return known[0], dataset, known[1], architecture, record["variant"].partition("=")[0], numbers, record["seed"]
 
 
 def read_images(workdir: pathlib.Path, run_id: str) -> dict[str, np.ndarray]:
