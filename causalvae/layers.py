@@ -11,6 +11,8 @@ image is (h+1) x (w+1) blocks of 2x2 pixels, and every coarse pixel has a window
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -32,7 +34,8 @@ def downsample(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.
     Args:
       x: images.
       kernel: of the convolution.
-      form: "windows", "blocks" or "conv", all with the same values; None takes `choose_form`'s choice.
+      form: "windows", "blocks" or "conv", all with the same values; None is the fastest where the program will run:
+        `choose_form`'s choice on a CPU, "conv" on accelerators, which have fast convolutions of their own.
 
     Raises:
       ValueError: for odd sizes, another kernel size, channels that do not match, an unknown form.
@@ -40,9 +43,12 @@ def downsample(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.
     _check(x, kernel, (4, 2))
     if x.shape[1] % 2 or x.shape[2] % 2:
         raise ValueError(f"height and width must be even to be halved, not {x.shape[1]} x {x.shape[2]}")
+    return _run("down", _downsample, x, kernel, form)
+
+
+def _downsample(x: jax.Array, kernel: jax.Array, form: str) -> jax.Array:
     size, _, fine, coarse = kernel.shape
     height, width = x.shape[1] // 2, x.shape[2] // 2
-    form = _known(form or choose_form("down", fine, coarse, height, width))
     if form == "conv":
         return lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=DIMENSIONS)
     if size == 2:
@@ -63,14 +69,16 @@ def upsample(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.Ar
     Args:
       x: feature maps.
       kernel: of the convolution.
-      form: "windows", "blocks" or "conv", all with the same values; None takes `choose_form`'s choice.
+      form: as `downsample`'s.
 
     Raises:
       ValueError: for another kernel size, channels that do not match, an unknown form.
     """
     _check(x, kernel, (4,))
-    _, _, coarse, fine = kernel.shape
-    form = _known(form or choose_form("up", fine, coarse, x.shape[1], x.shape[2]))
+    return _run("up", _upsample, x, kernel, form)
+
+
+def _upsample(x: jax.Array, kernel: jax.Array, form: str) -> jax.Array:
     if form == "conv":
         return lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=DIMENSIONS)
     adjoint = kernel[::-1, ::-1].swapaxes(2, 3)  # [4, 4, F, C]: of the downsampling whose transpose this is
@@ -82,8 +90,19 @@ def upsample(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.Ar
 # --- which form ------------------------------------------------------------------------------------------
 
 
+def _run(direction: str, function: Callable, x: jax.Array, kernel: jax.Array, form: str | None) -> jax.Array:
+    """The function in the form that is asked for, or in the one that is best where the program will run."""
+    if form is not None:
+        return function(x, kernel, _known(form))
+    fine, coarse = kernel.shape[2:] if direction == "down" else (kernel.shape[3], kernel.shape[2])
+    shrink = 2 if direction == "down" else 1
+    best = choose_form(direction, fine, coarse, x.shape[1] // shrink, x.shape[2] // shrink)
+    forms = {"cpu": best, "default": "conv"}
+    return lax.platform_dependent(x, kernel, **{where: partial(function, form=own) for where, own in forms.items()})
+
+
 def choose_form(direction: str, fine: int, coarse: int, height: int, width: int) -> str:
-    """The fastest form for "down" or "up" between `fine` and `coarse` channels at a coarse height x width.
+    """The fastest form on a CPU for "down" or "up" between `fine` and `coarse` channels at a coarse height x width.
 
     "windows" is one product between every coarse pixel and its 4x4 window: 16 fine numbers a pixel.
     "blocks" is one product between every block and the four coarse pixels whose windows hold it:
@@ -91,10 +110,7 @@ def choose_form(direction: str, fine: int, coarse: int, height: int, width: int)
     Measured on two CPU cores, batch 64: going down, windows win until their buffer is half as large again
     (so for 3 -> 32 channels, 32 -> 64 at 8x8, 64 -> 64 at 4x4; 32 -> 32 at 16x16 goes by blocks). Going up,
     windows overlap and must be added, which pays only for few fine channels or very small images.
-    Accelerators have fast convolutions of their own: "conv".
     """
-    if jax.default_backend() != "cpu":
-        return "conv"
     waste = (height + 1) * (width + 1) / (height * width)
     if direction == "up":
         return "windows" if fine < 8 or waste > 1.5 else "blocks"

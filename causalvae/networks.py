@@ -107,8 +107,14 @@ def convolution3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     On a CPU it is one matrix product over the nine neighbors: 50 times as fast as XLA's own in a loop body.
     """
-    if jax.default_backend() != "cpu":
-        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return lax.platform_dependent(x, kernel, cpu=_product_of_neighbors, default=_convolution3x3)
+
+
+def _convolution3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _product_of_neighbors(x: jax.Array, kernel: jax.Array) -> jax.Array:
     _, height, width, channels = x.shape
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     neighbors = [padded[:, a : a + height, b : b + width] for a in range(3) for b in range(3)]

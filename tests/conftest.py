@@ -31,12 +31,15 @@ if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1 and hasattr(os, "sc
     os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(cores)]})
 
 # What one file has compiled, other files, workers and the commands that tests start need not compile again. (With a
-# limit to its size, JAX locks the cache while it reads and writes.) A directory that the environment names is kept:
-# JAX_COMPILATION_CACHE_DIR=~/.cache/causalvae_tests makes the second run of a file the faster.
+# limit to its size, JAX locks the cache while it reads and writes.) A directory that the environment names is kept, and
+# JAX_COMPILATION_CACHE_DIR=~/.cache/jax makes the second run of a file the faster; in a folder of its own there, because
+# JAX wants all who share one to have set the same limit.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="causalvae_tests_")
-        atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+    named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    folder = os.path.join(named, "causalvae_tests") if named else tempfile.mkdtemp(prefix="causalvae_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    if not named:
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 * 2**30)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import numpy_torch
@@ -121,23 +122,24 @@ def test_an_impulse_upwards_paints_the_flipped_kernel():
 # --- which form ------------------------------------------------------------------------------------------
 
 
-def test_the_choice_of_form_on_each_backend(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+def test_the_choice_of_form():
     assert layers.choose_form("down", 3, 32, 32, 32) == "windows"
     assert layers.choose_form("down", 32, 32, 16, 16) == "blocks"
     assert layers.choose_form("up", 32, 64, 8, 8) == "blocks"
     assert layers.choose_form("up", 3, 32, 32, 32) == "windows"
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert layers.choose_form("down", 3, 32, 32, 32) == layers.choose_form("up", 32, 64, 8, 8) == "conv"
 
 
-def test_no_convolution_is_left_on_a_cpu(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+@pytest.mark.parametrize("platform, convolutions", [("cpu", False), ("cuda", True), ("tpu", True)])
+def test_what_is_run_where(platform, convolutions):
+    """Matrix products on a CPU and nothing else, convolutions on accelerators, wherever the program is made."""
     for ours, _, size in OPERATIONS.values():
         for channels, features in CHANNELS:
-            step = functools.partial(value_and_gradients, ours)
-            text = str(jax.make_jaxpr(step)(*arrays(size, channels, features)))
-            assert "dot_general" in text and "conv_general_dilated" not in text
+            step = jax.jit(functools.partial(value_and_gradients, ours))
+            text = jax.export.export(step, platforms=[platform])(*arrays(size, channels, features)).mlir_module()
+            assert ("stablehlo.dot_general" in text, "stablehlo.convolution" in text) == (
+                not convolutions,
+                convolutions,
+            )
 
 
 # --- layers ----------------------------------------------------------------------------------------------

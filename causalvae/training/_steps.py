@@ -166,9 +166,11 @@ def map_members(function: Callable, mesh: Mesh | None, *arguments: PyTree) -> Py
     if members == 1:
         squeezed = jax.tree.map(lambda leaf: leaf[0], arguments)
         return jax.tree.map(lambda leaf: leaf[None], function(*squeezed))
-    if jax.default_backend() == "cpu":
+
+    def in_turn(*arguments):
         return jax.lax.map(lambda row: function(*row), arguments)
-    return jax.vmap(function)(*arguments)
+
+    return jax.lax.platform_dependent(*arguments, cpu=in_turn, default=jax.vmap(function))
 
 
 # --- many steps ------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""What the programs are on an accelerator that is not there: `python -m experiments.lowering`."""

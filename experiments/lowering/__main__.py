@@ -1,0 +1,68 @@
+"""What every program is on an accelerator, without one: lowered for CUDA and TPU, its arithmetic, its roofline.
+
+    python -m experiments.lowering                          # all programs: minutes
+    python -m experiments.lowering --only=training,metrics
+    python -m experiments.lowering --only=interventions --markdown=docs/performance_roofline.md
+
+Exit status 1 where a program holds float64, calls the host, or calls a library that is not known. Times are bounds: of
+the card's arithmetic and memory, see `roofline`; kernels, launches and the compiler take their own.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import time
+
+from absl import flags
+
+from causalvae.progress import write_text
+from experiments import cli
+from experiments.lowering.lower import CARDS, PLATFORM_OF, Lowered, faults, lower, roofline
+from experiments.lowering.programs import GROUPS, Program, programs
+
+ONLY = flags.DEFINE_string("only", "", f"Only these groups, separated by commas: {', '.join(GROUPS)}.")
+MARKDOWN = flags.DEFINE_string("markdown", None, "Write the table into this file, too.")
+HEADS = ("program", "GFLOP", "MB, least", "MB, most", *(f"{name}, ms" for name in CARDS), "calls")
+
+
+def main(argv: list[str]) -> None:
+    rows, wrong, started = [], [], time.monotonic()
+    for program in programs(_groups(ONLY.value)):
+        found = lower(program)
+        wrong += [f"{program}: {fault}" for each in found.values() for fault in faults(each)]
+        rows.append(row(program, found))
+        print("  ".join(rows[-1]), flush=True)
+    text = table(rows)
+    print(f"\n{text}\n{len(rows)} programs lowered for CUDA and TPU in {time.monotonic() - started:.0f} s")
+    if MARKDOWN.value:
+        write_text(pathlib.Path(MARKDOWN.value), text)
+    if wrong:
+        cli.fail("; ".join(wrong))
+
+
+def _groups(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()] or list(GROUPS)
+    for name in names:
+        if name not in GROUPS:
+            cli.fail(f"no group {name!r}; there are: {', '.join(GROUPS)}.{cli.nearest(name, GROUPS)}")
+    return names
+
+
+def row(program: Program, found: dict[str, Lowered]) -> list[str]:
+    """Returns the cells of a program: arithmetic and traffic on CUDA, and bounds of the time on each card."""
+    cuda = found["cuda"]
+    cells = [str(program), f"{cuda.flops / 1e9:.3g}", f"{cuda.bytes_least / 1e6:.3g}", f"{cuda.bytes_most / 1e6:.3g}"]
+    for name, card in CARDS.items():
+        least, most = roofline(found[PLATFORM_OF[name]], card)
+        cells.append(f"{1e3 * least:.2g} to {1e3 * most:.2g}")
+    return [*cells, ", ".join(sorted({call for each in found.values() for call in each.calls})) or "none"]
+
+
+def table(rows: list[list[str]]) -> str:
+    """Returns the table in Markdown."""
+    lines = [HEADS, ["---"] + ["---:"] * (len(HEADS) - 2) + ["---"], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    cli.run(main)
