@@ -32,7 +32,7 @@ from causalvae import (
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json
-from experiments import slices, spread
+from experiments import slices, speed, spread
 from experiments.cli import Config
 from experiments.explorer import moves, packing, page
 from experiments.explorer.explore import explore as explore_model
@@ -64,6 +64,9 @@ def run(
         if stage == "evaluate":
             check_trained(workdir, config.training.steps)
         say(f"device: {device_name()}; training {config.seeds} member(s) to step {config.training.steps:,}")
+        warning = speed.warning(config, model, dataset, checkpoints.latest_step(workdir / "checkpoints"))
+        if warning:
+            say(warning)
         state = train(config, model, dataset, workdir, clock.deadline)
         params, step = state.params, int(state.step)
     trained = time.monotonic()
@@ -122,12 +125,14 @@ def seeds(config: Config) -> list[int]:
 def train(
     config: Config, model: Architecture, dataset: Dataset, workdir: pathlib.Path, deadline: float = math.inf
 ) -> training.TrainState:
-    """Train the config's members to its number of steps, from the latest checkpoint where there is one."""
+    """Train the config's members to its number of steps, from the latest checkpoint where there is one, on all of this
+    process's devices."""
     return training.train(
         model,
         dataset,
         workdir,
         seeds=seeds(config),
+        mesh=sharding.make_mesh(config.seeds, config.training.batch_size),
         deadline=deadline,
         **config.training,
     )

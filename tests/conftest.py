@@ -32,7 +32,7 @@ if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1 and hasattr(os, "sc
 
 # What one file has compiled, other files, workers and the commands that tests start need not compile again. (With a
 # limit to its size, JAX locks the cache while it reads and writes.) A directory that the environment names is kept, and
-# JAX_COMPILATION_CACHE_DIR=~/.cache/jax makes the second run of a file the faster; in a folder of its own there, because
+# JAX_COMPILATION_CACHE_DIR=~/.cache/jax makes the second run of a file faster; in a folder of its own there, because
 # JAX wants all who share one to have set the same limit.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     named = os.environ.get("JAX_COMPILATION_CACHE_DIR")

@@ -24,6 +24,7 @@ from causalvae import architectures, pretrained, training
 from configs import betatc_mpi3d
 from configs import study as study_config
 from experiments import pipeline, ship
+from experiments import speed as speeds
 from experiments.report import page as report
 from experiments.study import estimates, planning, records, runner, trained, worker
 from experiments.study.estimates import Pace
@@ -101,7 +102,7 @@ def test_a_plan_is_its_arithmetic_at_the_measured_speed(monkeypatch):
     first, second = planning.group_runs(runs, toy.dataset(), 0)
     ticks = iter((10.0, 16.0, 20.0, 23.0))  # two timings of three steps: 2 s and 1 s a step
     with monkeypatch.context() as patched:
-        patched.setattr(estimates, "time", types.SimpleNamespace(perf_counter=lambda: next(ticks)))
+        patched.setattr(speeds, "time", types.SimpleNamespace(perf_counter=lambda: next(ticks)))
         speed = estimates.measure_speed(first, toy.dataset())
     model, _ = planning.structure(runs[0], toy.dataset())
     settings = runs[0].config.training

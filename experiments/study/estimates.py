@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from causalvae import networks, sites, training
+from causalvae import networks, sites
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import Progress, duration
 from causalvae.sites import no_tap
+from experiments.speed import seconds_per_step
 from experiments.study.planning import Group, structure
 
 COMPILE_S = {"cpu": 20.0}  # seconds to compile one training or evaluation program; elsewhere 40
@@ -30,24 +31,13 @@ class Estimate(NamedTuple):
     bytes: int
 
 
-def measure_speed(group: Group, dataset: Dataset, steps: int = 3) -> float:
+def measure_speed(group: Group, dataset: Dataset) -> float:
     """Measures the floating-point operations per second that training reaches here, by a few steps of the group's
     first member. Where that is the only one, its training takes the program that this compiles."""
     run = group.runs[0]
     model, hyper = structure(run, dataset)
-    options = run.config.training
-    optimizer = training.make_optimizer(model, options.learning_rate, options.schedule, options.warmup, options.steps)
-    config = training.step_config(model, optimizer, options.batch_size)
-    call = functools.partial(training.train_steps, config, dataset)
-    member_hyper = training.member_hyper(training.complete_hyper(hyper, dataset), 1)
-    state, _ = call(training.init_state(model, optimizer, [run.seed]), member_hyper, jnp.int32(1))
-    seconds = []
-    for _ in range(2):
-        jax.block_until_ready(state)
-        started = time.perf_counter()
-        state, _ = jax.block_until_ready(call(state, member_hyper, jnp.int32(steps)))
-        seconds.append((time.perf_counter() - started) / steps)
-    return step_operations(model, dataset, options.batch_size) / min(seconds)
+    seconds = seconds_per_step(model, hyper, dataset, run.config.training, run.seed)
+    return step_operations(model, dataset, run.config.training.batch_size) / seconds
 
 
 def step_operations(model: Architecture, dataset: Dataset, batch: int) -> float:
