@@ -76,7 +76,9 @@ def run(
     clock.check(0.0, "evaluation")
     results = evaluate(config, model, dataset, settings, params, step, workdir)
     write_json(workdir / "timing.json", {"training_s": trained - started, "evaluation_s": time.monotonic() - trained})
-    say(f"\n{evaluation.table(results, spread.find(results))}\n")
+    known = spread.find(results)
+    say("\n" + "\n".join(evaluation.summarize(results, known)))
+    say(f"\n{evaluation.table(results, known)}\n")
     say(f"results in {workdir}: results.json, figures/, explorer.html ({duration(time.monotonic() - started)} in all)")
     return results
 

@@ -61,7 +61,7 @@ def test_a_spread_is_shown_for_runs_of_its_settings_only(tmp_path, monkeypatch):
     (tmp_path / "spreads.json").write_text(json.dumps({entry["name"]: entry}))
     table = evaluation.table(own, spread.find(own)).splitlines()
     assert table[0].endswith("mean ± standard deviation of 2 runs of this budget; one run is one draw of them")
-    assert table[2].split("  ")[0] == "score" and "other seeds" in table[2] and "0.15 ± 0.0707" in table[4]
+    assert table[2].split("  ")[0] == "score" and "other seeds" in table[2] and "0.15 ± 0.0707" in table[5]
     assert spread.find(results([0.3], [7], steps=3000)) == {}
     assert spread.find(results([0.3], [7], architecture={"name": "betatc", "beta": 4.0})) == {}
 

@@ -1,7 +1,8 @@
 """Everything that is measured of one trained model: reconstruction, latents, four levels of intervention, metrics.
 
 `evaluate` returns an `Evaluation`: scores with their circumstances, results per latent and per factor, and the
-images that figures are drawn from. `record` is its JSON-able form, `table` its text.
+images that figures are drawn from. `record` is its JSON-able form, `table` its text, and `summarize`
+says it in sentences.
 """
 
 from causalvae.evaluation._evaluate import Evaluation, evaluate
@@ -18,6 +19,7 @@ from causalvae.evaluation.representations import encode_sample as encode_sample
 from causalvae.evaluation.representations import reconstruct as reconstruct
 from causalvae.evaluation.settings import Settings, check_settings, chosen_sites
 from causalvae.evaluation.settings import random_key as random_key
+from causalvae.evaluation.summary import summarize
 
 __all__ = [
     "SWEEP",
@@ -31,5 +33,6 @@ __all__ = [
     "chosen_sites",
     "evaluate",
     "record",
+    "summarize",
     "table",
 ]

@@ -1,0 +1,159 @@
+"""What an evaluation found, in sentences that are made from its numbers by rules.
+
+A sentence about a factor or a score is there only with what it is held against: the family-wise error of the claims, an
+interval, the null. What is not above its null is said to be no better than it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from causalvae.metrics.scores import Score, short
+from causalvae.progress import finite
+
+CARRIES = 0.5  # of a factor's effect, and twice the next latent's: one latent carries it
+SCORES = {  # score -> how a sentence calls it
+    "dci_disentanglement": "disentanglement (DCI-D)",
+    "mig": "MIG",
+    "factorvae": "the FactorVAE score",
+    "circuit_modularity_decoder": "circuit modularity of the decoder",
+    "circuit_modularity_encoder": "circuit modularity of the encoder",
+    "circuit_faithfulness": "the faithfulness of the factors' circuits among the latents",
+}
+
+
+def summarize(results: Mapping[str, Any], spread: Mapping[str, Any] | None = None) -> list[str]:
+    """Returns sentences about the first member of a run: images, factors, latents, scores.
+
+    Args:
+      results: what results.json holds.
+      spread: score -> (mean, deviation, …) between seeds, where runs of this configuration have been compared.
+    """
+    member = finite(results["members"][0])
+    scores = {record["name"]: Score(**record) for record in member["scores"]}
+    names = list(results["data"]["factors"])
+    found = [_images(scores)]
+    found += _factors(member.get("mediation"), names)
+    found += _latents(member)
+    found += [_score(scores[name], title, spread) for name, title in SCORES.items() if name in scores]
+    return [sentence for sentence in found if sentence]
+
+
+# --- images ----------------------------------------------------------------------------------------------
+
+
+def _images(scores: Mapping[str, Score]) -> str:
+    error = scores.get("mean_squared_error")
+    if error is None or error.value is None or error.null is None:
+        return ""
+    explained = 1 - error.value / error.null
+    return f"The model redraws its images with {explained:.1%} of their variance explained (MSE {short(error.value)})."
+
+
+# --- factors ---------------------------------------------------------------------------------------------
+
+
+def _factors(mediation: Mapping[str, Any] | None, names: Sequence[str]) -> list[str]:
+    """A sentence for each factor, from its effect on the image through each latent."""
+    if not mediation or mediation.get("carries") is None:
+        return []
+    at = list(mediation["effects"]).index("indirect")
+    share, low, high = (np.array(mediation[field], float)[:, :, at] for field in ("estimate", "low", "high"))
+    defined = np.array(mediation["well_defined"], bool)
+    return [
+        _factor(names[k], share[k], low[k], high[k], np.array(mediation["carries"][k], bool), defined[k])
+        for k in range(len(share))
+    ]
+
+
+def _factor(name: str, share, low, high, carries, defined) -> str:
+    name = name.replace("_", " ")
+    if not np.isfinite(share).any():
+        return f"{name}: has no effect on the image in the pairs that were measured."
+    order = [int(i) for i in np.argsort(-np.nan_to_num(share), kind="stable") if carries[i]]
+    if not order:
+        return f"{name}: no latent carries it beyond chance (5 % for any false claim among all)."
+    first, rest = order[0], order[1:]
+    beside = f", next best z{rest[0]} {_percent(share[rest[0]])}" if rest else ", no other beyond chance"
+    if share[first] >= CARRIES and (not rest or share[first] >= 2 * share[rest[0]]):
+        text = f"{name}: z{first} carries it ({_percent(share[first])} of its effect on the image, 95 % interval "
+        text += f"{_percent(low[first])} to {_percent(high[first])}{beside})"
+    else:
+        parts = [f"z{i} {_percent(share[i])}" for i in order[:4]]
+        more = f" and {len(order) - 4} more" if len(order) > 4 else ""
+        text = f"{name}: {'passes through' if len(order) == 1 else 'is split over'} {_listed(parts)}{more}"
+    unclear = [i for i in order[:4] if not defined[i]]
+    if unclear:
+        text += f"; what passes through {_listed([f'z{i}' for i in unclear])} depends on the other latents"
+    return f"{text}."
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %".replace("-", "−")
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+# --- latents ---------------------------------------------------------------------------------------------
+
+
+def _latents(member: Mapping[str, Any]) -> list[str]:
+    """Which latents move the image most, which are idle, and which are active and carry no factor."""
+    latents = member["latents"]
+    active, strength = np.array(latents["active"], bool), np.array(latents["ces_l2"], float)
+    if active.ndim != 1 or not np.isfinite(strength[active]).any():
+        return []
+    order = [int(i) for i in np.argsort(-np.where(active, np.nan_to_num(strength), -1.0), kind="stable") if active[i]]
+    parts = [f"z{i} ({short(strength[i])})" for i in order[:3]]
+    found = [f"Swept from −3 to 3, {_listed(parts)} move the image most (mean l2 distance)."]
+    idle = [f"z{i}" for i in np.flatnonzero(~active)]
+    if idle:
+        few = len(idle) < 5
+        text = (
+            f"{_listed(idle)} {'is' if len(idle) == 1 else 'are'}"
+            if few
+            else f"{len(idle)} of {len(active)} latents are"
+        )
+        whose = "its" if len(idle) == 1 else "their"
+        found.append(f"{text} idle ({whose} KL is below the threshold of activity).")
+    mediation = member.get("mediation")
+    if mediation and mediation.get("carries") is not None:
+        serves: np.ndarray = np.any(np.array(mediation["carries"], bool), axis=0)
+        none = [f"z{i}" for i in order if not serves[i]]
+        if none:
+            verb = "is active and carries" if len(none) == 1 else "are active and carry"
+            found.append(f"{_listed(none)} {verb} no factor beyond chance.")
+    return found
+
+
+# --- scores ----------------------------------------------------------------------------------------------
+
+
+def _score(score: Score, title: str, spread: Mapping[str, Any] | None) -> str:
+    """A score beside its null, its ceiling and other seeds; nothing where it has no value or no null."""
+    if score.value is None or score.null is None:
+        return ""
+    error = f" ± {short(score.standard_error)}" if score.standard_error else ""
+    text = f"{title[0].upper()}{title[1:]} is {short(score.value)}{error}"
+    if no_better_than_chance(score):
+        text += f": no better than the {short(score.null)} of its null"
+    else:
+        best = f", {short(score.ceiling)} at best" if score.ceiling is not None else ""
+        text += f" (null {short(score.null)}{best})"
+    other = (spread or {}).get(score.name)
+    return text + (f"; other seeds {short(other.mean)} ± {short(other.deviation)}." if other else ".")
+
+
+def no_better_than_chance(score: Score) -> bool:
+    """Returns whether a score is within two standard errors of its null (or 1 % of the way to its ceiling), or beyond
+    it on the wrong side; False where null or ceiling is not known."""
+    if score.value is None or score.null is None or score.ceiling is None:
+        return False
+    way = score.ceiling - score.null
+    margin = max(2 * (score.standard_error or 0.0), 0.01 * abs(way))
+    return bool((score.value - score.null) * np.sign(way) <= margin)
