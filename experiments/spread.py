@@ -4,6 +4,7 @@
     XLA_FLAGS=--xla_cpu_max_isa=AVX2 python -m experiments.main --config=configs/betatc_3dshapes.py:quick \\
         --config.seeds=10 --workdir=runs/spread_avx2
     python -m experiments.spread --workdirs=runs/spread,runs/spread_avx2
+    python -m experiments.spread --study=runs/study_overnight --store    # of every configuration with several seeds
 
 Takes finished runs of one configuration, prints mean, standard deviation and range of each score over the seeds of
 each processor, and with --store keeps the values in configs/spreads.json. A single run of a short budget is one draw
@@ -22,6 +23,7 @@ from absl import flags
 
 from causalvae.progress import write_text
 from experiments import cli
+from experiments.study import records
 
 STORED = pathlib.Path(__file__).resolve().parents[1] / "configs" / "spreads.json"
 BUDGET = ("steps", "batch_size", "learning_rate", "schedule", "warmup")  # the settings of training that matter
@@ -39,14 +41,28 @@ class Spread(NamedTuple):
 
 def main(argv: list[str]) -> None:
     workdirs = [name for name in flags.FLAGS.workdirs.split(",") if name]
-    if not workdirs:
+    if not workdirs and not flags.FLAGS.study:
         cli.fail("--workdirs is needed: directories of finished runs of one configuration, separated by commas")
-    entry = collect([read_results(pathlib.Path(name)) for name in workdirs])
-    print(table(entry))
+    entries = [collect([read_results(pathlib.Path(name)) for name in workdirs])] if workdirs else []
+    entries += of_study(pathlib.Path(flags.FLAGS.study)) if flags.FLAGS.study else []
+    print("\n\n".join(map(table, entries)))
     if flags.FLAGS.store:
-        known = {**stored(), entry["name"]: entry}
+        known = {**stored(), **{entry["name"]: entry for entry in entries}}
         write_text(STORED, json.dumps(dict(sorted(known.items())), separators=(",", ":")) + "\n")
-        print(f"stored in {STORED.name}: {entry['name']}")
+        print(f"stored in {STORED.name}: {', '.join(entry['name'] for entry in entries)}")
+
+
+def of_study(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Entries of the configurations of a study that are done with several seeds. ValueError where there are none."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for record in records.read_records(workdir):
+        if record["status"] == records.DONE:
+            runs = alike.setdefault(json.dumps(settings(record), sort_keys=True), [])
+            runs.append({**record, "members": [record]})
+    several = [collect(runs) for runs in alike.values() if len(runs) > 1]
+    if not several:
+        raise ValueError(f"{workdir}: no configuration is done with two seeds: there is no spread yet")
+    return several
 
 
 def read_results(workdir: pathlib.Path) -> dict[str, Any]:
@@ -78,7 +94,10 @@ def collect(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         members = [scores_of(member) for member in results["members"]]
         scores = {name: [member.get(name) for member in members] for name in members[0]}
         draws.append({"device": device, "seeds": seeds, "scores": scores})
-    name = f"{shared['architecture']['name']} on {shared['data']['name']} ({shared['data']['source']}), "
+    about = shared["architecture"]["name"]
+    if "variant" in runs[0] and runs[0]["variant"]:
+        about += f" ({runs[0]['variant']})"
+    name = f"{about} on {shared['data']['name']} ({shared['data']['source']}), "
     return {"name": f"{name}{shared['training']['steps']} steps", **shared, "draws": draws}
 
 
@@ -132,5 +151,6 @@ def table(entry: Mapping[str, Any]) -> str:
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdirs", "", "Directories of finished runs of one configuration, separated by commas.")
+    flags.DEFINE_string("study", "", "A study's directory.")
     flags.DEFINE_bool("store", False, "Keep the values in configs/spreads.json.")
     cli.run(main)

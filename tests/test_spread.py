@@ -53,6 +53,27 @@ def test_runs_that_are_no_draws_of_one_spread_are_refused():
         spread.collect([first, results([0.1], [0])])
 
 
+def test_the_seeds_of_a_study_are_draws_of_a_spread(tmp_path):
+    def store(run, results, status="done", variant=""):
+        (member,) = results.pop("members")
+        record = {**results, **member, "run": run, "status": status, "variant": variant}
+        folder = tmp_path / "runs" / run
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text(json.dumps(record))
+
+    store("a-s0", results([0.1], [0]))
+    with pytest.raises(ValueError, match="no configuration is done with two seeds"):
+        spread.of_study(tmp_path)
+    store("a-s1", results([0.3], [1]))
+    store("b-s0", results([0.9], [0], steps=3000))
+    store("a-s2", results([0.7], [2]), status="failed")
+    store("c-s0", results([0.5], [0], architecture={"name": "betatc", "beta": 2.0}), variant="beta=2")
+    store("c-s1", results([0.6], [1], architecture={"name": "betatc", "beta": 2.0}), variant="beta=2")
+    first, second = spread.of_study(tmp_path)
+    assert spread.spreads(first["draws"])["mig"][::4] == (0.2, 2)
+    assert second["name"] == "betatc (beta=2) on 3dshapes (procedural), 1500 steps"
+
+
 def test_a_spread_is_shown_for_runs_of_its_settings_only(tmp_path, monkeypatch):
     monkeypatch.setattr(spread, "STORED", tmp_path / "spreads.json")
     own = results([0.3], [7])
