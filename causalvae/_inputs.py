@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+
+from causalvae._programs import cached, make_room
 
 PyTree = Any
 
@@ -46,6 +47,7 @@ def check_images(model: Any, x: Any) -> None:
 
 def check_params(model: Any, params: PyTree) -> None:
     """ValueError for parameters that hold something that is no array, or that are not of this model's structure."""
+    make_room(params)
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     for path, leaf in leaves:
         if not hasattr(leaf, "shape") and not isinstance(leaf, (bool, int, float, complex)):
@@ -78,7 +80,7 @@ def check_params(model: Any, params: PyTree) -> None:
     )
 
 
-@functools.lru_cache(maxsize=256)
+@cached()
 def _expected(init: Callable) -> dict[str, tuple[int, ...]]:
     """path -> shape of a model's parameters."""
     leaves = jax.tree_util.tree_flatten_with_path(jax.eval_shape(init, jax.random.key(0)))[0]

@@ -14,7 +14,6 @@ import contextlib
 import contextvars
 import difflib
 import fnmatch
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from flax import struct
 from jax.core import Tracer
 
 from causalvae._inputs import check_inputs, positional
+from causalvae._programs import jit
 
 __all__ = [
     "Activations",
@@ -204,12 +204,26 @@ def run(
     edits = {site: _as_tuple(site, edit) for site, edit in _as_mapping(edits).items()}
     capture = (capture,) if isinstance(capture, str) else tuple(capture)
     check_edits(edits, capture, site_shapes(forward, params, x, key))
-    return _run(forward, capture, params, x, key, edits)
+    operations, edits = _parted(edits)
+    return _run(forward, capture, operations, params, x, key, edits)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _run(forward, capture, params, x, key, edits):
-    return tapped(forward, capture, params, x, key, edits)
+@jit(static=3)
+def _run(forward, capture, operations, params, x, key, edits):
+    return tapped(forward, capture, params, x, key, _joined(operations, edits))
+
+
+def _parted(edits: Mapping[str, tuple[Edit, ...]]) -> tuple[tuple, dict[str, tuple[Edit, ...]]]:
+    """The operations of edits, site by site, and the edits without: what is compiled for a function goes with it."""
+    operations = tuple((site, tuple(edit.operation for edit in several)) for site, several in sorted(edits.items()))
+    return operations, {site: tuple(Edit(e.value, e.units, e.mask) for e in several) for site, several in edits.items()}
+
+
+def _joined(operations: tuple, edits: Mapping[str, tuple[Edit, ...]]) -> dict[str, tuple[Edit, ...]]:
+    """The inverse of `_parted`."""
+    return {
+        site: tuple(Edit(e.value, e.units, e.mask, f) for e, f in zip(edits[site], own)) for site, own in operations
+    }
 
 
 def tapped(forward, capture, params, x, key, edits):
@@ -235,7 +249,7 @@ def site_shapes(model: Any, params: PyTree, x: jax.Array, key: jax.Array | None 
 
 def run_shapes(model: Any, params: PyTree, x: jax.Array, key: jax.Array | None = None) -> tuple[Any, Activations]:
     """What `run` with everything captured would return, as jax.ShapeDtypeStructs. Computes nothing."""
-    return _run.eval_shape(getattr(model, "forward", model), ("*",), params, x, key, {})
+    return _run.eval_shape(getattr(model, "forward", model), ("*",), (), params, x, key, {})
 
 
 # --- checks ----------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from experiments.study.worker import free_programs  # noqa: E402
+from causalvae._programs import free_programs  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 gc.freeze()  # what is imported stays

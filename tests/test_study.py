@@ -21,6 +21,7 @@ import toy_study
 from toy_study import settings
 
 from causalvae import architectures, pretrained, training
+from causalvae._programs import free_programs
 from configs import betatc_mpi3d
 from configs import study as study_config
 from experiments import pipeline, ship
@@ -367,9 +368,9 @@ def test_compiled_programs_are_let_go_before_mappings_run_out():
     programs = [jax.jit(lambda x, n=n: jnp.sin(x) * n) for n in range(3)]
     for program in programs:
         program(jnp.ones(3))
-    worker.free_programs()  # far from the system's limit
+    free_programs()  # far from the system's limit
     assert all(program._cache_size() == 1 for program in programs)
-    worker.free_programs(limit=10)
+    free_programs(limit=10)
     assert all(program._cache_size() == 0 for program in programs)
 
 

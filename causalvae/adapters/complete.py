@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae import objectives
+from causalvae._programs import cached
 from causalvae.adapters.foreign import Foreign, sample
 from causalvae.architectures import Architecture, Outputs, Posterior
 from causalvae.model import require
@@ -72,7 +72,7 @@ class Functions(NamedTuple):
     activity: Any
 
 
-@functools.lru_cache(maxsize=64)
+@cached()
 def _functions(model: Foreign) -> Functions:
     def encode(params, x, tap: Tap = no_tap):
         mean, log_variance = model.encode(params, x, tap)  # pyright: ignore[reportOptionalCall]

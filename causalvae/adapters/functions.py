@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 from causalvae._inputs import positional
+from causalvae._programs import cached
 from causalvae.adapters.foreign import Foreign, Parts, assemble
 from causalvae.sites import Tap, no_tap, tagging
 
 
-@functools.lru_cache(maxsize=256)
+@cached()
 def from_functions(encode: Callable | None = None, decode: Callable | None = None) -> Foreign:
     """Returns a model made of a plain pair of functions, with the sites latent/z and decoder/image.
 
@@ -47,7 +47,7 @@ def _none(*args):
     raise NotImplementedError  # where a function is not given, the model has no such part
 
 
-@functools.lru_cache(maxsize=256)
+@cached()
 def from_forward(function: Callable, outputs: Callable | None = None) -> Foreign:
     """Returns a model of one function (params, x) -> outputs.
 

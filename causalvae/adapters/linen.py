@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 from jax.extend.core import get_opaque_trace_state
 
+from causalvae._programs import cached
 from causalvae.adapters.foreign import Foreign, Parts, assemble, call_names, tap_returned
 from causalvae.sites import Tap
 
@@ -84,7 +84,7 @@ def _from_linen(module, outputs, call, encode, decode, rng) -> Foreign:
     return assemble(parts)
 
 
-_cached = functools.lru_cache(maxsize=256)(_from_linen)
+_cached = cached()(_from_linen)
 
 
 def _evaluating(context: nn.module.InterceptorContext) -> dict[str, bool]:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from causalvae import networks, objectives
+from causalvae._programs import cached
 from causalvae.architectures.base import (
     ACTIVE_THRESHOLD,
     Architecture,
@@ -33,7 +34,7 @@ class GaussianFunctions(NamedTuple):
     activity: Callable
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def gaussian_functions(image_shape: tuple[int, int, int], latents: int, network: str) -> GaussianFunctions:
     """Returns the functions that all Gaussian architectures with one network share: the same objects."""
     encoder, decoder = networks.encoder_and_decoder(image_shape, latents, network)
@@ -93,7 +94,7 @@ class Penalty(NamedTuple):
     adversary: jax.Array | float = 0.0  # [] descended too, but no part of the objective: an opponent's loss
 
 
-@functools.cache
+@cached()
 def gaussian_loss(forward: Callable, regularizer: Callable, batches: int = 1) -> Callable:
     """Returns the loss E_x[-log p(x|z)] + regularizer(terms, hyper).
 

@@ -35,7 +35,7 @@ class VQFunctions(NamedTuple):
     codebook: Codebook
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def vq_functions(
     image_shape: tuple[int, int, int], latents: int, network: str, spatial: bool, num_codes: int
 ) -> VQFunctions:

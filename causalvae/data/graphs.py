@@ -127,7 +127,7 @@ def _mechanism(
     return jnp.clip(value // STEPS, 0, variable.size - 1)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _mean_table(model: tuple[Variable, ...], variable: Variable) -> np.ndarray:
     """The mean of a factor for every combination of its parents' values, in 1/STEPS of a grid step, int32."""
     assert variable.mean is not None, "a root has no mean"
@@ -138,7 +138,7 @@ def _mean_table(model: tuple[Variable, ...], variable: Variable) -> np.ndarray:
     return np.round(STEPS * mean).astype(np.int32)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _deviation_table(variable: Variable) -> np.ndarray:
     """The deviation from the mean for each of STEPS equally likely noises, rising, in 1/STEPS of a step, int32."""
     if variable.noise == "uniform":

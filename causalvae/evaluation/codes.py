@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae import interventions, metrics, vector_quantization
+from causalvae._programs import jit
 from causalvae.architectures import Architecture
 from causalvae.evaluation.representations import BATCH, Encoded
 from causalvae.evaluation.settings import Settings
@@ -38,7 +39,7 @@ def code_usage(model: Architecture, params: Any, encoded: Encoded) -> jax.Array:
     return _mean_usage(model.codebook.usage, params, batches)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit(static=1)
 def _mean_usage(usage, params, batches):
     return jnp.mean(jax.lax.map(functools.partial(usage, params), batches), axis=0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae import interventions, metrics
+from causalvae._programs import cached
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.evaluation.latents import Perturbed
@@ -58,7 +58,7 @@ def encoder_sites(model: Architecture, params: Any, dataset: Dataset) -> tuple[s
     return ("encoder/*",) if fnmatch.filter(names, "encoder/*") else tuple(names[: names.index("latent/z")])
 
 
-@functools.lru_cache(maxsize=64)
+@cached()
 def _latents_and_sites(forward, represent, sites):
     """(params, x) -> the representations, and the activations of the encoder's sites."""
 

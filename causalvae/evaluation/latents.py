@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae import interventions, metrics
+from causalvae._programs import jit
 from causalvae.architectures import Architecture
 from causalvae.evaluation.representations import Encoded, aggregate_scale, is_active
 from causalvae.evaluation.settings import Settings
@@ -215,7 +215,7 @@ def traverse(model: Architecture, params: Any, z: jax.Array) -> np.ndarray:
     return np.asarray(_traverse(model.decode, params, z))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit(static=1)
 def _traverse(decode, params, z):
     values = SWEEP.values(None, z)  # [V, 1, ..., d]
     d = z.shape[-1]

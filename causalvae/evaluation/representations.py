@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae import metrics, objectives, vector_quantization
+from causalvae._programs import jit
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.evaluation.settings import Settings
@@ -43,7 +43,7 @@ def encode_sample(model: Architecture, params: Any, dataset: Dataset, key: jax.A
     return _encode_sample(functions, (batch, batches, num), params, dataset, key)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@jit(static=2)
 def _encode_sample(functions, sizes, params, dataset, key):
     (forward, represent, activity), (batch, batches, num) = functions, sizes
 
@@ -67,7 +67,7 @@ def _encode_sample(functions, sizes, params, dataset, key):
     return encoded._replace(**jax.tree.map(lambda a: a.reshape(batch * batches, *a.shape[2:])[:num], rows))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit(static=1)
 def reconstruct(forward, params, images):
     """Returns the forward pass from posterior means."""
     return forward(params, images, None, no_tap)

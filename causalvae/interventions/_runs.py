@@ -6,13 +6,13 @@ to a pair, not to a batch: a pair has a key, the same in all its runs.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from causalvae._programs import jit
 from causalvae.model import image_of
 from causalvae.sites import Activations, tapped
 
@@ -49,7 +49,7 @@ def run_rows(
     return Run(*jax.vmap(one)((x, keys, edits)))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit(static=1)
 def base_run(forward: Callable, params: PyTree, x: jax.Array, keys: jax.Array | None) -> tuple[Run, Activations]:
     """Returns the run without a patch, and site -> whether all of its activation is finite."""
     run = run_rows(forward, params, x, keys, {})

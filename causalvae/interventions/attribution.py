@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from causalvae._programs import jit
 from causalvae.interventions._checks import check_finite
 from causalvae.interventions._plan import make_plan
 from causalvae.interventions._runs import Outcome, both_runs, exchanged, run_rows
@@ -79,7 +79,7 @@ def _pairs(blocks, num: int):
     return merge_pairs(estimate, num), finite
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit(static=1)
 def _estimate(forward, params, patched, groups, outcome, ends):
     """The first-order effect [G, P] of each group, from one gradient of the outcome; NaN where that is."""
     base = {site: patched.base(site) for site in patched.replacement}

@@ -7,7 +7,6 @@ latent of its own, L = h w or d of them, numbered row by row. Exchange between t
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 from flax import struct
 
 from causalvae import vector_quantization
+from causalvae._programs import jit
 from causalvae.interventions._checks import check_chunk, check_finite, check_numbers
 from causalvae.interventions._groups import Groups
 from causalvae.interventions._runs import Run, base_run, patched_runs
@@ -40,7 +40,7 @@ def quantize(model: Any, params: PyTree, x: jax.Array) -> jax.Array:
     return _quantize(model.encode, codebook.quantize, params, x)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@jit(static=2)
 def _quantize(encode, quantize, params, x):
     return quantize(params, encode(params, x).mean)
 
@@ -99,7 +99,7 @@ class Entries(Groups):
         return codes if self.shared else codes + self.num_codes * jnp.arange(codes.shape[1])[None]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@jit(static=2)
 def _knock_out(forward, chunk, params, x, numbers):
     num_books, num_codes, _ = params["codebook"].shape
     groups = Entries({SITE: numbers}, num_codes=num_codes, shared=num_books == 1)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from causalvae._programs import cached, jit
 from causalvae.data.base import Dataset
 from causalvae.interventions._checks import as_pytree
 from causalvae.model import forward_of, require, sites_of
@@ -302,7 +303,7 @@ def _all_values_of_all(dataset: Dataset, factors: jax.Array, key: jax.Array) -> 
     return jnp.concatenate([all_values(dataset, factors, k, key) for k in range(dataset.num_factors)])
 
 
-@jax.jit
+@jit()
 def _factor_changes(function, dataset, x, factors, changed, owner, key):
     """`changed` [E, N, K] are manipulations of x [N, ...] and its `factors` [N, K], the e-th of factor `owner[e]`."""
     base = function(x)
@@ -352,7 +353,7 @@ def _mean_change(now: jax.Array, base: jax.Array, weight: jax.Array) -> jax.Arra
     return jnp.tensordot(weight, jnp.mean(change, axis=tuple(range(1, change.ndim - 1))), 1)
 
 
-@functools.lru_cache(maxsize=256)
+@cached()
 def _activations_of(forward, capture):
     """(params, x) -> the activations that `capture` names."""
 

@@ -6,13 +6,13 @@ gives the v-th one of images x [N, H, W, C]. Variants are made inside the compil
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from causalvae._programs import jit
 from causalvae.interventions._checks import check_chunk
 from causalvae.interventions._sweep import in_blocks, merge_pairs
 from causalvae.interventions.factors import encoder
@@ -143,7 +143,7 @@ def manipulate_images(
     return changes if scale is None else changes / scale.reshape(1, 1, -1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@jit(static=2)
 def _manipulate(manipulation, chunk, encode, x, key):
     variants = manipulation.count(x.shape[1:])
 

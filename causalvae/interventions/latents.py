@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae._inputs import check_params
+from causalvae._programs import cached, jit
 from causalvae.interventions._checks import check_chunk, check_numbers
 from causalvae.interventions._sweep import in_blocks, keep
 from causalvae.interventions.factors import encoder
@@ -250,7 +251,7 @@ def _check_values(perturbation: Perturbation, z: jax.Array, values: jax.Array) -
         raise ValueError(f"{name} gives {values.dtype} values, but z holds {z.dtype} codes: use CodeSwap or Resample")
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@jit(static=2)
 def _perturb(responses, chunk, decode, encode, rows, chosen):
     z, values = rows
     num_values, num, number = values.shape[0], z.shape[0], _latent_numbers(z)
@@ -376,7 +377,7 @@ def decoder(model: Any, params: PyTree, codes: bool = False) -> jax.tree_util.Pa
     return jax.tree_util.Partial(_decoded(decode, getattr(model, "to_image", identity)), params)
 
 
-@functools.lru_cache(maxsize=256)
+@cached()
 def _decoded(decode: Callable, to_image: Callable) -> Callable:
     def decoded(params, z):
         def forward(params, z, key, tap):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.core import Tracer
 
+from causalvae._programs import jit
 from causalvae.interventions._runs import Outcome, Patched, Run, change_of_runs
 from causalvae.interventions._sweep import sweep
 from causalvae.interventions.factors import Pairs
@@ -91,13 +92,13 @@ def _vector(run: Run) -> jax.Array:
 # --- outcomes of runs ------------------------------------------------------------------------------------
 
 
-@jax.jit
+@jit()
 def outcome_of_ends(outcome: Outcome, ends: tuple[Run, Run]) -> tuple[jax.Array, jax.Array]:
     """Returns the outcome [P] of the base run and of the source run."""
     return outcome(ends[0], *ends), outcome(ends[1], *ends)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@jit(static=2)
 def outcome_of_patched(forward, chunk, params, patched: Patched, groups, outcome, ends: tuple[Run, Run]) -> jax.Array:
     """Returns the outcome [G, P] of one block of runs with each group of units replaced."""
     return sweep(forward, chunk, params, patched, groups, functools.partial(of_references, outcome), ends)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from causalvae._programs import jit
 from causalvae.interventions._checks import check_choice, check_chunk, check_finite
 from causalvae.interventions._groups import Groups, make_groups
 from causalvae.interventions._runs import Patched, Run, base_run, both_runs, exchanged, image_change
@@ -94,7 +94,7 @@ def patch_effects(
     return effects
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@jit(static=3)
 def _patch(forward, mode, chunk, params, patched: Patched, groups: Groups, others) -> Measured:
     """What is measured of one block of pairs: [G, P, ...]. others: (outputs of the source run, mean activations)."""
     source, mean = others

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from causalvae._programs import jit
 from causalvae.interventions._checks import check_choice, check_finite
 from causalvae.interventions._groups import Groups, make_groups, union
 from causalvae.interventions._plan import make_plan
@@ -112,7 +113,7 @@ class Sending(NamedTuple):
     frozen: dict[str, jax.Array]  # site -> the activation [P, ...] that it keeps while a sender acts
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@jit(static=2)
 def _through(forward, chunk, params, sending: Sending, receiving: Groups, outcome, ends: tuple[Run, Run]):
     """Outcomes with receivers as each sender makes them: one at a time [U, W, P], and all together [U, P]."""
     patched, groups, frozen = sending

@@ -54,7 +54,7 @@ def _rate_of_steps(rate: float, schedule: str, warmup: int, steps: int) -> optax
     return optax.join_schedules([up, hold, down], [warmup, start])
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _optimizer(labels: tuple[tuple[str, str], ...], rate: float, *plan: Any) -> optax.GradientTransformation:
     adam = optax.adam(_rate_of_steps(rate, *plan) if plan else rate)
     if not labels:

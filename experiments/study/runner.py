@@ -7,6 +7,7 @@ import pathlib
 import time
 
 from causalvae import sharding
+from causalvae._programs import free_programs
 from causalvae.progress import duration
 from experiments import pipeline
 from experiments.cli import Config
@@ -14,7 +15,7 @@ from experiments.study import planning, records
 from experiments.study.estimates import Pace
 from experiments.study.plan import Options, Plan, describe, is_trained, make_plan
 from experiments.study.store import Store
-from experiments.study.worker import Worker, free_programs
+from experiments.study.worker import Worker
 
 
 def run(config: Config, workdir: pathlib.Path, options: Options | None = None, plan_only: bool = False) -> Plan:

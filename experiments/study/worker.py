@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from causalvae import evaluation, sharding, training
+from causalvae._files import DamagedFile
 from causalvae.data.base import Dataset
 from causalvae.progress import read_json_lines
 from experiments import pipeline
@@ -135,22 +136,6 @@ def out_of_memory(error: Exception) -> bool:
 def first_not_finite(path: pathlib.Path, members: int) -> list[int | None]:
     """Returns for each member the first logged step whose mean loss is null, or None."""
     lines = read_json_lines(path)
+    if any(len(line.get("loss", ())) != members for line in lines):
+        raise DamagedFile(f"{path} has lines that are not of {members} members; move it away")
     return [next((line["step"] for line in lines if line["loss"][m] is None), None) for m in range(members)]
-
-
-def free_programs(limit: int | None = None) -> None:
-    """Lets compiled programs go before they take up half of the memory mappings that a process may hold.
-
-    On a CPU each program takes dozens of them; XLA aborts the whole process when it gets no more.
-
-    Args:
-        limit: how many there may be; None asks Linux, the only system that has such a limit.
-    """
-    try:
-        limit = limit or int(pathlib.Path("/proc/sys/vm/max_map_count").read_text())
-        with open("/proc/self/maps") as mappings:
-            used = sum(1 for _ in mappings)
-    except OSError:
-        return
-    if used > limit / 2:
-        jax.clear_caches()
