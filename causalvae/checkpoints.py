@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causalvae import _files
+
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
 
@@ -35,7 +37,14 @@ def manager(directory: str | pathlib.Path, keep: int = 1) -> ocp.CheckpointManag
         preservation_policy=keep_policy, create=True, enable_async_checkpointing=False
     )
     handlers = {"state": ocp.StandardCheckpointHandler()}
-    return ocp.CheckpointManager(pathlib.Path(directory).resolve(), options=options, item_handlers=handlers)
+    directory = pathlib.Path(directory).resolve()
+    try:
+        return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+    except (OSError, _files.DamagedFile):
+        raise
+    except Exception as error:  # it reads what is kept beside each state
+        where = f"what {directory} holds cannot be listed ({_files.one_line(error)})"
+        raise _files.DamagedFile(f"{where}: delete the folder of the step that is damaged to go on") from error
 
 
 def latest_step(directory: pathlib.Path) -> int:
@@ -77,13 +86,17 @@ def restore(checkpoints: ocp.CheckpointManager, template: PyTree, step: int | No
         metadata: Any = checkpoints.item_metadata(step)
         found = metadata.state
     except Exception as error:  # orbax raises many types for a damaged directory
-        raise ValueError(f"{where} cannot be read ({error}); delete that step's folder to go on") from error
+        raise _damaged(f"{where} cannot be read", error) from error
     _check_same(found, wanted, where)
     try:
         restored: Any = checkpoints.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))
     except Exception as error:
-        raise ValueError(f"{where} is damaged ({error}); delete that step's folder to go on") from error
+        raise _damaged(f"{where} is damaged", error) from error
     return jax.tree.map(_with_key_type, template, restored.state)
+
+
+def _damaged(what: str, error: Exception) -> _files.DamagedFile:
+    return _files.DamagedFile(f"{what} ({_files.one_line(error)}); delete that step's folder to go on")
 
 
 def _check_same(found: PyTree, wanted: PyTree, where: str) -> None:

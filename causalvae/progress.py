@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from causalvae import _files
+
 
 def duration(seconds: float) -> str:
     """Returns '42 s', '3 min 05 s' or '2 h 10 min'."""
@@ -107,15 +109,15 @@ class JsonLines:
         self.file.flush()
 
 
+CURVES = {  # a line of metrics.jsonl
+    "step": int,
+    **{f"{name}?": _files.Numbers(1) for name in ("loss", "reconstruction", "kl", "active_latents")},
+}
+
+
 def read_json_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the objects of a JSON-lines file; a last line cut short by a killed process is left out."""
-    lines = []
-    for text in pathlib.Path(path).read_text().splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
+    """Returns the lines of a run's metrics.jsonl; damaged ones are left out, and a last one that was cut short."""
+    return _files.read_json_lines(path, "file of training curves", CURVES)
 
 
 def write_text(path: str | pathlib.Path, text: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from causalvae import architectures, checkpoints, data, evaluation, pretrained, training
+from causalvae import _files, architectures, checkpoints, data, evaluation, pretrained, training
 from causalvae.architectures import Architecture
 from causalvae.data import arrays
 from causalvae.data.base import Dataset
@@ -46,6 +46,8 @@ DEFAULTS: dict[str, Any] = {
 
 
 SECTIONS = ("architecture", "data", "training", "evaluation")
+CONFIG = "configuration of a run"
+MOST_MEMBERS = 2**16  # of one run; a damaged file may say more
 
 
 class Trained(NamedTuple):
@@ -84,8 +86,8 @@ def load(workdir: str | pathlib.Path, seed: int | None = None) -> Trained:
     else:
         state = restore(model, workdir, members, config["training"]["schedule"])
         params = training.member(state.params, 0 if seed is None else members.index(seed))
-    results = workdir / "results.json"
-    return Trained(model, params, dataset, config, json.loads(results.read_text()) if results.exists() else None)
+    results = read_results(workdir) if (workdir / "results.json").exists() else None
+    return Trained(model, params, dataset, config, results)
 
 
 def train(config: Mapping[str, Any], workdir: str | pathlib.Path, deadline: float = math.inf) -> Trained:
@@ -183,12 +185,58 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     path = workdir / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"no run in {workdir}: no {path.name}. `python -m experiments.main` makes one.")
-    try:
-        stored = json.loads(path.read_text())
-        stored["data"].pop("factors", None)
-        return complete(stored)  # an older version may have had fewer settings
-    except (json.JSONDecodeError, KeyError) as error:
-        raise ValueError(f"{path} is not the configuration of a run ({error!r})") from error
+    stored = _stored_config(path)
+    stored["data"].pop("factors", None)
+    return stored
+
+
+def _stored_config(path: pathlib.Path) -> dict[str, Any]:
+    """What a config.json holds, completed: an older version may have had fewer settings."""
+    mend = "restore it, or choose another --workdir"
+    config = complete(_files.read_json(path, CONFIG, {f"{name}?": dict for name in SECTIONS}, mend))
+    settings = {name: {key: _kinds(value) for key, value in DEFAULTS[name].items()} for name in SECTIONS}
+    shape = settings | {name: _kinds(value) for name, value in DEFAULTS.items() if name not in SECTIONS}
+    misfit = _files.first_misfit(config, shape) or _odd_setting(config)
+    if misfit:
+        raise _files.DamagedFile(f"{path} is not a {CONFIG}: {misfit}; {mend}")
+    return config
+
+
+def _kinds(default: Any) -> tuple[type, ...]:
+    """The types that a setting may have: those of its default, and of what may be given in their place."""
+    more = {float: (int,), str: (int, list, type(None))}
+    return (type(default), *more.get(type(default), ()))
+
+
+def _odd_setting(config: Mapping[str, Any]) -> str | None:
+    """What is wrong with a configuration whose types are right, or None."""
+    known = {f"{name}.{key}" for name in ("training", "evaluation") for key in DEFAULTS[name]}
+    for name, value in flatten(config).items():
+        if name.partition(".")[0] in ("training", "evaluation") and name not in known:
+            return f"{name} is no setting of this version"
+        if isinstance(value, int) and not -(2**31) <= value < 2**32:
+            return f"{name} is {value}"
+    return None if 1 <= config["seeds"] <= MOST_MEMBERS else f"seeds is {config['seeds']}"
+
+
+RESULTS = {
+    "architecture": dict,
+    "data": {"name": str, "source": str},
+    "training": {"steps": int},
+    "device": str,
+    "members": [{"seed": int, "scores": [{"name": str, "value": _files.NUMBER}], "latents?": dict}],
+}
+
+
+def read_results(workdir: pathlib.Path) -> dict[str, Any]:
+    """Returns what a run's results.json holds.
+
+    Raises:
+      FileNotFoundError: where there is none.
+      ValueError: where it is damaged.
+    """
+    mend = "`python -m experiments.main` writes it anew where it is deleted"
+    return _files.read_json(workdir / "results.json", "file of a run's results", RESULTS, mend)
 
 
 def claim_workdir(workdir: str | pathlib.Path, config: Mapping[str, Any], dataset: Dataset) -> pathlib.Path:
@@ -212,11 +260,7 @@ def claim_workdir(workdir: str | pathlib.Path, config: Mapping[str, Any], datase
     wanted = json.loads(json.dumps(wanted))
     path = workdir / "config.json"
     if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON ({error}); delete it, or choose another --workdir") from error
-        difference = first_difference(_identity(complete(found)), _identity(wanted))
+        difference = first_difference(_identity(_stored_config(path)), _identity(wanted))
         if difference:
             raise ValueError(
                 f"{workdir} holds a run of another configuration: {difference}. "

@@ -16,15 +16,17 @@ Then
 from __future__ import annotations
 
 import pathlib
-import zipfile
 
 import numpy as np
 from absl import flags
 
 from causalvae import metrics
+from causalvae._files import DamagedFile
+from causalvae._npz import Wanted, open_npz
 from causalvae.metrics.ceilings import CEILINGS
 from experiments import cli
 
+HELD = {"codes": Wanted("buifc"), "factors": Wanted("buifc"), "factor_names": Wanted("US", (None,), itemsize=4096)}
 CODES = flags.DEFINE_string("codes", None, "The .npz file with `codes` and `factors`.")
 METRICS = flags.DEFINE_string("metrics", "all", "Names of metrics separated by commas, or all.")
 NUM_TRAIN = flags.DEFINE_integer("num_train", None, "Rows to fit on; default two thirds, at most 10,000.")
@@ -76,18 +78,15 @@ def load(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
     """Codes, factors and factor names of an .npz file; FileNotFoundError or ValueError where it has none."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: make it with numpy.savez({path.name!r}, codes=…, factors=…)")
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, AttributeError) as error:
-        raise ValueError(f"{path} is not an .npz file of plain arrays, as numpy.savez writes them") from error
-    missing = [name for name in ("codes", "factors") if name not in arrays]
-    if missing:
-        held = ", ".join(sorted(arrays)) or "nothing"
-        raise ValueError(f"{path} has no {' and no '.join(missing)}; it holds {held}")
+    with open_npz(path, "npz file of plain arrays", "write it as numpy.savez does") as archive:
+        missing = [name for name in ("codes", "factors") if name not in archive.names]
+        if missing:
+            held = ", ".join(sorted(archive.names)) or "nothing"
+            raise DamagedFile(f"{path} has no {' and no '.join(missing)}; it holds {held}")
+        arrays = {name: archive.array(name, wanted) for name, wanted in HELD.items() if name in archive.names}
     names = [str(name) for name in arrays["factor_names"]] if "factor_names" in arrays else None
-    if names is not None and len(names) != arrays["factors"].shape[-1]:
-        raise ValueError(f"{path} names {len(names)} factors but has {arrays['factors'].shape[-1]}")
+    if names is not None and arrays["factors"].shape[1:] != (len(names),):
+        raise DamagedFile(f"{path} names {len(names)} factors but has {list(arrays['factors'].shape[1:])}")
     return arrays["codes"], arrays["factors"], names
 
 

@@ -15,7 +15,6 @@ read, because there is no procedural set of what they were trained on.
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae import adapters, architectures, data, evaluation, objectives
+from causalvae import _files, adapters, architectures, data, evaluation, objectives
+from causalvae._npz import Wanted, read_npz
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import write_json, write_text
@@ -76,11 +76,10 @@ def evaluate_folder(folder: pathlib.Path, out: pathlib.Path, settings: evaluatio
     paths = sorted(folder.glob("*_*.npz"))
     if not paths:
         raise FileNotFoundError(f"no published model in {folder}: files such as VAE_dsprites.npz")
-    logs = json.loads((folder / LOGS).read_text()) if (folder / LOGS).exists() else {}
+    logs = _files.read_json(folder / LOGS, "file of training logs") if (folder / LOGS).exists() else {}
     dataset = data.load("dsprites", source="procedural")
     for path in paths:
-        with np.load(path) as stored:
-            model, params = load({name: stored[name] for name in stored.files})
+        model, params = load(read_npz(path, {...: Wanted("fiu")}))
         log = logs.get(path.stem, {})
         means = log.get("last_epoch_training_means", {})
         record = {"model": path.stem, "settings": log.get("settings", {}), "log": means}
@@ -92,7 +91,7 @@ def evaluate_folder(folder: pathlib.Path, out: pathlib.Path, settings: evaluatio
 
 def read(folder: pathlib.Path = RECORDS) -> list[dict[str, Any]]:
     """The records of a folder, by name."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [_files.read_json(path, "record of a model") for path in sorted(folder.glob("*.json"))]
 
 
 # --- the table -------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
+from causalvae import _files, runs
 from causalvae.progress import write_text
 from experiments import cli
 from experiments.study import records
@@ -70,7 +71,7 @@ def read_results(workdir: pathlib.Path) -> dict[str, Any]:
     path = workdir / "results.json"
     if not path.exists():
         raise FileNotFoundError(f"no finished run in {workdir}: no {path.name}. `experiments.main` makes one.")
-    return json.loads(path.read_text())
+    return runs.read_results(workdir)
 
 
 def settings(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def scores_of(member: Mapping[str, Any]) -> dict[str, float | None]:
 
 def stored() -> dict[str, Any]:
     """name -> entry of configs/spreads.json."""
-    return json.loads(STORED.read_text()) if STORED.exists() else {}
+    return _files.read_json(STORED, "file of spreads") if STORED.exists() else {}
 
 
 def find(results: Mapping[str, Any]) -> dict[str, Spread]:

@@ -83,7 +83,7 @@ def test_a_missing_file_is_one_line_and_status_one(tmp_path):
 def test_files_that_cannot_be_scored_say_why(tmp_path):
     text = tmp_path / "text.npz"
     text.write_text("not an archive")
-    with pytest.raises(ValueError, match="is not an .npz file of plain arrays"):
+    with pytest.raises(ValueError, match="is not a readable npz file of plain arrays"):
         command.load(text)
     partial = tmp_path / "partial.npz"
     np.savez(partial, codes=np.zeros((4, 2)), labels=np.zeros((4, 2)))

@@ -27,7 +27,7 @@ from configs import study as study_config
 from experiments import pipeline, ship
 from experiments import speed as speeds
 from experiments.report import page as report
-from experiments.study import estimates, planning, records, runner, trained, worker
+from experiments.study import estimates, planning, records, runner, trained
 from experiments.study.estimates import Pace
 from experiments.study.plan import Options, Shard, describe
 from experiments.study.store import Store

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import pathlib
 from typing import Any
 
@@ -18,7 +17,7 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from causalvae import architectures
+from causalvae import _files, architectures
 from causalvae.architectures import Architecture, inference_params
 
 __all__ = [
@@ -29,6 +28,14 @@ __all__ = [
 
 PyTree = Any
 FOLDER = pathlib.Path(__file__).parent
+AGAIN = "install causalvae again"
+CARD = {
+    "architecture": {"name": str},
+    "image_shape": [int],
+    "data": {"name": str},
+    "training": {"steps": int},
+    "sha256": str,
+}
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
@@ -47,7 +54,7 @@ def card(name: str) -> dict[str, Any]:
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no pretrained model {name!r}; there are: {', '.join(names()) or 'none'}.{hint}")
-    return json.loads((FOLDER / f"{name}.json").read_text())
+    return _files.read_json(FOLDER / f"{name}.json", "card of a model", CARD, AGAIN)
 
 
 def load_pretrained(name: str) -> tuple[Architecture, PyTree]:
@@ -70,7 +77,9 @@ def load_pretrained(name: str) -> tuple[Architecture, PyTree]:
             f"{path} is damaged: its SHA-256 is {digest}, and the card says {about['sha256']}. Install causalvae again."
         )
     model = create(about)
-    return model, unpack(model, safetensors.numpy.load(data))
+    with _files.reading(path, "safetensors file", AGAIN):
+        arrays = safetensors.numpy.load(data)
+    return model, unpack(model, arrays)
 
 
 def create(about: dict[str, Any]) -> Architecture:

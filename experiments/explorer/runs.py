@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from typing import Any
 
@@ -37,7 +36,7 @@ def evaluated(workdir: pathlib.Path, step: int) -> dict[int, dict[str, Any]]:
     path = workdir / "results.json"
     if not path.exists():
         return {}
-    results = json.loads(path.read_text())
+    results = runs.read_results(workdir)
     if results["training"]["steps"] != step:
         return {}
     return {member["seed"]: member for member in results["members"]}

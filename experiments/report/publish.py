@@ -11,7 +11,6 @@ training ended (training.json). Everything on the page is computed from these tw
 
 from __future__ import annotations
 
-import json
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from causalvae import plots
+from causalvae import _files, plots
 from causalvae.progress import read_json_lines, write_json, write_text
 from experiments import cli, published
 from experiments.report import figures, findings, specification
@@ -36,7 +35,7 @@ from experiments.report.tables import (
     rows_of,
     score_cells,
 )
-from experiments.study import records
+from experiments.study import planning, records
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 SCORES = {
@@ -127,7 +126,7 @@ def collect(workdir: pathlib.Path, docs: pathlib.Path = DOCS) -> None:
     folder = docs / "records" / "study"
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "table.csv", records.to_csv(table))
-    groups = json.loads((workdir / "groups.json").read_text())["groups"]
+    groups = planning.known_groups(workdir / "groups.json")
     ends = {}
     for group, runs in groups.items():
         path = workdir / "groups" / group / "metrics.jsonl"
@@ -140,16 +139,25 @@ def collect(workdir: pathlib.Path, docs: pathlib.Path = DOCS) -> None:
 
 def endings(lines: Sequence[Mapping[str, Any]], runs: Sequence[str]) -> dict[str, dict[str, float]]:
     """Returns run -> the last values of its training curves, and the slope of its loss over the last fifth."""
+    if not lines:
+        return {}
     last = [line for line in lines if line["step"] > 0.8 * lines[-1]["step"]]
     steps = np.array([line["step"] for line in last], float)
     found = {}
     for member, run in enumerate(runs):
-        loss = np.array([line["loss"][member] for line in last], float)
-        slope = np.polyfit(steps / 1000, loss, 1)[0] if len(last) > 1 else math.nan
+        loss = np.array([_of_member(line, "loss", member) for line in last])
+        known = np.isfinite(loss).all() and len(set(steps)) > 1
+        slope = np.polyfit(steps / 1000, loss, 1)[0] if known else math.nan
         names = ("loss", "reconstruction", "kl", "active_latents")
-        values = {name: float(lines[-1][name][member]) for name in names if name in lines[-1]}
+        values = {name: _of_member(lines[-1], name, member) for name in names if name in lines[-1]}
         found[run] = {"steps": lines[-1]["step"], "slope": float(slope), **values}
     return found
+
+
+def _of_member(line: Mapping[str, Any], name: str, member: int) -> float:
+    """A member's value in a line of training curves; NaN where it was not finite, or is not there."""
+    values = line.get(name, ())
+    return math.nan if member >= len(values) or values[member] is None else float(values[member])
 
 
 # --- the page --------------------------------------------------------------------------------------------
@@ -165,7 +173,7 @@ def publish(docs: pathlib.Path = DOCS) -> pathlib.Path:
     if not (folder / "table.csv").exists():
         raise FileNotFoundError(f"nothing was collected in {folder}: give --workdir=, a study's directory")
     table = records.from_csv((folder / "table.csv").read_text())
-    ends = json.loads((folder / "training.json").read_text())
+    ends = _files.read_json(folder / "training.json", "file of endings", {...: dict})
     done = rows_of(table, table["status"] == records.DONE)
     found = findings.study(done)
     curve = specification.curve(of_usual_size(done))

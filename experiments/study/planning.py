@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from causalvae import architectures, data
+from causalvae._files import read_json
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import write_json
@@ -237,5 +238,6 @@ def remember_groups(groups: Sequence[Group], path: pathlib.Path) -> None:
 
 
 def known_groups(path: pathlib.Path) -> dict[str, list[str]]:
-    """Returns group -> the ids of its runs, of groups.json; empty where there is none."""
-    return json.loads(path.read_text())["groups"] if path.exists() else {}
+    """Returns group -> its runs, of a study's groups.json; empty where there is none."""
+    shape = {"groups": {...: [str]}}
+    return read_json(path, "list of a study's groups", shape)["groups"] if path.exists() else {}

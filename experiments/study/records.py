@@ -25,6 +25,9 @@ from typing import Any
 
 import numpy as np
 
+from causalvae import _files
+from causalvae._files import NUMBER, Numbers
+from causalvae._npz import Wanted, read_npz
 from causalvae.progress import write_json, write_text
 from configs.common import ARCHITECTURES, DATASETS
 
@@ -34,6 +37,32 @@ TEXT += ("device", "versions", "config")
 BESIDE = ("standard_error", "null", "ceiling")  # what a table shows of a score beside its value
 DONE, FAILED = "done", "failed"
 ORDER = tuple(DATASETS), tuple(ARCHITECTURES)
+COLUMNS = ("run", "label", "architecture", "variant", "dataset", "source", "seed", "steps", "status", "reason")
+COLUMNS += ("num_factors", "latents", "parameters", "device", "versions", "config")  # that every table has
+AGAIN = "delete that run's folder, and `python -m experiments.study` with the same flags does it again"
+SETTINGS = {"sites?": ({...: NUMBER}, list, str), "null_*": NUMBER}
+SCORE = {"name": str, "value": NUMBER, "settings": SETTINGS, **dict.fromkeys(BESIDE, NUMBER)}
+RECORD = {
+    **{name: str for name in ("run", "label", "variant", "status", "reason", "device")},
+    "seed": int,
+    "architecture": {"name": str, "latents": int, "parameters": int, "network?": str},
+    "data": {"name": str, "source": str, "factor_kind": str, "factors": {...: int}},
+    "training": {"steps": int},
+    "evaluation": dict,
+    "config": {f"{section}?": dict for section in ("architecture", "data", "training", "evaluation")},
+    "versions": {...: str},
+    "scores?": [SCORE],
+    "strengths?": {...: NUMBER},
+    "patching?": ({"sites": [str], "largest": Numbers(2)}, type(None)),
+    "mediation?": ({"effects": [str], "estimate": Numbers(3)}, type(None)),
+}
+IMAGES = {
+    "images": Wanted("u", (None, None, None, None)),
+    "reconstructed": Wanted("u", (None, None, None, None)),
+    "latents": Wanted("iu", (None,)),
+    "specificity": Wanted("f", (None,)),
+    "traversals": Wanted("u", (None, None, None, None, None)),
+}
 
 
 class StudyLock:
@@ -79,6 +108,10 @@ class StudyLock:
 
 
 def run_folder(workdir: pathlib.Path, run_id: str) -> pathlib.Path:
+    """The folder of a run. DamagedFile for a name that leads out of the study, as other people's records could."""
+    path = pathlib.PurePath(run_id)
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise _files.DamagedFile(f"{workdir} lists a run {run_id!r}, which cannot be the name of its folder")
     return workdir / "runs" / run_id
 
 
@@ -95,16 +128,31 @@ def write_record(workdir: pathlib.Path, record: Mapping[str, Any], images: Mappi
 def read_record(workdir: pathlib.Path, run_id: str) -> dict[str, Any] | None:
     """The record of a run, or None where it has not been stored."""
     path = run_folder(workdir, run_id) / "record.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    record = _files.read_json(path, "record of a run", RECORD, AGAIN)
+    if record["run"] != run_id:
+        raise _files.DamagedFile(f"{path} is the record of another run, {record['run']}; {AGAIN}")
+    return record
+
+
+def stored_record(workdir: pathlib.Path, run_id: str) -> dict[str, Any]:
+    """The record of a run that the table lists; FileNotFoundError where it is gone."""
+    record = read_record(workdir, run_id)
+    if record is None:
+        path = run_folder(workdir, run_id) / "record.json"
+        raise FileNotFoundError(f"{path} is missing, though the table lists that run; {AGAIN}")
+    return record
 
 
 def read_records(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """The records of all runs of a directory, whichever calls made them: data set by data set, then architecture,
     variant and seed. FileNotFoundError where there are none."""
-    found = [json.loads(path.read_text()) for path in sorted((workdir / "runs").glob("*/record.json"))]
-    if not found:
+    folder = workdir / "runs"
+    names = [path.parent.relative_to(folder).as_posix() for path in sorted(folder.rglob("record.json"))]
+    if not names:
         raise FileNotFoundError(f"no study in {workdir}: no run is evaluated. `python -m experiments.study` does that.")
-    return sorted(found, key=_place)
+    return sorted((stored_record(workdir, name) for name in names), key=_place)
 
 
 def _place(record: Mapping[str, Any]) -> tuple:
@@ -116,8 +164,13 @@ def _place(record: Mapping[str, Any]) -> tuple:
 
 def read_images(workdir: pathlib.Path, run_id: str) -> dict[str, np.ndarray]:
     """The images of a run that is done."""
-    with np.load(run_folder(workdir, run_id) / "images.npz") as stored:
-        return {name: stored[name] for name in stored.files}
+    path = run_folder(workdir, run_id) / "images.npz"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing beside its record; {AGAIN}")
+    images = read_npz(path, IMAGES, "file of a run's images", AGAIN)
+    if len({len(images[name]) for name in ("latents", "specificity", "traversals")}) > 1:
+        raise _files.DamagedFile(f"{path}: its latents, specificity and traversals differ in length; {AGAIN}")
+    return images
 
 
 def write_npz(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
@@ -214,12 +267,32 @@ def _csv_cell(value: Any) -> str:
 
 
 def read_table(workdir: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """The table of a study, finished or not; FileNotFoundError says what makes one."""
+    """The table of a study, finished or not; of one that was stopped before it wrote any, made of its records.
+
+    FileNotFoundError says what makes one.
+    """
     path = pathlib.Path(workdir) / "table.npz"
-    if not path.exists():
-        raise FileNotFoundError(f"no study in {workdir}: no {path.name}. `python -m experiments.study` makes one.")
-    with np.load(path) as stored:
-        return {name: stored[name] for name in stored.files}
+    if path.exists():
+        return _stored_table(path)
+    if any((path.parent / "runs").rglob("record.json")):
+        return tabulate(read_records(path.parent))
+    if (path.parent / "groups.json").exists():
+        raise FileNotFoundError(
+            f"no run of the study in {workdir} is finished. `python -m experiments.study` with the same flags goes on."
+        )
+    raise FileNotFoundError(f"no study in {workdir}: no {path.name}. `python -m experiments.study` makes one.")
+
+
+def _stored_table(path: pathlib.Path) -> dict[str, np.ndarray]:
+    what, mend = "table of a study", "delete it, and it is made of the runs' records"
+    shapes = {name: Wanted("U" if name in TEXT else "f", (None,)) for name in COLUMNS}
+    try:
+        table = read_npz(path, {**shapes, ...: Wanted("Uf", (None,))}, what, mend)
+    except _files.DamagedFile as error:
+        raise error if mend in str(error) else _files.DamagedFile(f"{error}; {mend}") from error
+    if len({len(values) for values in table.values()}) > 1 or not len(table["run"]):
+        raise _files.DamagedFile(f"{path} is no {what}: its columns differ in length, or are empty; {mend}")
+    return table
 
 
 def write_times(workdir: pathlib.Path, run_ids: Sequence[str]) -> None:
@@ -228,7 +301,7 @@ def write_times(workdir: pathlib.Path, run_ids: Sequence[str]) -> None:
     for run_id in run_ids:
         path = run_folder(workdir, run_id) / "timing.json"
         if path.exists():
-            rows.append({"run": run_id, **json.loads(path.read_text())})
+            rows.append({"run": run_id, **_files.read_json(path, "file of a run's seconds", mend="delete it")})
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [",".join(names), *(",".join(str(row.get(name, "")) for name in names) for row in rows)]
     write_text(workdir / "times.csv", "\n".join(lines) + "\n")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from causalvae import plots
+from causalvae import _files, plots, runs
 from causalvae.progress import read_json_lines, write_text
 from experiments import cli
 
@@ -52,7 +52,8 @@ def main(argv: list[str]) -> None:
 
 def read() -> list[Curve]:
     """The curves that were collected."""
-    return [Curve(**row) for row in json.loads(STORED.read_text())]
+    shape = {name: object for name in Curve._fields}
+    return [Curve(*map(row.get, Curve._fields)) for row in _files.read_json(STORED, "list of curves", [shape])]
 
 
 def collect(folder: pathlib.Path) -> list[Curve]:
@@ -67,7 +68,7 @@ def collect(folder: pathlib.Path) -> list[Curve]:
 
 def _curves(workdir: pathlib.Path) -> list[Curve]:
     """One curve per member of a run that has reached its last step; none of one that has not."""
-    config = json.loads((workdir / "config.json").read_text())
+    config = runs.read_config(workdir)
     lines, training = read_json_lines(workdir / "metrics.jsonl"), config["training"]
     if not lines or lines[-1]["step"] < training["steps"]:
         return []
