@@ -49,6 +49,9 @@ def prepare(name: str, data_dir: str | None, options: dict[str, Any]) -> data.Da
         raise ValueError(f"no real data set {name!r}.{cli.nearest(name, real)} There are: {', '.join(real)}")
     folder = Path(data_dir).expanduser() if data_dir else locations.default_data_dir(name)
     if not locations.prepared(real[name], folder, **options):
+        if options.get("file"):  # no download has a file of this name: say that it is missing
+            which = (options.get(option) for option in ("file", "cache_dir", real[name].choice))
+            locations.locate(real[name], folder, *which)
         download(real[name], folder, real[name].release(options.get(real[name].choice)))
     # Prepared sets are opened, not loaded onto a device: nothing is computed here.
     return data.load(name, source="real", data_dir=str(folder), residency="stream", **options)

@@ -14,6 +14,7 @@ import real_files as real
 
 from causalvae import data
 from causalvae.data.real import cache
+from causalvae.data.real import entry as entries
 
 ENTRY = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"
 
@@ -79,7 +80,7 @@ def test_a_damaged_entry_is_named_and_rebuilt_only_when_asked(folder, what):
 
 def test_large_arrays_are_hashed_when_touched_or_asked_for(folder, monkeypatch):
     load(folder)
-    monkeypatch.setattr(cache, "ALWAYS_VERIFY_BELOW", 0)
+    monkeypatch.setattr(entries, "ALWAYS_VERIFY_BELOW", 0)
     images = folder / cache.FOLDER / ENTRY / "images.npy"
     times = images.stat()
     damage(images)
@@ -230,7 +231,7 @@ def test_progress_tells_the_time_left(folder, monkeypatch, capsys):
     load(folder)
     assert capsys.readouterr().err == "", "a short preparation is silent"
     monkeypatch.setattr(cache.Countdown, "EVERY", 0.0)
-    monkeypatch.setattr("causalvae.data.real.formats.CHUNK_BYTES", 6 * 4096)
+    monkeypatch.setattr("causalvae._npz.CHUNK_BYTES", 6 * 4096)
     load(folder, rebuild=True)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith(f"preparing {ENTRY}: 6 of 12 images (50%), ") and lines[0].endswith(" s left")

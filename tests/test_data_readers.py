@@ -36,7 +36,7 @@ def every_image(dataset):
 
 def in_chunks(monkeypatch):
     """Make chunks so small that small files take several."""
-    monkeypatch.setattr("causalvae.data.real.formats.CHUNK_BYTES", 11 * 64 * 64)
+    monkeypatch.setattr("causalvae._npz.CHUNK_BYTES", 11 * 64 * 64)
 
 
 # dSprites
@@ -382,7 +382,7 @@ def test_npz_whose_array_is_shorter_than_its_header_says(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images.npy", content[:-1])
     message = refuse(ValueError, "mpi3d", tmp_path, factor_sizes=(1, 1, 1, 1, 1, 2, 2))
-    assert "images ends before row 4 of 4" in message
+    assert "images has 49,151 bytes, and its header [4, 64, 64, 3] uint8 says 49,152" in message
 
 
 def test_npz_with_a_wrong_key(tmp_path):

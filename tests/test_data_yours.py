@@ -301,7 +301,7 @@ def test_a_path_is_a_data_set(tmp_path, monkeypatch):
         ("mine.npz", {"source": "real"}, ValueError, "no source 'real'; it has: 'auto', 'arrays'"),
         ("mine.npz", {"resise": 3}, ValueError, "no option 'resise' .did you mean 'resize'"),
         ("other.npz", {}, ValueError, "other.npz has no array images; it holds x"),
-        ("cut.npz", {}, ValueError, "cut.npz is not an .npz file of plain arrays"),
+        ("cut.npz", {}, ValueError, "cut.npz is not a readable npz file of plain arrays"),
         ("none.npz", {}, FileNotFoundError, "there is no file or folder none.npz"),
         ("./none", {}, FileNotFoundError, "there is no file or folder none"),
         ("./mine.h5", {}, ValueError, "neither a folder with labels.csv nor an .npz file"),

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import csv
 import functools
 import io
 import os
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import ImageOps
 
+from causalvae._files import DamagedFile, check_regular, reading
+from causalvae._npz import Wanted, open_npz
 from causalvae.data import _images, arrays
 from causalvae.data.arrays import Plan, Resize
 from causalvae.data.base import Dataset
 
 SHOWN = 5  # bad lines that an error lists
+LIST = "list of labels"
+MOST_FACTORS = 4096
+LARGEST_FILE = 2**28  # bytes of a list, or of an image
+ARCHIVE = {
+    "images": Wanted("buifc"),
+    "factors": Wanted("buifcUS", itemsize=4096),
+    "names": Wanted("US", itemsize=4096, largest=MOST_FACTORS),
+}
 
 
 def from_folder(
@@ -57,7 +67,8 @@ def from_folder(
     images = _read_images(folder, table, None if resize is None else _images.parsed_size(resize))
     columns = {column: _values(table, k, column) for k, column in enumerate(table.names)}
     plan = Plan(name or folder.resolve().name, attributes, resize, bins)
-    return arrays.build(_images.checked(images), columns, plan, (("labels", labels),))
+    with _naming(folder / labels):
+        return arrays.build(_images.checked(images), columns, plan, (("labels", labels),))
 
 
 def from_archive(
@@ -73,28 +84,44 @@ def from_archive(
     `factors` may be left out, and `names` too.
     """
     file = Path(path).expanduser()
-    try:
-        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            held = {key: archive[key] for key in archive.files if key in ("images", "factors", "names")}
-            others = ", ".join(archive.files) or "nothing"
-    except (zipfile.BadZipFile, ValueError, EOFError, AttributeError) as error:
-        raise ValueError(f"{file} is not an .npz file of plain arrays, as numpy.savez writes them ({error})") from error
-    if "images" not in held:
-        raise ValueError(
-            f"{file} has no array images; it holds {others}. numpy.savez(file, images=…, factors=…, names=…)"
-        )
-    try:
+    held = _read_archive(file)
+    with _naming(file):
         return arrays.from_arrays(
             held["images"],
             held.get("factors"),
-            None if "names" not in held else np.atleast_1d(held["names"]).tolist(),
+            None if "names" not in held else np.atleast_1d(held["names"]).astype("U").tolist(),
             name=name or file.stem,
             attributes=attributes,
             resize=resize,
             bins=bins,
         )
+
+
+def _read_archive(file: Path) -> dict[str, np.ndarray]:
+    """The arrays `images`, `factors` and `names` of an archive, as far as they are there."""
+    with open_npz(file, "npz file of plain arrays", "write it as numpy.savez does") as archive:
+        if "images" not in archive.names:
+            others = ", ".join(archive.names) or "nothing"
+            raise DamagedFile(
+                f"{file} has no array images; it holds {others}. numpy.savez(file, images=…, factors=…, names=…)"
+            )
+        held = {}
+        for key, wanted in ARCHIVE.items():
+            if key in archive.names:
+                width = archive.shape(key, wanted)[1:2]
+                if key == "factors" and width and width[0] > MOST_FACTORS:
+                    raise DamagedFile(f"{file}: factors are [N, K], and K is {width[0]:,}")
+                held[key] = archive.array(key)
+        return held
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Around what is checked of a file's content: says which file."""
+    try:
+        yield
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise DamagedFile(f"{path}: {error}") from error
 
 
 def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:
@@ -133,12 +160,14 @@ def _read_table(folder: Path, path: Path) -> _Table:
     if not path.is_file():
         held = ", ".join(sorted(file.name for file in folder.glob("*.csv"))[:SHOWN])
         raise FileNotFoundError(f"{folder} has no {path.name}" + (f"; say labels=… of: {held}" if held else ""))
-    text = path.read_text(encoding="utf-8-sig")
-    head = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=head.count))
-    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    check_regular(path, LIST, LARGEST_FILE)
+    with reading(path, LIST, "save it as text in UTF-8, with commas"):
+        text = path.read_text(encoding="utf-8-sig")
+        head = text.partition("\n")[0]
+        reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=head.count))
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     if len(rows) < 2:
-        raise ValueError(f"{path} needs a header, such as file,shape,x, and a line for each image")
+        raise DamagedFile(f"{path} needs a header, such as file,shape,x, and a line for each image")
     header = rows.pop(0)[1]
     bad, seen = [], {}
     for line, row in rows:
@@ -150,7 +179,7 @@ def _read_table(folder: Path, path: Path) -> _Table:
             bad.append((line, f"lists {row[0]} again, after line {seen[row[0]]}"))
     _refuse(path, bad)
     if len(set(header[1:])) < len(header[1:]) or "" in header[1:]:
-        raise ValueError(f"{path}: names of factors must differ, and none may be empty: {', '.join(header[1:])}")
+        raise DamagedFile(f"{path}: names of factors must differ, and none may be empty: {', '.join(header[1:])}")
     lines, cells = zip(*rows)
     return _Table(path, tuple(header[1:]), lines, tuple(row[0] for row in cells), tuple(tuple(r[1:]) for r in cells))
 
@@ -160,7 +189,7 @@ def _refuse(path: Path, bad: Iterable[tuple[int, str]]) -> None:
     bad = sorted(bad)
     if bad:
         more = f" (and {len(bad) - SHOWN:,} more)" if len(bad) > SHOWN else ""
-        raise ValueError(f"{path}: " + "; ".join(f"line {line} {what}" for line, what in bad[:SHOWN]) + more)
+        raise DamagedFile(f"{path}: " + "; ".join(f"line {line} {what}" for line, what in bad[:SHOWN]) + more)
 
 
 def _values(table: _Table, k: int, name: str) -> np.ndarray:
@@ -191,8 +220,10 @@ def _number(cell: str) -> int | float | None:
 
 def _read_images(folder: Path, table: _Table, size: tuple[int, int] | None) -> np.ndarray:
     """Images [N, H, W, C] uint8: gray if all of them are."""
+    from causalvae.data.real import formats  # with tools for archives, which nothing else here needs
+
     # Threads, since Pillow decodes without the GIL.
-    with concurrent.futures.ThreadPoolExecutor() as pool:
+    with concurrent.futures.ThreadPoolExecutor() as pool, formats.refusing_bombs():
         found = list(pool.map(functools.partial(_decode, folder, size=size), table.files))
     bad = [
         (line, f"({file}) {what}") for line, file, what in zip(table.lines, table.files, found) if isinstance(what, str)
@@ -211,12 +242,15 @@ def _read_images(folder: Path, table: _Table, size: tuple[int, int] | None) -> n
 
 def _decode(folder: Path, file: str, size: tuple[int, int] | None) -> np.ndarray | str:
     """An image [H, W, 1 or 3] uint8, or what is wrong with it."""
-    from causalvae.data.real import formats  # with h5py, which nothing else here needs
+    from causalvae.data.real import formats
 
+    path = folder / file
     try:
-        image = ImageOps.exif_transpose(formats.decode_image((folder / file).read_bytes(), file))
-    except (FileNotFoundError, IsADirectoryError):
-        return "is not there"
+        if not path.exists() or path.is_dir():
+            return "is not there"
+        check_regular(path, "image", LARGEST_FILE)
+        with reading(file, "image"):
+            image = ImageOps.exif_transpose(formats.decode_image(path.read_bytes(), file))
     except (OSError, ValueError) as error:
         return f"cannot be read: {error}"
     if image.mode.startswith(("I", "F")):

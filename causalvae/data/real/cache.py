@@ -4,8 +4,10 @@
     <entry>/<other>.npy      what a set needs beside its images (attributes, landmarks…)
     <entry>/provenance.json  factors, options, source files, and the sha256 of every file
 
-An entry is built in a folder of its own and appears under its name by one rename, so that a reader finds a
-whole entry or none. Whatever an interrupted preparation left is removed by the next one.
+An entry is built in a folder of its own and appears under its name by one rename. One that is built anew stays where
+it is: arrays that differ come beside the old ones under names of their own, and the record, which names them, is
+replaced by one rename. So a reader finds a whole entry or none. Whatever an interrupted preparation left is removed by
+the next one.
 """
 
 from __future__ import annotations
@@ -23,30 +25,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-PROVENANCE = "provenance.json"
+from causalvae.data.real.entry import (  # noqa: F401 (also for whoever reads a cache)
+    MEND,
+    PROVENANCE,
+    CorruptCache,
+    Prepared,
+    StaleCache,
+    check_sources,
+    open_entry,
+    open_map,
+    read_record,
+    sha256_of,
+)
+
 FOLDER = "causalvae_cache"
-ALWAYS_VERIFY_BELOW = 256 * 2**20  # bytes: smaller arrays are hashed at every opening (under 0.3 s)
-MEND = "pass rebuild=True to `load` (or --rebuild to `python -m experiments.prepare`), or delete that folder"
-
-
-class CorruptCache(ValueError):
-    """A prepared entry whose content is not what its record says."""
-
-
-class StaleCache(ValueError):
-    """A prepared entry whose source file has been replaced since."""
-
-
-class Prepared(NamedTuple):
-    """A prepared data set on disk."""
-
-    path: Path
-    arrays: dict[str, np.memmap]  # read-only
-    facts: dict[str, Any]  # provenance.json
 
 
 class Store:
@@ -75,7 +71,7 @@ class Store:
 
     def open(self, name: str) -> np.memmap:
         """Returns an array that was written, read-only."""
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return open_map(self.folder / f"{name}.npy")
 
     def flush(self) -> None:
         """Puts everything on disk, so that sizes and times are final."""
@@ -111,19 +107,9 @@ def prepare(
         with _only_writer(entry.parent):
             if not _built_since(entry, asked_at if rebuild else 0):
                 _build(entry, files, build)
-    opened = _open_entry(entry, verify=verify)
-    _check_sources(opened, files)
+    opened = open_entry(entry, verify=verify)
+    check_sources(opened, files)
     return opened
-
-
-def _open_entry(entry: Path, *, verify: bool = False) -> Prepared:
-    """The prepared arrays, read-only; CorruptCache names the file that is not what the record says."""
-    try:
-        facts = json.loads((entry / PROVENANCE).read_text())
-        arrays = {name: _open_array(entry, name, record, verify) for name, record in facts["arrays"].items()}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CorruptCache(f"the record {entry / PROVENANCE} cannot be read ({error!r}); {MEND}") from error
-    return Prepared(entry, arrays, facts)
 
 
 def location(name: str, source: Path, cache_dir: str | os.PathLike | None = None) -> Path:
@@ -166,12 +152,6 @@ def _writable(folder: Path) -> bool:
     return bool(any_write_bit) and os.access(folder, os.W_OK)
 
 
-def _sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class Countdown:
     """Lines on stderr about a long preparation: share done and time left. Silent when it takes under 5 s."""
 
@@ -203,20 +183,50 @@ def _build(entry: Path, files: Sequence[Path], build: Build) -> None:
         store.flush()
         facts["files"] = [_file_record(path) for path in files]
         facts["arrays"] = {path.stem: _array_record(path) for path in sorted(folder.glob("*.npy"))}
-        (folder / PROVENANCE).write_text(json.dumps(facts, indent=1) + "\n")
-        _replace(folder, entry)
+        _publish(folder, entry, facts)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _replace(folder: Path, entry: Path) -> None:
-    if entry.exists():  # rebuilding: readers that hold the old arrays open keep them
-        old = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", suffix=".partial", dir=entry.parent))
-        os.rename(entry, old)
+def _publish(folder: Path, entry: Path, facts: dict[str, Any]) -> None:
+    """Gives what was built its place: a new entry by one rename, an old one by one rename of its record.
+
+    Readers that hold old arrays open keep them; those that come between two steps find the old record and its arrays.
+    """
+    if not entry.exists():
+        (folder / PROVENANCE).write_text(json.dumps(facts, indent=1) + "\n")
         os.rename(folder, entry)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(folder, entry)
+        return
+    for name, record in facts["arrays"].items():
+        _move_array(folder / f"{name}.npy", entry, record)
+    (folder / PROVENANCE).write_text(json.dumps(facts, indent=1) + "\n")
+    os.replace(folder / PROVENANCE, entry / PROVENANCE)
+    kept = {record.get("file", f"{name}.npy") for name, record in facts["arrays"].items()}
+    for path in entry.glob("*.npy"):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
+
+
+def _move_array(new: Path, entry: Path, record: dict[str, Any]) -> None:
+    """Moves an array into an entry, or leaves the one there that holds the same; notes in its record where it is."""
+    versioned = f"{new.stem}-{record['sha256'][:12]}.npy"
+    for name in (versioned, new.name):
+        path = entry / name
+        if path.is_file() and sha256_of(path) == record["sha256"]:
+            record |= {"modified_ns": path.stat().st_mtime_ns, "file": name}
+            return
+    damaged = not _is_whole(entry, new.stem)
+    record["file"] = new.name if damaged else versioned
+    os.replace(new, entry / record["file"])
+
+
+def _is_whole(entry: Path, name: str) -> bool:
+    """Whether an entry has an array that its record describes: what readers may be at."""
+    try:
+        record = read_record(entry)["arrays"][name]
+        return sha256_of(entry / record.get("file", f"{name}.npy")) == record["sha256"]
+    except (OSError, CorruptCache, KeyError):
+        return False
 
 
 def _built_since(entry: Path, time_ns: int) -> bool:
@@ -266,40 +276,8 @@ def _make_folder(folder: Path) -> None:
 
 def _array_record(path: Path) -> dict[str, Any]:
     status = path.stat()
-    return {"sha256": _sha256(path), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    return {"sha256": sha256_of(path), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
 def _file_record(path: Path) -> dict[str, Any]:
     return {"name": path.name, **_array_record(path)}
-
-
-def _open_array(entry: Path, name: str, record: dict[str, Any], verify: bool) -> np.memmap:
-    """Map one array. The hash is taken when asked for, when it is cheap, and when the file was touched."""
-    path = entry / f"{name}.npy"
-    if not path.is_file():
-        raise CorruptCache(f"the prepared data in {entry} lacks {path.name}; {MEND}")
-    status = path.stat()
-    touched = (status.st_size, status.st_mtime_ns) != (record["bytes"], record["modified_ns"])
-    if touched or verify or status.st_size < ALWAYS_VERIFY_BELOW:
-        found = _sha256(path)
-        if found != record["sha256"]:
-            raise CorruptCache(
-                f"the prepared data in {entry} is damaged: {path.name} ({status.st_size:,} bytes) has sha256 "
-                f"{found[:12]}…, its record says {record['sha256'][:12]}… ({record['bytes']:,} bytes); {MEND}"
-            )
-    return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def _check_sources(opened: Prepared, files: Sequence[Path]) -> None:
-    """StaleCache where a source file is not the one that the entry was made from, by content."""
-    records = {record["name"]: record for record in opened.facts["files"]}
-    for path in files:
-        record = records.get(path.name)
-        status = path.stat()
-        if record and (status.st_size, status.st_mtime_ns) == (record["bytes"], record["modified_ns"]):
-            continue
-        if record is None or status.st_size != record["bytes"] or _sha256(path) != record["sha256"]:
-            raise StaleCache(
-                f"{path} is not the file that the prepared data in {opened.path} was made from; "
-                f"to prepare it again, {MEND}"
-            )

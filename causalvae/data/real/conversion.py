@@ -18,14 +18,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from causalvae._files import DamagedFile
+from causalvae._npz import Wanted
 from causalvae.data.real import formats, locations
 from causalvae.data.real.cache import Store
 from causalvae.data.real.grids import Grid, check_images, complete_grid, write_grid
 from causalvae.data.real.locations import Location
 from causalvae.data.real.order import check_order
-from causalvae.data.records import DSPRITES, MPI3D, SHAPES3D, SMALLNORB
+from causalvae.data.records import DSPRITES, MPI3D, SHAPES3D, SMALLNORB, Record
 
 Facts = dict[str, Any]
+NORB_INSTANCES = 5  # of a category, in either split
 
 
 def dsprites(location: Location, store: Store) -> Facts:
@@ -41,20 +44,30 @@ def dsprites(location: Location, store: Store) -> Facts:
             labels, rows = records.labels([f"label_{feature}" for feature in features]), records.images()
         else:
             arrays = stack.enter_context(formats.open_arrays(path))
-            labels = arrays.array("latents_classes" if path.suffix == ".npz" else "latents/classes")
-            if labels.ndim != 2 or labels.shape[1] not in (5, 6):
-                raise ValueError(f"{path}: latent classes are {list(labels.shape)}; expected [N, 5 or 6]")
-            names = names[-labels.shape[1] :]
-            check_images(path, arrays.shape("imgs"), DSPRITES.image_shape, len(labels))
+            key = "latents_classes" if path.suffix == ".npz" else "latents/classes"
+            shape = arrays.shape(key, Wanted("iuf", (None, None), math.prod(DSPRITES.factor_sizes)))
+            if shape[1] not in (5, 6):
+                raise DamagedFile(f"{path}: latent classes are {list(shape)}; expected [N, 5 or 6]")
+            names = names[-shape[1] :]
+            images = arrays.shape("imgs", pixels(DSPRITES, "bu"))
+            check_images(path, images, DSPRITES.image_shape, shape[0])
+            labels = arrays.array(key)
             rows = arrays.rows("imgs")
         grid = complete_grid(path, labels, names)
         return write_grid(store, grid, (64, 64, 1), (_black_and_white(path, chunk) for chunk in rows))
 
 
+def pixels(record: Record, kinds: str = "u") -> Wanted:
+    """What images must be before anything of them is read: bytes, and no more than were ever published."""
+    sizes = [release.factors or record.factors for release in record.releases.values()]
+    most = max(math.prod(size for _, size in factors) for factors in sizes)
+    return Wanted(kinds, None, most, itemsize=1)
+
+
 def _black_and_white(path: Path, chunk: np.ndarray) -> np.ndarray:
     """dSprites' 0 and 1 as 0 and 255, so that all prepared sets have one range."""
     if chunk.max(initial=0) > 1:
-        raise ValueError(f"{path} has pixels up to {chunk.max()}; dSprites' pixels are 0 and 1")
+        raise DamagedFile(f"{path} has pixels up to {chunk.max()}; dSprites' pixels are 0 and 1")
     return chunk * np.uint8(255)
 
 
@@ -67,10 +80,9 @@ def shapes3d(location: Location, store: Store) -> Facts:
             labels, rows = records.labels([f"label_{name}" for name in names]), records.images()
         else:
             arrays = stack.enter_context(formats.open_arrays(path))
+            shape = arrays.shape("labels", Wanted("iuf", (None, len(names)), math.prod(SHAPES3D.factor_sizes)))
+            check_images(path, arrays.shape("images", pixels(SHAPES3D)), SHAPES3D.image_shape, shape[0])
             labels, rows = arrays.array("labels"), arrays.rows("images")
-            if labels.ndim != 2 or labels.shape[1] != len(names):
-                raise ValueError(f"{path}: labels are {list(labels.shape)}; expected [N, {len(names)}]")
-            check_images(path, arrays.shape("images"), SHAPES3D.image_shape, len(labels))
         return write_grid(store, complete_grid(path, labels, names), SHAPES3D.image_shape, rows)
 
 
@@ -91,7 +103,7 @@ def mpi3d(location: Location, store: Store, *, factor_sizes: Sequence[int] = ())
         grid = complete_grid(path, records.labels([f"label_{name}" for name in names]), names)
         return write_grid(store, grid, MPI3D.image_shape, records.images())
     with formats.open_arrays(path) as arrays:
-        shape = arrays.shape("images")
+        shape = arrays.shape("images", pixels(MPI3D))
         check_images(path, shape, MPI3D.image_shape)
         grid = Grid(names, mpi3d_sizes(path, shape[0], factor_sizes), np.arange(shape[0]))
         facts = write_grid(store, grid, MPI3D.image_shape, arrays.rows("images"))
@@ -150,11 +162,13 @@ def _open_norb_split(stack: contextlib.ExitStack, dat: Path, stem: str) -> tuple
     paths = {
         part: locations.beside(dat, (f"{stem}-{part}.mat.gz", f"{stem}-{part}.mat")) for part in ("dat", "cat", "info")
     }
-    shape, images = stack.enter_context(formats.open_norb(paths["dat"]))
+    most = NORB_INSTANCES * math.prod(SMALLNORB.factor_sizes)
+    shape, images = stack.enter_context(formats.open_norb(paths["dat"], Wanted("u", None, most)))
     check_images(paths["dat"], shape, SMALLNORB.image_shape)
-    category, info = formats.read_norb(paths["cat"]), formats.read_norb(paths["info"])
+    category = formats.read_norb(paths["cat"], Wanted("i", (None,), most))
+    info = formats.read_norb(paths["info"], Wanted("i", (None, 4), most))
     if category.shape != shape[:1] or info.shape != (shape[0], 4):
-        raise ValueError(
+        raise DamagedFile(
             f"{paths['dat']} has {shape[0]:,} images, {paths['cat'].name} is {list(category.shape)} and "
             f"{paths['info'].name} {list(info.shape)}; expected [N] and [N, 4]: they do not belong together"
         )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from causalvae._files import DamagedFile, check_regular, reading
 from causalvae.data.real import formats, locations
 from causalvae.data.real.cache import Store
 from causalvae.data.real.conversion import Facts, tfds_records
@@ -20,6 +21,7 @@ from causalvae.data.real.locations import Location
 from causalvae.data.records import CELEBA
 
 SIZE = CELEBA.image_shape[1], CELEBA.image_shape[0]  # width, height, px
+LARGEST_FILE = 8 * SIZE[0] * SIZE[1] * 3  # bytes: an image takes less in any format, but for what is written beside it
 POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 
 
@@ -53,7 +55,8 @@ def celeba(
     images = store.create("images", (len(lists.attributes), size, size, 3))
     done = 0
     # Threads, since Pillow decodes and resizes without the GIL.
-    with concurrent.futures.ThreadPoolExecutor() as pool, contextlib.closing(lots):
+    pool = concurrent.futures.ThreadPoolExecutor()
+    with pool, contextlib.closing(lots), formats.refusing_bombs():
         for lot in lots:
             images[done : done + len(lot)] = list(pool.map(decode, lot))
             done += len(lot)
@@ -91,37 +94,47 @@ def _faces_of_files(path: Path) -> tuple[FaceLists, Lots]:
             return None
         _, listed, values = formats.read_table(list_path)
         if listed != files or values.shape[1] != width:
-            raise ValueError(f"{list_path} and {attributes_path.name} do not list the same images")
+            raise DamagedFile(f"{list_path} and {attributes_path.name} do not list the same images")
         return values
 
     landmarks, partition = optional(1, 2 * len(POINTS)), optional(2, 1)
+    if not np.isin(attributes, (-1, 0, 1)).all() or len(set(names)) != attributes.shape[1]:
+        raise DamagedFile(f"{attributes_path}: attributes are -1 or 1, each under a name of its own")
+    if partition is not None and not np.isin(partition, list(CELEBA.splits.values())).all():
+        raise DamagedFile(f"{locations.find_beside(path, release.beside[2])}: a partition is 0, 1 or 2")
     lists = FaceLists(names, attributes, landmarks, None if partition is None else partition[:, 0])
     read: Callable[[Path, Sequence[str]], Lots] = _faces_in_folder if path.is_dir() else _faces_in_zip
     return lists, read(path, files)
 
 
 def _faces_in_zip(path: Path, files: Sequence[str]) -> Iterator[list[Encoded]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {Path(name).name: name for name in archive.namelist()}
-            for lot in _lots(path, files, members):
-                yield [(archive.read(member), f"{path}: {member}") for member in lot]
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a readable zip ({error}): {formats.FETCH_AGAIN}") from error
+    with reading(path, "zip"), zipfile.ZipFile(path) as archive:
+        members = {Path(info.filename).name: info for info in archive.infolist()}
+        for lot in _lots(path, files, members):
+            for member in lot:
+                _check_size(f"{path}: {member.filename}", member.file_size)
+            yield [(archive.read(member), f"{path}: {member.filename}") for member in lot]
 
 
 def _faces_in_folder(path: Path, files: Sequence[str]) -> Iterator[list[Encoded]]:
     folder = path / path.name if (path / path.name).is_dir() else path  # mirrors nest it once more
     members = {member.name: member for member in folder.iterdir()}
     for lot in _lots(folder, files, members):
+        for member in lot:
+            check_regular(member, "image", LARGEST_FILE)
         yield [(member.read_bytes(), str(member)) for member in lot]
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > LARGEST_FILE:
+        raise DamagedFile(f"{name} has {size:,} bytes; an aligned image has at most {LARGEST_FILE:,}")
 
 
 def _lots(path: Path, files: Sequence[str], members: dict[str, Any], size: int = 512) -> Iterator[list[Any]]:
     """Members for the listed files, some at a time; ValueError where there are fewer than listed."""
     missing = [name for name in files if name not in members]
     if missing:
-        raise ValueError(f"{path} lacks {len(missing):,} of {len(files):,} listed images, such as {missing[0]}")
+        raise DamagedFile(f"{path} lacks {len(missing):,} of {len(files):,} listed images, such as {missing[0]}")
     for start in range(0, len(files), size):
         yield [members[name] for name in files[start : start + size]]
 
@@ -131,7 +144,7 @@ def _decode_face(encoded: Encoded, crop: int | None, size: int, resample: str) -
     image = formats.decode_image(data, name)
     if image.size != SIZE:
         expected = " × ".join(map(str, SIZE))
-        raise ValueError(f"{name} is {image.size[0]} × {image.size[1]} px; the aligned images are {expected}")
+        raise DamagedFile(f"{name} is {image.size[0]} × {image.size[1]} px; the aligned images are {expected}")
     return formats.crop_and_resize(image.convert("RGB"), crop, size, resample)
 
 

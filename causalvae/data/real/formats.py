@@ -10,32 +10,33 @@ import contextlib
 import csv
 import gzip
 import io
-import math
-import zipfile
-import zlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import h5py
 import numpy as np
 from PIL import Image
 
-CHUNK_BYTES = 16 * 2**20
-FETCH_AGAIN = "it was probably cut short in download or copy; fetch it again"
-NPZ, HDF5, GZIP = "npz archive", "HDF5 file", "gzip file"
+from causalvae._files import FETCH_AGAIN, DamagedFile, check_regular, one_line, reading
+from causalvae._npz import Header, Wanted, check_header, open_npz, read_rows
+
+GZIP = "gzip file"
 Encoded = tuple[bytes, str]  # an image file, and what to call it in an error
 RESAMPLING = {filter.name.lower(): filter for filter in Image.Resampling}
+DECODED = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # Pillow's others run programs, or hold no pixels
+LARGEST_PIXELS = 2**26  # of an image
+LARGEST_LIST = 2**28  # bytes of a list of labels
 
 
 class Arrays(Protocol):
-    """Named arrays of one file."""
+    """Named arrays of one file. What is `wanted` of one is checked before anything of it is read."""
 
-    def array(self, key: str) -> np.ndarray:
+    def array(self, key: str, wanted: Wanted | None = None) -> np.ndarray:
         """Returns a whole array, for labels."""
         ...
 
-    def shape(self, key: str) -> tuple[int, ...]:
+    def shape(self, key: str, wanted: Wanted | None = None) -> tuple[int, ...]:
         """Returns an array's shape, read from its header alone."""
         ...
 
@@ -46,137 +47,43 @@ class Arrays(Protocol):
 
 def open_arrays(path: Path) -> contextlib.AbstractContextManager[Arrays]:
     """The arrays of an .npz archive or an HDF5 file."""
-    return _open_npz(path) if path.suffix == ".npz" else _open_hdf5(path)
+    if path.suffix == ".npz":
+        return open_npz(path)
+    from causalvae.data.real.hdf5 import open_hdf5
 
-
-@contextlib.contextmanager
-def _reading(path: Path, kind: str) -> Iterator[None]:
-    """Around every read of a file, and nothing else: what fails in here is that file's fault."""
-    try:
-        yield
-    except (PermissionError, FileNotFoundError):
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:  # h5py's one word for all is OSError
-        raise ValueError(f"{path} is not a readable {kind} ({error}): {FETCH_AGAIN}") from error
-
-
-def _rows_of(path: Path, kind: str, rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    with _reading(path, kind):
-        yield from rows
-
-
-@contextlib.contextmanager
-def _open_npz(path: Path) -> Iterator[Arrays]:
-    with contextlib.ExitStack() as streams:
-        with _reading(path, NPZ):
-            archive = streams.enter_context(zipfile.ZipFile(path))
-        yield NpzArrays(path, archive, streams)
-
-
-class NpzArrays:
-    """Members of an .npz archive, decompressed as they are read; pickled ones are never loaded."""
-
-    def __init__(self, path: Path, archive: zipfile.ZipFile, streams: contextlib.ExitStack):
-        self.path = path
-        self.archive = archive
-        self.streams = streams  # closed with the archive, however far they were read
-
-    def array(self, key: str) -> np.ndarray:
-        return np.concatenate(list(self.rows(key)))
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        with _reading(self.path, NPZ):
-            return self._header(self._member(key), key)[0]
-
-    def rows(self, key: str) -> Iterator[np.ndarray]:
-        with _reading(self.path, NPZ):
-            stream = self._member(key)
-            shape, dtype = self._header(stream, key)
-        return _rows_of(self.path, NPZ, _read_rows(stream, dtype, shape, f"{self.path}: {key}"))
-
-    def _member(self, key: str) -> Any:
-        names = [name.removesuffix(".npy") for name in self.archive.namelist()]
-        if key not in names:
-            raise ValueError(f"{self.path} has no array {key!r}; it has: {', '.join(names) or 'none'}")
-        return self.streams.enter_context(self.archive.open(f"{key}.npy"))
-
-    def _header(self, stream: Any, key: str) -> tuple[tuple[int, ...], np.dtype]:
-        try:
-            version = np.lib.format.read_magic(stream)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, fortran_order, dtype = read[version](stream)
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"{self.path}: the header of {key} cannot be read ({error})") from error
-        if dtype.hasobject or not shape or (fortran_order and len(shape) > 1):
-            raise ValueError(f"{self.path}: {key} is no plain array in C order, but {dtype} {list(shape)}")
-        return shape, dtype
-
-
-@contextlib.contextmanager
-def _open_hdf5(path: Path) -> Iterator[Arrays]:
-    with contextlib.ExitStack() as stack:
-        with _reading(path, HDF5):
-            file = stack.enter_context(h5py.File(path, "r"))
-        yield Hdf5Arrays(path, file)
-
-
-class Hdf5Arrays:
-    """Data sets of an HDF5 file."""
-
-    def __init__(self, path: Path, file: h5py.File):
-        self.path = path
-        self.file = file
-
-    def array(self, key: str) -> np.ndarray:
-        with _reading(self.path, HDF5):
-            return self._dataset(key)[...]
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        with _reading(self.path, HDF5):
-            return self._dataset(key).shape
-
-    def rows(self, key: str) -> Iterator[np.ndarray]:
-        return _rows_of(self.path, HDF5, self._rows(key))
-
-    def _rows(self, key: str) -> Iterator[np.ndarray]:
-        dataset = self._dataset(key)
-        stored = (dataset.chunks or (1,))[0]  # reading across stored chunks would decompress them again
-        row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
-        step = stored * max(1, CHUNK_BYTES // max(stored * row, 1))
-        for start in range(0, len(dataset), step):
-            yield dataset[start : start + step]
-
-    def _dataset(self, key: str) -> Any:
-        found: list[str] = []
-        self.file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-        if key not in found:
-            raise ValueError(f"{self.path} has no array {key!r}; it has: {', '.join(found) or 'none'}")
-        return self.file[key]
+    return open_hdf5(path)
 
 
 NORB_TYPES = {0x1E3D4C55: np.dtype("uint8"), 0x1E3D4C54: np.dtype("<i4")}
 
 
 @contextlib.contextmanager
-def open_norb(path: Path) -> Iterator[tuple[tuple[int, ...], Iterator[np.ndarray]]]:
+def open_norb(path: Path, wanted: Wanted) -> Iterator[tuple[tuple[int, ...], Iterator[np.ndarray]]]:
     """(shape, rows in chunks) of a SmallNORB matrix, .mat or .mat.gz.
 
     Layout, little-endian int32: a number for the element type, the number of dimensions n, max(3, n) sizes
     of which the first n count; then the elements (cs.nyu.edu/~ylclab/data/norb-v1.0-small).
     """
+    check_regular(path, GZIP)
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
-        with _reading(path, GZIP):
+        with reading(path, GZIP):
             magic, ndim = _read_int32(stream, 2, path)
             if magic not in NORB_TYPES or not 1 <= ndim <= 8:
-                raise ValueError(f"{path} is no SmallNORB matrix: it begins with {magic:#010x} and {ndim}")
+                raise DamagedFile(f"{path} is no SmallNORB matrix: it begins with {magic:#010x} and {ndim}")
             shape = tuple(int(size) for size in _read_int32(stream, max(3, ndim), path)[:ndim])
-        yield shape, _rows_of(path, GZIP, _read_rows(stream, NORB_TYPES[magic], shape, str(path)))
+        check_header(str(path), Header(shape, NORB_TYPES[magic]), wanted)
+        yield shape, _rows_of(path, read_rows(stream, NORB_TYPES[magic], shape, str(path)))
 
 
-def read_norb(path: Path) -> np.ndarray:
+def _rows_of(path: Path, rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    with reading(path, GZIP):
+        yield from rows
+
+
+def read_norb(path: Path, wanted: Wanted) -> np.ndarray:
     """A whole SmallNORB matrix, for labels."""
-    with open_norb(path) as (_, rows):
-        return np.concatenate(list(rows))
+    with open_norb(path, wanted) as (shape, rows):
+        return np.concatenate([np.zeros((0, *shape[1:]), np.int32), *rows])
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
@@ -185,31 +92,48 @@ def read_table(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray
     Read as they were released (blanks between columns; a line with the number of images and one with the
     columns' names, both absent from the partition) and as CSV with a header, the form of common mirrors.
     """
-    text = path.read_text()
-    lines = csv.reader(io.StringIO(text)) if path.suffix == ".csv" else map(str.split, text.splitlines())
-    rows = [row for row in lines if row]
-    expected = int(rows.pop(0)[0]) if rows and len(rows[0]) == 1 and rows[0][0].isdigit() else None
+    check_regular(path, "list of images", LARGEST_LIST)
+    with reading(path, "list of images"):
+        text = path.read_text(encoding="utf-8")
+        lines = csv.reader(io.StringIO(text)) if path.suffix == ".csv" else map(str.split, text.splitlines())
+        rows = [row for row in lines if row]
+    expected = int(rows.pop(0)[0]) if rows and len(rows[0]) == 1 and rows[0][0].isdecimal() else None
     width = max((len(row) for row in rows), default=0)
-    header = rows.pop(0) if rows and not rows[0][-1].lstrip("-").isdigit() else []
+    header = rows.pop(0) if rows and not rows[0][-1].lstrip("-").isdecimal() else []
     columns = tuple(header[-(width - 1) :])
     try:
         values = np.array([[int(value) for value in row[1:]] for row in rows], np.int64)
         values = values.reshape(len(rows), width - 1)
-    except ValueError as error:
-        raise ValueError(f"{path}: its rows are not all a file name and {width - 1} integers ({error})") from error
+    except (ValueError, OverflowError) as error:
+        text = f"its rows are not all a file name and {width - 1} integers ({one_line(error)})"
+        raise DamagedFile(f"{path}: {text}") from error
     if not rows or expected not in (None, len(rows)):
-        raise ValueError(f"{path} lists {len(rows):,} images; its first line says {expected}: {FETCH_AGAIN}")
+        raise DamagedFile(f"{path} lists {len(rows):,} images; its first line says {expected}: {FETCH_AGAIN}")
     return columns, tuple(row[0] for row in rows), values
 
 
+@contextlib.contextmanager
+def refusing_bombs() -> Iterator[None]:
+    """Around threads that decode images: one that Pillow finds too large to be honest is an error, not a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def decode_image(data: bytes, name: str) -> Image.Image:
-    """A JPEG or PNG; ValueError with `name` where it does not decode."""
+    """A JPEG, PNG or the like; DamagedFile with `name` where it does not decode, or is too large."""
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=DECODED)
+        if image.width * image.height > LARGEST_PIXELS:
+            raise DamagedFile(f"{name} is {image.width:,} × {image.height:,} px: resize it before")
         image.load()
         return image
-    except (OSError, SyntaxError, ValueError) as error:  # all three are Pillow's words for broken files
-        raise ValueError(f"{name} does not decode ({error}): {FETCH_AGAIN}") from error
+    except DamagedFile:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DamagedFile(f"{name} has too many pixels to be read ({one_line(error)}): resize it before") from error
+    except Exception as error:  # Pillow raises whatever it meets in a broken file
+        raise DamagedFile(f"{name} does not decode ({one_line(error)}): {FETCH_AGAIN}") from error
 
 
 def crop_and_resize(image: Image.Image, crop: int | None, size: int, resample: str) -> np.ndarray:
@@ -232,19 +156,8 @@ def crop_corner(size: tuple[int, int], crop: int | None) -> tuple[int, int]:
     return (size[0] - crop) // 2, (size[1] - crop) // 2
 
 
-def _read_rows(stream: Any, dtype: np.dtype, shape: tuple[int, ...], what: str) -> Iterator[np.ndarray]:
-    row = math.prod(shape[1:]) * dtype.itemsize
-    step = max(1, CHUNK_BYTES // max(row, 1))
-    for start in range(0, shape[0], step):
-        count = min(step, shape[0] - start)
-        data = stream.read(count * row)
-        if len(data) < count * row:
-            raise ValueError(f"{what} ends before row {start + count:,} of {shape[0]:,}: {FETCH_AGAIN}")
-        yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
-
-
 def _read_int32(stream: Any, count: int, path: Path) -> list[int]:
     data = stream.read(4 * count)
     if len(data) < 4 * count:
-        raise ValueError(f"{path} ends within its header: {FETCH_AGAIN}")
+        raise DamagedFile(f"{path} ends within its header: {FETCH_AGAIN}")
     return np.frombuffer(data, "<u4").tolist()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from causalvae._files import DamagedFile
 from causalvae.data.real.cache import Store
 
 
@@ -34,12 +35,17 @@ def complete_grid(path: Path, labels: np.ndarray, names: tuple[str, ...]) -> Gri
     Raises:
         ValueError: combinations are missing or occur twice.
     """
+    bad = np.flatnonzero(~np.isfinite(labels).all(axis=1))
+    if len(bad):
+        raise DamagedFile(
+            f"{path}: {len(bad):,} of {len(labels):,} labels are NaN or infinite, the first in row {bad[0]}"
+        )
     columns = [np.unique(np.round(column, 6), return_inverse=True) for column in labels.T]
     sizes = tuple(len(values) for values, _ in columns)
     total = math.prod(sizes)
     if len(labels) != total:
         described = " × ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True))
-        raise ValueError(
+        raise DamagedFile(
             f"{path} has {len(labels):,} images, but its labels ({described}) make {total:,} combinations: "
             "the file is incomplete, or not a grid of all combinations"
         )
@@ -47,7 +53,7 @@ def complete_grid(path: Path, labels: np.ndarray, names: tuple[str, ...]) -> Gri
     missing = np.flatnonzero(np.bincount(positions, minlength=total) == 0)
     if len(missing):
         first = dict(zip(names, (int(i) for i in np.unravel_index(missing[0], sizes)), strict=True))
-        raise ValueError(f"{path}: {len(missing):,} of {total:,} combinations are missing, such as {first}")
+        raise DamagedFile(f"{path}: {len(missing):,} of {total:,} combinations are missing, such as {first}")
     return Grid(names, sizes, positions)
 
 
@@ -55,9 +61,9 @@ def check_images(path: Path, shape: tuple[int, ...], expected: tuple[int, ...], 
     """Raises ValueError unless `shape` is [N, *expected], with one label for each image."""
     if tuple(shape[1:]) != expected or not shape[0]:
         wanted = ", ".join(map(str, expected))
-        raise ValueError(f"{path} holds images of shape {list(shape)}; expected [N, {wanted}], N at least 1")
+        raise DamagedFile(f"{path} holds images of shape {list(shape)}; expected [N, {wanted}], N at least 1")
     if num_labels not in (None, shape[0]):
-        raise ValueError(f"{path} has {shape[0]:,} images but {num_labels:,} labels")
+        raise DamagedFile(f"{path} has {shape[0]:,} images but {num_labels:,} labels")
 
 
 def write_grid(
@@ -83,7 +89,7 @@ def write_grid(
     done = 0
     for chunk in rows:
         if chunk.dtype != np.uint8:
-            raise ValueError(f"images are {chunk.dtype}; expected uint8")
+            raise DamagedFile(f"images are {chunk.dtype}; expected uint8")
         flat[grid.positions[done : done + len(chunk)]] = chunk.reshape(-1, *image_shape)
         done += len(chunk)
         store.progress(done, len(flat))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -187,13 +186,18 @@ def _prepared_entries(
 
     They must be of the chosen release, where they record one, and of the given options (none: any will do).
     """
-    chosen = choice or next(iter(record.releases))
-    for folder in folders:
-        for entry in cache.entries(folder, cache_dir):
-            facts = json.loads((entry / cache.PROVENANCE).read_text())
-            same = {**facts["options"], **facts}.get(record.choice, chosen) == chosen
-            if facts["dataset"] == record.name and same and (not options or facts["options"] == options):
-                yield entry
+    chosen, damaged = choice or next(iter(record.releases)), None
+    for entry in (entry for folder in folders for entry in cache.entries(folder, cache_dir)):
+        try:
+            facts = cache.read_record(entry)
+        except cache.CorruptCache as error:  # of this set or of another: another entry may be the one
+            damaged = error
+            continue
+        same = {**facts["options"], **facts}.get(record.choice, chosen) == chosen
+        if facts["dataset"] == record.name and same and (not options or facts["options"] == options):
+            yield entry
+    if damaged is not None:
+        raise damaged
 
 
 def _not_found(record: Record, root: Path, file: str | None, choice: str | None) -> str:

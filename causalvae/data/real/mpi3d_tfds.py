@@ -77,7 +77,7 @@ class Mpi3d(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         sizes = self._config.factor_sizes
         with formats.open_arrays(path) as arrays:
-            shape = arrays.shape("images")
+            shape = arrays.shape("images", conversion.pixels(MPI3D))
             check_images(path, shape, MPI3D.image_shape)
             conversion.mpi3d_sizes(path, shape[0], sizes)
             index = 0

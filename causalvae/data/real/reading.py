@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causalvae._files import first_misfit
 from causalvae.data.base import Dataset
 from causalvae.data.real import cache, formats, locations
 from causalvae.data.real.locations import DataDir
@@ -53,6 +54,7 @@ def read(record: Record, data_dir: DataDir = None, **options: Any) -> Dataset:
     }
     _check(record, settings)
     entry = _prepare(record, data_dir, settings)
+    _check_entry(record, entry)
     images, arrays = _images(entry, settings["residency"])
     if "attribute_names" in entry.facts:
         return _labeled_set(record, entry, images, arrays, settings["split"])
@@ -120,6 +122,38 @@ def _prepare(record: Record, data_dir: DataDir, settings: dict[str, Any]) -> cac
     return cache.prepare(location.entry, files, build, rebuild=storage.rebuild, verify=storage.verify)
 
 
+FACTS = {
+    "dataset": str,
+    "options": dict,
+    "checksums": {...: str},
+    **{f"{names}_names?": [str] for names in ("factor", "attribute")},
+    "dropped_factors?": [str],
+}
+
+
+def _check_entry(record: Record, entry: cache.Prepared) -> None:
+    """CorruptCache unless the record and the arrays of a prepared set are what a reader takes for granted."""
+    arrays, facts = entry.arrays, entry.facts
+    misfit = first_misfit(facts, FACTS)
+    if misfit is None and facts["dataset"] != record.name:
+        misfit = f"it is of {facts['dataset']}"
+    if misfit is None and not all(file["name"] in facts["checksums"] for file in facts["files"]):
+        misfit = "checksums are missing"
+    labeled = "attribute_names" in facts
+    wanted = {"images": 4, "attributes": 2} if labeled else {"images": 3 + len(facts.get("factor_names", ()))}
+    if misfit is None and not set(wanted) <= set(arrays):
+        misfit = f"it lacks {', '.join(sorted(set(wanted) - set(arrays)))}"
+    if misfit is None and not (
+        arrays["images"].dtype == np.uint8
+        and wanted["images"] <= arrays["images"].ndim <= wanted["images"] + (not labeled)
+        and all(len(array) == len(arrays["images"]) and array.dtype.kind in "uf" for array in arrays.values())
+        and (not labeled or arrays["attributes"].shape[1:] == (len(facts["attribute_names"]),))
+    ):
+        misfit = ", ".join(f"{name} is {array.dtype} {list(array.shape)}" for name, array in arrays.items())
+    if misfit is not None:
+        raise cache.CorruptCache(f"{entry.path} is not the prepared data of {record.name}: {misfit}; {cache.MEND}")
+
+
 def _as_recorded(value: Any) -> Any:
     return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else value
 
@@ -129,8 +163,7 @@ def _images(entry: cache.Prepared, residency: str) -> tuple[StoredImages, dict[s
     images = entry.arrays["images"]
     if choose_residency(residency, images.nbytes) == "device":
         return StoredImages(images.shape), {"images": jnp.asarray(images)}
-    path = entry.path / "images.npy"
-    return StoredImages(images.shape, str(path), entry.facts["arrays"]["images"]["sha256"]), {}
+    return StoredImages(images.shape, str(images.filename), entry.facts["arrays"]["images"]["sha256"]), {}
 
 
 def _labeled_set(

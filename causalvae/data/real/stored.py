@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 
+from causalvae import _files
+
 RESIDENCIES = ("auto", "device", "stream")
 SHARE_OF_MEMORY = 0.5  # of the device's: a set larger than that is streamed
 
@@ -117,7 +119,8 @@ def to_unit(pixels: jax.Array) -> jax.Array:
 def open_memory_map(path: str, sha256: str) -> np.ndarray:
     """Returns the array at `path`, mapped once per process and content."""
     del sha256
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    with _files.reading(path, "prepared array", "load the set again: it was built anew"):
+        return np.lib.format.open_memmap(path, mode="r")
 
 
 def choose_residency(residency: str, num_bytes: int) -> str:
