@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pytest
 import study_tables
+from markupsafe import escape
 from PIL import Image
 
 from experiments.report import html_tables
@@ -152,7 +153,7 @@ def test_verdicts_are_those_of_the_findings(study):
     shown = re.findall(r'<span class="badge \w+">(\w+)</span>', text)
     assert shown == [v["verdict"] for source in stored.values() for v in source["verdicts"]]
     for verdict in stored["procedural"]["verdicts"]:
-        assert html_tables.escape(verdict["reason"]) in text and html_tables.escape(verdict["rule"]) in text
+        assert escape(verdict["reason"]) in text and escape(verdict["rule"]) in text
 
 
 def test_failed_runs_are_listed_with_their_reason(page):

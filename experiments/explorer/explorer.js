@@ -100,6 +100,9 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
+// Words of a page are nodes, never HTML: names come from whoever made the data set or the model.
+const bold = text => element("b", {}, text);
+
 function bar(share, set = false) {
   const inner = element("i", {className: set ? "set" : ""});
   inner.style.width = `${100 * Math.max(0, Math.min(1, share || 0))}%`;
@@ -128,7 +131,7 @@ function explorer(root, data, images, state) {
   }
 
   function say(lines, responses, chosen, title) {
-    find(".said").replaceChildren(...lines.map(html => element("p", {innerHTML: html})));
+    find(".said").replaceChildren(...lines.map(parts => element("p", {}, ...parts)));
     find(".after").replaceChildren();
     if (!responses) return;
     const largest = Math.max(1, ...responses.map(value => value || 0));
@@ -219,10 +222,10 @@ function explorer(root, data, images, state) {
     const value = data.codes ? stop.value : signed(stop.value), before = data.codes ? own.value : signed(own.value);
     const share = s.ces[latent] > 0 && !stop.own ? `, ${percent(stop.effect / s.ces[latent])} of its CES` : "";
     say([
-      stop.own ? `<b>${name}</b> has its own value, ${before}` : `<b>do(${name} := ${value})</b>, from ${before}`,
-      `this move changes the image by <b>${number(stop.effect)}</b> (l2)${share}`,
-      `${name}: CES ${number(s.ces[latent])} ± ${number(s.ces_error[latent])}, specificity ${number(s.specificity[latent])}`
-        + (data.codes ? "" : `, KL ${number(s.activity[latent])} nats`),
+      stop.own ? [bold(name), ` has its own value, ${before}`] : [bold(`do(${name} := ${value})`), `, from ${before}`],
+      ["this move changes the image by ", bold(number(stop.effect)), ` (l2)${share}`],
+      [`${name}: CES ${number(s.ces[latent])} ± ${number(s.ces_error[latent])}, specificity ${number(s.specificity[latent])}`
+        + (data.codes ? "" : `, KL ${number(s.activity[latent])} nats`)],
     ], stop.response, latent, data.codes
       ? "Codes that are another after decoding and encoding again (1: changed)"
       : "How far each latent moved after decoding and encoding again, in its standard deviations");
@@ -332,12 +335,13 @@ function explorer(root, data, images, state) {
     find(".image.changed").classList.toggle("missing", place < 0);
     const effect = site.effect[state.pair][unit], recovery = site.recovery[state.pair][unit];
     const lines = [
-      `<b>${name}</b> of ${site.name}, from the source`,
-      `changes the image by <b>${number(effect)}</b> (l2)`
-        + (pair.total > 0 ? `, ${percent(effect / pair.total)} of the ${number(pair.total)} between base and source` : ""),
-      `recovers <b>${recovery === null ? "–" : number(recovery)}</b> of the source's image`,
+      [bold(name), ` of ${site.name}, from the source`],
+      ["changes the image by ", bold(number(effect)),
+        " (l2)" + (pair.total > 0 ? `, ${percent(effect / pair.total)} of the ${number(pair.total)} between base and source` : "")],
+      ["recovers ", bold(recovery === null ? "–" : number(recovery)), " of the source's image"],
     ];
-    if (place < 0) lines.push('<span class="muted">one of the weaker units: its numbers are kept, its picture is not</span>');
+    const weak = "one of the weaker units: its numbers are kept, its picture is not";
+    if (place < 0) lines.push([element("span", {className: "muted"}, weak)]);
     const responses = site.response && place >= 0 ? site.response[state.pair][place] : null;
     const chosen = site.name === data.code_site && !data.codes ? unit : -1;
     say(lines, responses, chosen, "How far it moves each latent, in standard deviations");

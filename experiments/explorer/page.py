@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
+from causalvae import _files
 from causalvae.progress import write_text
+from experiments.markup import html, joined
 
 FOLDER = pathlib.Path(__file__).parent
 PAGE = pathlib.Path(__file__).parents[1] / "page_template.html"
 MEANINGLESS = 1000  # training steps below which a page says that its numbers mean nothing
 STORED = "explorer.json"  # in the folder of a study's run
 BEST_BY = ("dci_disentanglement", "mean_squared_error")
+PAGE_SHAPE = {"about": {"dataset": str, "architecture": str, "seed": int}, "tiles": dict}
 WARNING = '<p class="warning">Trained for {} steps only: a test of the machinery. {} mean nothing.</p>'
 
 
@@ -42,35 +46,41 @@ def write(path: pathlib.Path, page: Mapping[str, Any]) -> pathlib.Path:
     """Write a page of its own; page: what `packing.as_json` gave, with `describe` as what it is about."""
     about = page["about"]
     title = f"{about['architecture']} on {about['dataset']} ({about['source']}), seed {about['seed']}"
-    warning = WARNING.format(about["steps"], "The numbers below") if about["steps"] < MEANINGLESS else ""
-    lead = (
+    warning = html(WARNING, about["steps"], "The numbers below") if about["steps"] < MEANINGLESS else ""
+    lead = html(
         '<p class="lead">Intervene on one trained model: set a latent, take one from another image, or patch a channel '
         "from another run, and see what changes. Everything was computed when this page was written.</p>"
     )
-    body = f"<h1>{title}</h1>{lead}{warning}{place({'': page}, keeps_address=True)}{code()}"
-    write_text(path, PAGE.read_text().replace("{{title}}", f"Explorer: {title}").replace("{{body}}", body))
+    body = html("<h1>{}</h1>", title) + lead + warning + place({"": page}, keeps_address=True) + code()
+    write_text(path, whole(f"Explorer: {title}", body))
     return path
 
 
-def place(pages: Mapping[str, Mapping[str, Any]], keeps_address: bool = False) -> str:
+def whole(title: str, body: Markup) -> Markup:
+    """A page of this title and body, which is HTML already: a text would be escaped."""
+    before, between, after = re.split(r"{{title}}|{{body}}", PAGE.read_text())
+    return Markup(before) + title + Markup(between) + body + Markup(after)
+
+
+def place(pages: Mapping[str, Mapping[str, Any]], keeps_address: bool = False) -> Markup:
     """An explorer of several models, title -> page. keeps_address: what is shown goes into the page's address."""
     scripts = [
-        f'<script type="application/json" data-title="{html.escape(title)}">{embedded(page)}</script>'
+        html('<script type="application/json" data-title="{}">{}</script>', title, embedded(page))
         for title, page in pages.items()
     ]
-    attribute = " data-address" if keeps_address else ""
-    return f'<div class="explorer"{attribute}>{"".join(scripts)}</div>'
+    return html('<div class="explorer"{}>{}</div>', " data-address" if keeps_address else "", joined(scripts))
 
 
-def code() -> str:
+def code() -> Markup:
     """Styles and script, once in a page, behind every `place`."""
     style, script = ((FOLDER / name).read_text() for name in ("explorer.css", "explorer.js"))
-    return f'<style>\n{style}</style>\n<script type="module">\n{script}\nwatch();\n</script>'
+    whole = '<style>\n{}</style>\n<script type="module">\n{}\nwatch();\n</script>'
+    return html(whole, Markup(style), Markup(script))  # files of ours
 
 
-def embedded(page: Mapping[str, Any]) -> str:
-    """JSON that cannot end the script that it stands in."""
-    return json.dumps(page, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+def embedded(page: Mapping[str, Any]) -> Markup:
+    """JSON that cannot end the script that it stands in; safe nowhere else."""
+    return Markup(json.dumps(page, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 # --- of a study ------------------------------------------------------------------------------------------
@@ -91,5 +101,6 @@ def best_runs(table: Mapping[str, np.ndarray]) -> list[str]:
 
 def stored_pages(folders: Sequence[pathlib.Path]) -> dict[str, dict[str, Any]]:
     """'3dshapes: betatc, seed 0' -> page, of the runs' folders that hold one."""
-    pages = [json.loads((folder / STORED).read_text()) for folder in folders if (folder / STORED).exists()]
+    paths = [folder / STORED for folder in folders if (folder / STORED).exists()]
+    pages = [_files.read_json(path, "explorer of a run", PAGE_SHAPE, "delete it") for path in paths]
     return {f"{p['about']['dataset']}: {p['about']['architecture']}, seed {p['about']['seed']}": p for p in pages}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from markupsafe import Markup
 from PIL import Image
 
 from causalvae import plots
-from experiments.report.html_tables import escape
+from experiments.markup import html, joined
 
 
 class Drawer:
@@ -20,21 +22,19 @@ class Drawer:
     def __init__(self, folder: pathlib.Path, source: str):
         self.folder, self.source = folder, source
 
-    def all(self, drawn: Sequence[tuple[str, Any]], kind: str = "figures") -> str:
+    def all(self, drawn: Sequence[tuple[str, Any]], kind: str = "figures") -> Markup:
         """The figures that are not None: kind "figures" two to a row where there is room, "broad" one."""
         shown = [self.one(name, figure) for name, figure in drawn if figure is not None]
-        return f'<div class="{kind}">{"".join(shown)}</div>' if shown else ""
+        return html('<div class="{}">{}</div>', kind, joined(shown)) if shown else Markup("")
 
-    def one(self, name: str, figure) -> str:
-        stem = f"{name}_{self.source}"
+    def one(self, name: str, figure) -> Markup:
+        stem = re.sub(r"[^\w.+-]+", "_", f"{name}_{self.source}")  # the name of a data set may be a path
         plots.save(figure, self.folder / f"{stem}.pdf")
         path = plots.save(figure, self.folder / f"{stem}.png", dpi=140)
         alternative = f"{figure.get_suptitle().strip()} ({self.source} data)"
         encoded = base64.b64encode(compress(path.read_bytes())).decode()
-        return (
-            f'<figure><img tabindex="0" loading="lazy" alt="{escape(alternative)}" '
-            f'src="data:image/png;base64,{encoded}"></figure>'
-        )
+        image = '<figure><img tabindex="0" loading="lazy" alt="{}" src="data:image/png;base64,{}"></figure>'
+        return html(image, alternative, encoded)
 
 
 def compress(png: bytes) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
+from experiments.markup import html, joined
 from experiments.report import statistics
 from experiments.report.figures import display
 from experiments.report.tables import Table, column, mean_of_defined, rows_of, score_cells
@@ -53,36 +55,36 @@ CHOICES: dict[str, Callable[[Any], str]] = {
 }
 
 
-def score_table(table: Table, names: Sequence[str]) -> str:
+def score_table(table: Table, names: Sequence[str]) -> Markup:
     """Architectures × scores: mean ± deviation, every seed, nulls; ceilings in the last row."""
     cells = {name: {cell.cluster: cell for cell in score_cells(table, name)} for name in names}
     labels = list(dict.fromkeys(table["label"].tolist()))
     body = []
     for label in labels:
         here = rows_of(table, table["label"] == label)
-        row = [f'<td class="text">{escape(display(label))}</td>']
+        row = [html('<td class="text">{}</td>', display(label))]
         row += [score_cell(cells[name][label], nulls_of(here, name)) for name in names]
-        body.append("<tr>" + "".join(row) + "</tr>")
+        body.append(html("<tr>{}</tr>", joined(row)))
     ceilings = [mean_of_defined(column(table, f"{name}.ceiling")) for name in names]
-    foot = ""
+    foot = Markup("")
     if any(math.isfinite(c) for c in ceilings):
-        foot = "<tr><td>ceiling</td>" + "".join(f"<td>{number(c)}</td>" for c in ceilings) + "</tr>"
-    heads = '<th class="text" tabindex="0">architecture</th>' + "".join(
-        f'<th tabindex="0">{escape(title_of(name))}</th>' for name in names
+        foot = html("<tr><td>ceiling</td>{}</tr>", joined(html("<td>{}</td>", number(c)) for c in ceilings))
+    heads = html('<th class="text" tabindex="0">architecture</th>') + joined(
+        html('<th tabindex="0">{}</th>', title_of(name)) for name in names
     )
-    return frame(heads, "".join(body), foot)
+    return frame(heads, joined(body), foot)
 
 
-def score_cell(cell: statistics.Cell, nulls: Mapping[str, float]) -> str:
+def score_cell(cell: statistics.Cell, nulls: Mapping[str, float]) -> Markup:
     places = decimals(cell.mean)
     deviation = f" ± {number(cell.deviation, places)}" if math.isfinite(cell.deviation) else ""
     several = len(cell.values) > 1 and math.isfinite(cell.mean)
     whole = 0 if all(float(v).is_integer() for v in cell.values if math.isfinite(v)) else places
     seeds = " ".join(number(value, whole) for value in cell.values) if several else ""
     null = " · ".join(f"{name} {number(value, places)}" for name, value in nulls.items())
-    small = "".join(f"<small>{line}</small>" for line in (seeds, null) if line)
+    small = joined(html("<small>{}</small>", line) for line in (seeds, null) if line)
     value = repr(cell.mean) if math.isfinite(cell.mean) else ""
-    return f'<td data-value="{value}">{number(cell.mean, places)}{deviation}{small}</td>'
+    return html('<td data-value="{}">{}{}{}</td>', value, number(cell.mean, places), deviation, small)
 
 
 def nulls_of(table: Table, name: str) -> dict[str, float]:
@@ -97,28 +99,29 @@ def nulls_of(table: Table, name: str) -> dict[str, float]:
 
 def plain_table(
     rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Callable[[Any], str]], prose: Sequence[str] = ()
-) -> str:
+) -> Markup:
     """A sortable table: column title -> text of a row. Columns whose every cell is a number sort as numbers."""
     rows = list(rows)
     texts = [[function(row) for function in columns.values()] for row in rows]
     numeric = [all(_as_number(line[i]) is not None or line[i] == "–" for line in texts) for i in range(len(columns))]
-    body = ""
+    body = []
     for line in texts:
-        body += "<tr>"
+        cells = []
         for i, (name, text) in enumerate(zip(columns, line, strict=True)):
             kind = "prose" if name in prose else "" if numeric[i] else "text"
             value = _as_number(text) if numeric[i] else text
-            body += f'<td class="{kind}" data-value="{escape("" if value is None else str(value))}">{escape(text)}</td>'
-        body += "</tr>"
-    heads = "".join(
-        f'<th tabindex="0" class="{"" if n else "text"}">{escape(name)}</th>' for name, n in zip(columns, numeric)
+            cells.append(html('<td class="{}" data-value="{}">{}</td>', kind, "" if value is None else value, text))
+        body.append(html("<tr>{}</tr>", joined(cells)))
+    heads = joined(
+        html('<th tabindex="0" class="{}">{}</th>', "" if n else "text", name) for name, n in zip(columns, numeric)
     )
-    return frame(heads, body)
+    return frame(heads, joined(body))
 
 
-def frame(heads: str, body: str, foot: str = "") -> str:
-    foot = f"<tfoot>{foot}</tfoot>" if foot else ""
-    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody>{foot}</table></div>'
+def frame(heads: Markup, body: Markup, foot: Markup | str = "") -> Markup:
+    foot = html("<tfoot>{}</tfoot>", foot) if foot else ""
+    whole = '<div class="wide"><table><thead><tr>{}</tr></thead><tbody>{}</tbody>{}</table></div>'
+    return html(whole, heads, body, foot)
 
 
 def _as_number(text: str) -> float | None:
@@ -142,7 +145,3 @@ def number(value: float, places: int | None = None) -> str:
 
 def title_of(name: str) -> str:
     return TITLES.get(name, name.replace("_", " "))
-
-
-def escape(text: Any) -> str:
-    return html.escape(str(text))

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import math
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from causalvae.progress import write_json, write_text
 from experiments.explorer import page as explorer_page
 from experiments.explorer.page import MEANINGLESS
+from experiments.markup import html, joined
 from experiments.report import figures, findings, run_figures, specification
 from experiments.report.drawing import Drawer
 from experiments.report.figures import display
-from experiments.report.html_tables import CHOICES, escape, number, plain_table, score_table, title_of
+from experiments.report.html_tables import CHOICES, number, plain_table, score_table, title_of
 from experiments.report.tables import DISENTANGLEMENT, EFFECT, Table, of_usual_size, rows_of, score_names
 from experiments.study import records
-
-TEMPLATE = pathlib.Path(__file__).parents[1] / "page_template.html"
 
 # Which table a score belongs to, by how its name begins; what begins otherwise is a disentanglement metric.
 TABLES = {
@@ -47,17 +48,19 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     table = records.read_table(workdir)
     parts = [part(workdir, source, of_source(table, source)) for source in sources(table)]
     write_json(workdir / "findings.json", {found["source"]: found for _, found in parts if found})
-    body = head(table) + navigation(workdir, table) + "".join(text for text, _ in parts) + ending(workdir, table)
-    body += explorer_page.code()
-    page = TEMPLATE.read_text().replace("{{title}}", "Study of causal effects in VAEs").replace("{{body}}", body)
+    body = head(table) + navigation(workdir, table) + joined(text for text, _ in parts) + ending(workdir, table)
     path = workdir / "report.html"
-    write_text(path, page)
+    write_text(path, explorer_page.whole("Study of causal effects in VAEs", body + explorer_page.code()))
     print(f"report: {path} ({path.stat().st_size / 2**20:.1f} MB)", flush=True)
     return path
 
 
 def sources(table: Table) -> list[str]:
-    return sorted(set(table["source"].tolist()), key=["real", "procedural"].index)
+    """The sources of the data, real ones first, then what is drawn, then images of one's own."""
+    return sorted(
+        set(table["source"].tolist()),
+        key=lambda source: (source not in ("real", "procedural"), source != "real", source),
+    )
 
 
 def of_source(table: Table, source: str) -> Table:
@@ -71,7 +74,7 @@ def finished(table: Table) -> Table:
 # --- the page --------------------------------------------------------------------------------------------
 
 
-def head(table: Table) -> str:
+def head(table: Table) -> Markup:
     """Title, what was run on what, and a warning where the numbers mean nothing."""
     done, steps = int(np.sum(table["status"] == records.DONE)), _range(table["steps"])
     labels, datasets = (len(set(table[name].tolist())) for name in ("label", "dataset"))
@@ -80,10 +83,11 @@ def head(table: Table) -> str:
         f"{datasets} data sets, seeds {_range(table['seed'])}, {steps} training steps, on "
         f"{' and '.join(sorted(set(table['device'].tolist())))}. Data: {' and '.join(sources(table))}."
     )
-    warning = ""
+    warning = Markup("")
     if table["steps"].min() < MEANINGLESS:
-        warning = explorer_page.WARNING.format(steps, "The numbers and verdicts below")
-    return f'<h1>Study of causal effects in variational autoencoders</h1><p class="lead">{escape(text)}</p>{warning}'
+        warning = html(explorer_page.WARNING, steps, "The numbers and verdicts below")
+    title = "<h1>Study of causal effects in variational autoencoders</h1>"
+    return html(title + '<p class="lead">{}</p>{}', text, warning)
 
 
 def _range(values: np.ndarray) -> str:
@@ -91,7 +95,7 @@ def _range(values: np.ndarray) -> str:
     return f"{low:,}" if low == high else f"{low:,}–{high:,}"
 
 
-def navigation(workdir: pathlib.Path, table: Table) -> str:
+def navigation(workdir: pathlib.Path, table: Table) -> Markup:
     links = []
     for source in sources(table):
         several = f" ({source})" if len(sources(table)) > 1 else ""
@@ -104,14 +108,19 @@ def navigation(workdir: pathlib.Path, table: Table) -> str:
         if explore(workdir, source, of_source(table, source)):
             links.append((f"explore-{source}", f"Explore{several}"))
     links.append(("provenance", "Provenance"))
-    return "<nav>" + " ".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in links) + "</nav>"
+    return html("<nav>{}</nav>", Markup(" ").join(html('<a href="#{}">{}</a>', anchor(n), text) for n, text in links))
 
 
-def part(workdir: pathlib.Path, source: str, table: Table) -> tuple[str, dict[str, Any] | None]:
+def anchor(name: str) -> str:
+    """The id of a section, which is also where its link points: the name without what an address gives a meaning."""
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def part(workdir: pathlib.Path, source: str, table: Table) -> tuple[Markup, dict[str, Any] | None]:
     """Everything of one data source: verdicts, data sets, across them, statistics."""
     done = finished(table)
     if not len(done["run"]):
-        return section(f"verdicts-{source}", f"Verdicts ({source} data)", "<p>No run has finished.</p>"), None
+        return section(f"verdicts-{source}", f"Verdicts ({source} data)", Markup("<p>No run has finished.</p>")), None
     found: dict[str, Any] = findings.study(done) | {"specification": specification.curve(of_usual_size(done))}
     draw = Drawer(workdir / "figures", source)
     text = section(f"verdicts-{source}", f"Verdicts ({source} data)", verdicts(found["verdicts"]) + legend_of_cells())
@@ -123,62 +132,60 @@ def part(workdir: pathlib.Path, source: str, table: Table) -> tuple[str, dict[st
     return text + explore(workdir, source, done), found
 
 
-def explore(workdir: pathlib.Path, source: str, table: Table) -> str:
+def explore(workdir: pathlib.Path, source: str, table: Table) -> Markup:
     """The explorers of the best run of each data set; nothing where none is stored."""
     runs = explorer_page.best_runs(table)
     pages = explorer_page.stored_pages([records.run_folder(workdir, run) for run in runs])
     if not pages:
-        return ""
-    note = (
+        return Markup("")
+    note = html(
         '<p class="note">Intervene on one trained model of each data set: the run with the highest DCI disentanglement '
         "(where factors are not known, the lowest squared error).</p>"
     )
     return section(f"explore-{source}", f"Explore ({source})", note + explorer_page.place(pages))
 
 
-def section(name: str, title: str, content: str, opened: bool = True) -> str:
-    state = " open" if opened else ""
-    return (
-        f'<details class="section" id="{escape(name)}"{state}><summary><h2>{escape(title)}</h2></summary>'
-        f"<div>{content}</div></details>"
-    )
+SECTION = """<details class="section" id="{}"{}><summary><h2>{}</h2></summary><div>{}</div></details>"""
+VERDICT = (
+    '<div class="verdict"><span class="number">({finding})</span>'
+    '<span class="badge {verdict}">{verdict}</span><p><b>{claim}</b></p><p>{reason}</p>'
+    '<details class="more"><summary>rule</summary><p class="rule">{rule}</p></details></div>'
+)
 
 
-def verdicts(found: Sequence[Mapping[str, str]]) -> str:
-    cards = [
-        f'<div class="verdict"><span class="number">({v["finding"]})</span>'
-        f'<span class="badge {v["verdict"]}">{v["verdict"]}</span><p><b>{escape(v["claim"])}</b></p>'
-        f"<p>{escape(v['reason'])}</p>"
-        f'<details class="more"><summary>rule</summary><p class="rule">{escape(v["rule"])}</p></details></div>'
-        for v in found
-    ]
-    return f'<div class="verdicts">{"".join(cards)}</div>'
+def section(name: str, title: str, content: Markup, opened: bool = True) -> Markup:
+    return html(SECTION, anchor(name), " open" if opened else "", title, content)
 
 
-def legend_of_cells() -> str:
-    return (
+def verdicts(found: Sequence[Mapping[str, str]]) -> Markup:
+    return html('<div class="verdicts">{}</div>', joined(html(VERDICT, **verdict) for verdict in found))
+
+
+def legend_of_cells() -> Markup:
+    return html(
         '<p class="note">In the tables: mean ± standard deviation over seeds, below it every seed, then the null: the '
         "same score when factors are permuted (for circuit modularity, units permuted and the network untrained; for "
         "the squared error, the mean image). Last row: the ceiling that a perfect code reaches on the data set.</p>"
     )
 
 
-def dataset_part(workdir: pathlib.Path, table: Table, found: Mapping[str, Any], draw: Drawer) -> str:
+def dataset_part(workdir: pathlib.Path, table: Table, found: Mapping[str, Any], draw: Drawer) -> Markup:
     """Tables and figures of one data set."""
     dataset, source = table["dataset"][0], table["source"][0]
     names = score_names(table)
     elsewhere = tuple(start for starts in TABLES.values() for start in starts)
-    text = ""
+    text = Markup("")
     for title, starts in TABLES.items():
         chosen = [n for n in names if (n.startswith(starts) if starts else not n.startswith(elsewhere))]
         chosen = [n for n in chosen if np.isfinite(table[n]).any()]
         if chosen:
-            text += f"<div><h3>{title}: {escape(dataset)} ({source})</h3>{score_table(table, chosen)}</div>"
+            heading = f"{title}: {dataset} ({source})"
+            text += html("<div><h3>{}</h3>{}</div>", heading, score_table(table, chosen))
         elif title == "Disentanglement":
-            note = f"Undefined: {escape(dataset)} ({source}) has no known factors."
-            text += f'<div><h3>{title}</h3><p class="note">{note}</p></div>'
+            note = f"Undefined: {dataset} ({source}) has no known factors."
+            text += html('<div><h3>{}</h3><p class="note">{}</p></div>', title, note)
     shown = table["run"][table["seed"] == np.min(table["seed"])].tolist()
-    stored: list[Any] = [records.read_record(workdir, run) for run in shown]
+    stored: list[Any] = [records.stored_record(workdir, run) for run in shown]
     images = [records.read_images(workdir, run) for run in shown]
     rows = found["correlations"]
     scatter = figures.scatter(table, rows, dataset, EFFECT, DISENTANGLEMENT)
@@ -191,10 +198,10 @@ def dataset_part(workdir: pathlib.Path, table: Table, found: Mapping[str, Any], 
         (f"patching_{dataset}", run_figures.patching(stored, dataset)),
         (f"mediation_{dataset}", run_figures.mediation(stored, dataset)),
     ]
-    return f'<div class="tables">{text}</div>' + draw.all(drawn) + draw.all(broad, "broad")
+    return html('<div class="tables">{}</div>', text) + draw.all(drawn) + draw.all(broad, "broad")
 
 
-def across(table: Table, found: Mapping[str, Any], draw: Drawer) -> str:
+def across(table: Table, found: Mapping[str, Any], draw: Drawer) -> Markup:
     """Heat maps architecture × data set, correlations, capacity, VQ-VAE and winners."""
     source = table["source"][0]
     drawn = [
@@ -213,16 +220,19 @@ def across(table: Table, found: Mapping[str, Any], draw: Drawer) -> str:
         "winner of each seed": lambda r: ", ".join(display(name) for name in r["by_seed"].values()),
         "chance with one seed": lambda r: f"{r['single_run_chance']:.0%}",
     }
-    winners = plain_table(found["winners"], columns) + chances_table(found["winners"]) if found["winners"] else ""
+    winners = Markup("")
+    if found["winners"]:
+        heading = html("<h3>Winners and their stability over seeds ({})</h3>", source)
+        winners = heading + plain_table(found["winners"], columns) + chances_table(found["winners"])
     curve = found["specification"]
     broad = draw.all([("specification_curve", figures.specification_curve(curve, source))], "broad")
     if broad:
-        broad = f'<p class="note">{escape(specification.sentence(curve))}</p>' + broad + choices_table(curve, source)
-    heading = f"<h3>Winners and their stability over seeds ({source})</h3>"
-    return draw.all(drawn) + broad + (heading + winners if winners else "")
+        note = html('<p class="note">{}</p>', specification.sentence(curve))
+        broad = note + broad + choices_table(curve, source)
+    return draw.all(drawn) + broad + winners
 
 
-def chances_table(winners: Sequence[Mapping[str, Any]]) -> str:
+def chances_table(winners: Sequence[Mapping[str, Any]]) -> Markup:
     """How often each architecture wins by each score, if one run of each is drawn, over the data sets."""
     scores = list(dict.fromkeys(row["score"] for row in winners))
     labels = list(dict.fromkeys(label for row in winners for label in row["chances"]))
@@ -233,26 +243,39 @@ def chances_table(winners: Sequence[Mapping[str, Any]]) -> str:
     columns = {"architecture": lambda label: display(label)}
     for score in scores:
         columns[f"wins by {title_of(score)}"] = lambda label, score=score: f"{chance(label, score):.0%}"
-    return "<h3>How often each wins, one run of each drawn, mean over data sets</h3>" + plain_table(labels, columns)
+    heading = html("<h3>How often each wins, one run of each drawn, mean over data sets</h3>")
+    return heading + plain_table(labels, columns)
 
 
-def choices_table(curve: Mapping[str, Any], source: str) -> str:
+def choices_table(curve: Mapping[str, Any], source: str) -> Markup:
     """What each choice does to the correlation of strength and disentanglement."""
-    return f"<h3>What each choice does ({source})</h3>" + plain_table(specification.shares(curve), CHOICES)
+    return html("<h3>What each choice does ({})</h3>", source) + plain_table(specification.shares(curve), CHOICES)
 
 
-def statistics_part(found: Mapping[str, Any]) -> str:
-    """Power, and every correlation."""
-    design, source = found["design"], found["source"]
+def power_of(design: Mapping[str, Any]) -> str:
+    """What a study of this size could have found, in sentences."""
+    text = f"{design['runs']} runs, {design['seeds']} seeds in the smallest cell."
+    if not math.isfinite(design["detectable_difference"]):
+        return text + (
+            " With a single seed nothing tells a difference of two architectures from one of two seeds: no difference "
+            "could have been found. "
+        )
     differences = f"{design['detectable_difference']:.1f} standard deviations over seeds"
     if math.isfinite(design["detectable_difference_adjusted"]):
         differences += f" ({design['detectable_difference_adjusted']:.1f} after correction over data sets and rivals)"
-    power = (
-        f"<p>{design['runs']} runs, {design['seeds']} seeds in the smallest cell. At level {design['alpha']} and power "
-        f"{design['power']} this design would have found a difference of two architectures on one data set of "
-        f"{differences}, and the correlations in the column “detectable”. Runs of one architecture resemble each "
-        "other; “worth” says how many independent runs they are worth. p-values exchange whole architectures, "
-        f"intervals leave each out; adjusted: Holm–Šidák over {design['family']} tests.</p>"
+    return text + (
+        f" At level {design['alpha']} and power {design['power']} this design would have found a difference of two "
+        f"architectures on one data set of {differences}, and the correlations in the column “detectable”. "
+    )
+
+
+def statistics_part(found: Mapping[str, Any]) -> Markup:
+    """Power, and every correlation."""
+    design, source = found["design"], found["source"]
+    text = (
+        f"{power_of(design)}Runs of one architecture resemble each other; “worth” says how many independent runs they "
+        "are worth. p-values exchange whole architectures, intervals leave each out; adjusted: Holm–Šidák over "
+        f"{design['family']} tests."
     )
     columns = {
         "data set": lambda r: r["stratum"],
@@ -267,35 +290,38 @@ def statistics_part(found: Mapping[str, Any]) -> str:
         "worth": lambda r: number(r["effective_runs"], 1),
         "detectable": lambda r: number(r.get("detectable", math.nan)),
     }
-    main_pair = f"<h3>CES l2 and DCI-D ({source})</h3>" + plain_table(found["correlations"], columns)
+    power = html("<p>{}</p><h3>CES l2 and DCI-D ({})</h3>", text, source)
+    main_pair = power + plain_table(found["correlations"], columns)
     columns = {"scores": lambda r: f"{title_of(r['x'])}, {title_of(r['y'])}", **columns}
     for name in ("runs counted", "given", "adjusted p", "detectable"):
         columns.pop(name)
-    heading = f"<h3>Other pairs of scores, for comparison ({source})</h3>"
-    return power + main_pair + (heading + plain_table(found["sensitivity"], columns) if found["sensitivity"] else "")
+    if not found["sensitivity"]:
+        return main_pair
+    heading = html("<h3>Other pairs of scores, for comparison ({})</h3>", source)
+    return main_pair + heading + plain_table(found["sensitivity"], columns)
 
 
-def ending(workdir: pathlib.Path, table: Table) -> str:
+def ending(workdir: pathlib.Path, table: Table) -> Markup:
     """Failed runs, and where everything comes from."""
     failed = rows_of(table, table["status"] != records.DONE)
-    text = ""
+    text = Markup("")
     if len(failed["run"]):
         rows = [{"run": run, "reason": reason} for run, reason in zip(failed["run"], failed["reason"])]
         content = plain_table(rows, {"run": lambda r: r["run"], "reason": lambda r: r["reason"]}, prose=("reason",))
         text += section("failed", f"Failed runs ({len(rows)})", content)
     example = json.loads(table["config"][0])
     first_runs = dict(zip(reversed(table["dataset"].tolist()), reversed(table["run"].tolist())))
-    firsts = [records.read_record(workdir, run) for run in reversed(first_runs.values())]
+    firsts = [records.stored_record(workdir, run) for run in reversed(first_runs.values())]
     facts = {
         "Versions": {k: v for text_ in sorted(set(table["versions"].tolist())) for k, v in json.loads(text_).items()},
         "Devices": sorted(set(table["device"].tolist())),
-        "Data": [record["data"] for record in firsts if record],
+        "Data": [record["data"] for record in firsts],
         "Settings of training": example["training"],
         "Settings of evaluation": example["evaluation"],
     }
-    blocks = [f"<h3>{title}</h3><pre>{escape(json.dumps(fact, indent=1))}</pre>" for title, fact in facts.items()]
-    note = (
+    blocks = [html("<h3>{}</h3><pre>{}</pre>", title, json.dumps(fact, indent=1)) for title, fact in facts.items()]
+    note = html(
         '<p class="note">Every run: table.csv and runs/&lt;run&gt;/record.json beside this file. '
         "The analyses above as data: findings.json.</p>"
     )
-    return text + section("provenance", "Provenance", note + "".join(blocks), opened=False)
+    return text + section("provenance", "Provenance", note + joined(blocks), opened=False)
