@@ -6,7 +6,11 @@ PRNG keys are stored as their raw data.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import logging
 import pathlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -14,11 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae import _files
+from causalvae.progress import write_json
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
 
 PyTree = Any
+DIGESTS = "digests.json"  # in the folder of a step: what its files were when they were saved
 METRIC = "loss"  # what "best" means: the lowest training loss, averaged since the last report
 
 
@@ -39,7 +45,8 @@ def manager(directory: str | pathlib.Path, keep: int = 1) -> ocp.CheckpointManag
     handlers = {"state": ocp.StandardCheckpointHandler()}
     directory = pathlib.Path(directory).resolve()
     try:
-        return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+        with _quiet():
+            return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
     except (OSError, _files.DamagedFile):
         raise
     except Exception as error:  # it reads what is kept beside each state
@@ -62,6 +69,33 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: PyTree, loss: flo
     arrays = ocp.args.StandardSave(jax.tree.map(np.asarray, _without_key_types(state)))
     checkpoints.save(step, args=ocp.args.Composite(state=arrays), metrics={METRIC: float(loss)}, force=True)
     checkpoints.wait_until_finished()
+    if jax.process_index() == 0:
+        folder = pathlib.Path(checkpoints.directory) / str(step)
+        write_json(folder / DIGESTS, _digests(folder))
+
+
+def _digests(folder: pathlib.Path) -> dict[str, str]:
+    """File -> sha256 of every file of a step. Orbax reads a flipped bit of an array without a word."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != DIGESTS:
+            with open(path, "rb") as file:
+                digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _check_digests(folder: pathlib.Path) -> None:
+    """DamagedFile naming the first file that is not as it was saved. Older checkpoints have no digests."""
+    path = folder / DIGESTS
+    if not path.exists():
+        return
+    mend = "delete that step's folder to go on"
+    expected = _files.read_json(path, "list of a checkpoint's files", {...: str}, mend)
+    with _files.reading(folder, "checkpoint", mend):
+        found = _digests(folder)
+    different = sorted(name for name in expected if found.get(name) != expected[name])
+    if different:
+        raise _files.DamagedFile(f"{folder / different[0]} is not as it was saved: the checkpoint is damaged; {mend}")
 
 
 def restore(checkpoints: ocp.CheckpointManager, template: PyTree, step: int | None = None) -> PyTree | None:
@@ -82,17 +116,32 @@ def restore(checkpoints: ocp.CheckpointManager, template: PyTree, step: int | No
         return None
     where = f"the checkpoint of step {step} in {checkpoints.directory}"
     wanted = jax.eval_shape(_without_key_types, template)
+    _check_digests(pathlib.Path(checkpoints.directory) / str(step))
     try:
-        metadata: Any = checkpoints.item_metadata(step)
+        with _quiet():
+            metadata: Any = checkpoints.item_metadata(step)
         found = metadata.state
     except Exception as error:  # orbax raises many types for a damaged directory
         raise _damaged(f"{where} cannot be read", error) from error
     _check_same(found, wanted, where)
     try:
-        restored: Any = checkpoints.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))
+        with _quiet():
+            restored: Any = checkpoints.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))
     except Exception as error:
         raise _damaged(f"{where} is damaged", error) from error
     return jax.tree.map(_with_key_type, template, restored.state)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Around what Orbax reads: what it logs of a damaged file is said by our error, in one line."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _damaged(what: str, error: Exception) -> _files.DamagedFile:

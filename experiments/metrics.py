@@ -85,8 +85,9 @@ def load(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
             raise DamagedFile(f"{path} has no {' and no '.join(missing)}; it holds {held}")
         arrays = {name: archive.array(name, wanted) for name, wanted in HELD.items() if name in archive.names}
     names = [str(name) for name in arrays["factor_names"]] if "factor_names" in arrays else None
-    if names is not None and arrays["factors"].shape[1:] != (len(names),):
-        raise DamagedFile(f"{path} names {len(names)} factors but has {list(arrays['factors'].shape[1:])}")
+    number = arrays["factors"].shape[-1] if arrays["factors"].ndim else 0
+    if names is not None and len(names) != number:
+        raise DamagedFile(f"{path} names {len(names)} factors but has {number}")
     return arrays["codes"], arrays["factors"], names
 
 

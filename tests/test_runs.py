@@ -82,7 +82,10 @@ def test_a_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="it has not been trained"):
         cv.load(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="is not the configuration of a run"):
+    with pytest.raises(
+        ValueError,
+        match="config.json is not a readable configuration of a run .*: restore it",
+    ):
         cv.load(tmp_path)
 
 

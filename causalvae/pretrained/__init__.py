@@ -76,7 +76,8 @@ def load_pretrained(name: str) -> tuple[Architecture, PyTree]:
         raise ValueError(
             f"{path} is damaged: its SHA-256 is {digest}, and the card says {about['sha256']}. Install causalvae again."
         )
-    model = create(about)
+    with _files.reading(FOLDER / f"{name}.json", "card of a model", AGAIN):
+        model = create(about)
     with _files.reading(path, "safetensors file", AGAIN):
         arrays = safetensors.numpy.load(data)
     return model, unpack(model, arrays)

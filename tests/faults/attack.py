@@ -105,14 +105,30 @@ def _try(format: Format, whole: pathlib.Path, draw, tally: Tally) -> str | None:
 
 
 def _outcome(format: Format, place: pathlib.Path, scratch: pathlib.Path) -> tuple[BaseException | None, str]:
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), warnings.catch_warnings():
+    said, failed = io.StringIO(), None
+    with _everything_said(said), warnings.catch_warnings():
         warnings.simplefilter("always")
         try:
             format.read(place, scratch)
         except Exception as error:
-            return error, said.getvalue()
-    return None, said.getvalue()
+            failed = error
+    return failed, said.getvalue()
+
+
+@contextlib.contextmanager
+def _everything_said(said: io.StringIO):
+    """What goes to stderr, by Python or by libraries of another language, in `said`."""
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            with contextlib.redirect_stderr(said):
+                yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            said.write(file.read().decode(errors="replace"))
 
 
 def _judge(format: Format, error: BaseException | None, path: pathlib.Path) -> str | None:

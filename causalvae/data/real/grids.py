@@ -40,7 +40,9 @@ def complete_grid(path: Path, labels: np.ndarray, names: tuple[str, ...]) -> Gri
         raise DamagedFile(
             f"{path}: {len(bad):,} of {len(labels):,} labels are NaN or infinite, the first in row {bad[0]}"
         )
-    columns = [np.unique(np.round(column, 6), return_inverse=True) for column in labels.T]
+    with np.errstate(over="ignore"):  # of numbers that nobody could take for labels
+        rounded = np.round(labels.astype(np.float64), 6)  # half precision has no sixth decimal
+    columns = [np.unique(column, return_inverse=True) for column in rounded.T]
     sizes = tuple(len(values) for values, _ in columns)
     total = math.prod(sizes)
     if len(labels) != total:
