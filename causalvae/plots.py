@@ -26,7 +26,8 @@ def save(figure: Figure, path: str | pathlib.Path, dpi: int = 130) -> pathlib.Pa
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+    texts: Any = figure.findobj(lambda artist: hasattr(artist, "set_parse_math"))
+    for text in texts:
         text.set_parse_math(False)  # a name may hold dollars, which are no formula
     figure.savefig(temporary, dpi=dpi, bbox_inches="tight", facecolor="white")
     temporary.replace(path)

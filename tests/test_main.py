@@ -155,7 +155,7 @@ def test_a_workdir_of_another_run_is_refused(tmp_path):
     runs.claim_workdir(tmp_path, config.to_dict(), dataset)  # of a time when these settings did not exist
     assert json.loads((tmp_path / "config.json").read_text())["training"]["schedule"] == "constant"
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="not valid JSON"):
+    with pytest.raises(ValueError, match="config.json is not a readable configuration of a run"):
         runs.claim_workdir(tmp_path, config.to_dict(), dataset)
 
 

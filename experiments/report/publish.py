@@ -172,7 +172,8 @@ def publish(docs: pathlib.Path = DOCS) -> pathlib.Path:
     folder = docs / "records" / "study"
     if not (folder / "table.csv").exists():
         raise FileNotFoundError(f"nothing was collected in {folder}: give --workdir=, a study's directory")
-    table = records.from_csv((folder / "table.csv").read_text())
+    with _files.reading(folder / "table.csv", "table of a study", "give --workdir=, a study's directory"):
+        table = records.from_csv((folder / "table.csv").read_text())
     ends = _files.read_json(folder / "training.json", "file of endings", {...: dict})
     done = rows_of(table, table["status"] == records.DONE)
     found = findings.study(done)

@@ -24,7 +24,7 @@ def test_damage_is_said_in_a_line_that_names_the_file(name):
     attack(FORMATS[name], 2 if FORMATS[name].slow else SHORT, seed=0)
 
 
-@pytest.mark.faults
+@pytest.mark.long
 @pytest.mark.parametrize("name", FORMATS)
 def test_much_damage_is_said_in_a_line_that_names_the_file(name):
     attack(FORMATS[name], LONG // 4 if FORMATS[name].slow else LONG, seed=int(os.environ.get("FAULTS_SEED", "1")))

@@ -119,7 +119,7 @@ def test_functions_and_programs_go_when_they_are_let_go(name):
     assert alive <= 1 and more < 20 * SHORT, (alive, more)
 
 
-@pytest.mark.faults
+@pytest.mark.long
 @pytest.mark.parametrize("name", CALLS)
 def test_many_functions_and_programs_go_when_they_are_let_go(name):
     alive, more = grown(name, LONG)
