@@ -47,6 +47,7 @@ DEFAULTS: dict[str, Any] = {
 
 SECTIONS = ("architecture", "data", "training", "evaluation")
 CONFIG = "configuration of a run"
+WRITTEN = {"architecture": {"name": str}, "data": {"name": str}, "training": dict, "evaluation?": dict}  # always
 MOST_MEMBERS = 2**16  # of one run; a damaged file may say more
 
 
@@ -193,7 +194,7 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
 def _stored_config(path: pathlib.Path) -> dict[str, Any]:
     """What a config.json holds, completed: an older version may have had fewer settings."""
     mend = "restore it, or choose another --workdir"
-    config = complete(_files.read_json(path, CONFIG, {f"{name}?": dict for name in SECTIONS}, mend))
+    config = complete(_files.read_json(path, CONFIG, WRITTEN, mend))
     settings = {name: {key: _kinds(value) for key, value in DEFAULTS[name].items()} for name in SECTIONS}
     shape = settings | {name: _kinds(value) for name, value in DEFAULTS.items() if name not in SECTIONS}
     misfit = _files.first_misfit(config, shape) or _odd_setting(config)
