@@ -169,7 +169,7 @@ def _random_sets(generator: np.random.Generator, size: int, num_units: int) -> l
     return sets
 
 
-def _fractions(total: jax.Array, indirect: jax.Array, rows: np.ndarray) -> np.ndarray:
+def _fractions(total: Any, indirect: Any, rows: np.ndarray) -> np.ndarray:
     """Mean indirect effects [G] over the mean total effect, of the pairs `rows`."""
     whole, part = np.asarray(total, np.float64)[rows], np.asarray(indirect, np.float64)[:, rows]
     if not len(rows) or abs(whole.mean()) < 1e-8:

@@ -13,6 +13,7 @@ from causalvae.interventions._groups import GRANULARITIES
 from causalvae.interventions._runs import Outcome, Run
 from causalvae.interventions.attribution import Attribution, attribution_effects
 from causalvae.interventions.codes import KnockOut, knock_out, quantize
+from causalvae.interventions.edges import EDGE_METHODS, EdgeAgreement, EdgeEffects, EdgeOptions, edge_effects
 from causalvae.interventions.factors import (
     AllValues,
     Pairs,
@@ -57,6 +58,10 @@ __all__ = [
     "Attribution",
     "Brightness",
     "CodeSwap",
+    "EDGE_METHODS",
+    "EdgeAgreement",
+    "EdgeEffects",
+    "EdgeOptions",
     "Estimate",
     "FactorReadout",
     "GRANULARITIES",
@@ -80,6 +85,7 @@ __all__ = [
     "attribution_effects",
     "counterfactuals",
     "counterfactuals_all_values",
+    "edge_effects",
     "factor_changes",
     "factor_effects",
     "image_distance",
