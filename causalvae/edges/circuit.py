@@ -68,10 +68,11 @@ def find_edges(
     """Returns the smallest set of edges, chosen by rank, whose joint patch keeps `threshold` of the total effect.
 
     Source: this library, after Syed et al. 2023 and Hanna et al. 2024. Integrated gradients along the whole site rank
-    edges by what they do where all act together, and give smaller sets than exact effects of single edges. Edges that no path of the set joins to both ends do nothing and are
-    dropped. Random sets are the set itself with the units of every site renamed, so that their edges join up as its
-    own do. The best set of units is found in the same way, units ranked by their natural indirect effects, and counts
-    the edges among them. Only where every site is a cut set can all edges together reach the total (`found`).
+    edges by what they do where all act together, and give smaller sets than exact effects of single edges. Edges that
+    no path of the set joins to both ends do nothing and are dropped. Random sets are the set itself with the units of
+    every site renamed, so that their edges join up as its own do. The best set of units is found in the same way,
+    units ranked by their natural indirect effects, and counts the edges among them. Only where every site is a cut
+    set can all edges together reach the total (`found`).
 
     Args:
       model: as in `interventions.mediate`; so are params.

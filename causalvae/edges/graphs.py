@@ -186,7 +186,8 @@ def edge_page(figure: Figure, path: str | pathlib.Path, title: str = "Edges") ->
       title: of the page.
     """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", facecolor="white")
+    about = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # none of it: the same drawing is the same file
+    figure.savefig(buffer, format="svg", bbox_inches="tight", facecolor="white", metadata=about)
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     tree = ElementTree.fromstring(buffer.getvalue().encode())
