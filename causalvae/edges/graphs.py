@@ -19,12 +19,12 @@ from causalvae.metrics import ties
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STRONGEST = 60  # edges of a graph of a whole map
+STRONGEST = 12  # edges from each site to the next, in the graph of a map
 WIDEST = 6.0  # points: the line of the largest effect
 SVG = "http://www.w3.org/2000/svg"
 
 
-def edge_graph(found: EdgeCircuit | EdgeMap, strongest: int = STRONGEST) -> dict[str, Any]:
+def edge_graph(found: EdgeCircuit | EdgeMap, strongest: int | None = None) -> dict[str, Any]:
     """Returns a factor's graph as node-link JSON, from the factor through units of every site to the output.
 
     `networkx.node_link_graph(graph, edges="edges")` reads it and `circuits.save_graph` writes it. A node is a unit,
@@ -33,13 +33,12 @@ def edge_graph(found: EdgeCircuit | EdgeMap, strongest: int = STRONGEST) -> dict
     of the total effect.
 
     Args:
-      found: a circuit, all of whose edges are shown; or a map of all edges.
-      strongest: how many edges between units of a map are shown, over all its sites.
+      found: a circuit, or a map of all edges.
+      strongest: how many edges from each site to the next are kept, the largest |effect| first. None: all of a
+        circuit's, 12 of a map's.
     """
-    if isinstance(found, EdgeCircuit):
-        whole, chosen = found.effects, {link: _pairs(edges) for link, edges in found.edges.items()}
-    else:
-        whole, chosen = found, _strongest(found, strongest)
+    whole = found.effects if isinstance(found, EdgeCircuit) else found
+    chosen = _chosen(found, strongest)
     factor = f"factor:{whole.factor}"
     shown = {site: sorted(_units_at(site, chosen)) for site in whole.sites}
     nodes = [{"id": factor, "site": "factor", "layer": 0, "effect": 1.0}]
@@ -63,15 +62,18 @@ def _edge(source: str, target: str, effect: Any) -> dict[str, Any]:
     return {"source": source, "target": target, "effect": float(effect)}
 
 
-def _strongest(whole: EdgeMap, num: int) -> dict[tuple[str, str], list[tuple[int, int]]]:
-    flat = np.concatenate([np.abs(effects).ravel() for effects in whole.edges.values()])
-    chosen = np.zeros(len(flat), bool)
-    chosen[ties.descending(flat)[:num]] = True
-    parts = np.split(chosen & (flat > 0), np.cumsum([effects.size for effects in whole.edges.values()])[:-1])
-    return {
-        link: _pairs(np.argwhere(part.reshape(effects.shape)))
-        for part, (link, effects) in zip(parts, whole.edges.items(), strict=True)
-    }
+def _chosen(found: EdgeCircuit | EdgeMap, strongest: int | None) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    """The edges [(sender, receiver), ...] of every link that are kept."""
+    if isinstance(found, EdgeCircuit):
+        listed, whole = found.edges, found.effects
+    else:
+        listed, whole = {link: np.argwhere(effects != 0) for link, effects in found.edges.items()}, found
+        strongest = STRONGEST if strongest is None else strongest
+    kept = {}
+    for link, edges in listed.items():
+        order = ties.descending(np.abs(whole.edges[link][tuple(edges.T)]))
+        kept[link] = _pairs(edges[order[:strongest]])
+    return kept
 
 
 def _pairs(edges: np.ndarray) -> list[tuple[int, int]]:
@@ -118,8 +120,9 @@ def draw_edges(graph: Mapping[str, Any], title: str = "", subtitle: str = "") ->
         axes.annotate(label, (x, y), (0, 4), textcoords="offset points", ha="center", fontsize=6.5, color=plots.INK)
     for layer, site in columns.items():
         if site not in ("factor", "output"):
-            axes.text(layer, 1.06, site, ha="center", va="bottom", fontsize=8, color=plots.MUTED)
-    axes.set_ylim(-0.04, 1.12)
+            above = {"xytext": (0, 16), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(site, (layer, 1.0), **above, fontsize=8, color=plots.MUTED)
+    axes.set_ylim(0, 1)
     return figure
 
 

@@ -3,6 +3,7 @@
     python -m experiments.benchmark                              every section, with small defaults
     python -m experiments.benchmark --only=step,ensemble,scan    training steps
     python -m experiments.benchmark --only=patch --pairs=256 --units=0    every unit of every site
+    python -m experiments.benchmark --only=edges --units=0 --rounds=3    every edge of two links, 64 pairs
     python -m experiments.benchmark --only=dci --rows=10000      scikit-learn alone takes minutes here
     python -m experiments.benchmark --list                       what the sections are
 
@@ -50,8 +51,8 @@ FLAG_HELP = {
     "rounds": "How often the runs of a section take turns.",
     "steps": "Training steps in one timed call.",
     "batch_size": "Images in a batch.",
-    "pairs": "Pairs of images in section patch.",
-    "units": "Units of each site in section patch; 0: all of them.",
+    "pairs": "Pairs of images in sections patch and edges.",
+    "units": "Units of each site in section patch, of each sender's site in section edges; 0: all of them.",
     "rows": "Training rows in section dci. The literature's number is 10,000.",
 }
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae import architectures, data, interventions, metrics, training
+from causalvae import architectures, data, interventions, metrics, pretrained, training
 from causalvae.data.base import Dataset
 from causalvae.sites import site_shapes
 from experiments.benchmark.timing import Table, paired, rows_of
@@ -28,8 +28,8 @@ class Settings(NamedTuple):
     rounds: int = 7  # how often the runs of a section take turns
     steps: int = 20  # training steps in one timed call
     batch_size: int = 64
-    pairs: int = 64  # of the patch section
-    units: int = 4  # of each site in the patch section; 0: all
+    pairs: int = 64  # of the patch and the edges section
+    units: int = 4  # of each site in the patch section, of each sender's in the edges section; 0: all
     rows: int = 1000  # of the dci section
 
 
@@ -186,6 +186,44 @@ def patch(settings: Settings) -> Table:
     return Table("patched run", "PyTorch hooks", rows_of(seconds, "PyTorch hooks", work), remarks)
 
 
+EDGES = ("encoder/conv2", "latent/z"), ("latent/z", "decoder/conv1")
+
+
+def edges(settings: Settings) -> Table:
+    """Every edge between two sites, in every pair: exact and by gradients, against a PyTorch loop with hooks."""
+    s, (model, params) = settings, pretrained.load_pretrained("betatc_3dshapes")  # the standard network, trained
+    images = stored_image(stored_dataset().arrays, jnp.arange(2 * s.pairs)[None], None)
+    x, x_source = images[: s.pairs], images[s.pairs :]
+    units = {site: s.units or shape.shape[-1] for site, shape in site_shapes(model, params, x).items()}
+    links = [((sender, list(range(units[sender]))), receiver) for sender, receiver in EDGES]
+
+    def ours(method: str, **options: Any):
+        effects = functools.partial(interventions.edge_effects, model, params, (x, x_source), method=method, **options)
+        return [effects(*link).effects for link in links]
+
+    runs: dict[str, Callable[[], Any]] = {"exact": functools.partial(ours, "exact")}
+    for sample in (2, 64):
+        name = f"attribution, {sample} edges of each link measured"
+        runs[name] = functools.partial(ours, "attribution", sample=sample)
+    found = {name: run() for name, run in runs.items()}
+    work = sum(effects.size for effects in found["exact"])
+    remarks = [f"{work:,} edges and pairs: {work // s.pairs} edges of {len(links)} links, {s.pairs} pairs"]
+    if not has_torch():
+        rows = rows_of(paired(runs, s.rounds, warm=()), "exact", work)
+        return Table("edge and pair", "exact", rows, [*remarks, NO_TORCH])
+    with torch_process(jax.tree.map(np.asarray, params), np.asarray(stored_dataset().arrays)) as torch_side:
+        arguments = [(*link[0], link[1]) for link in links]
+        runs["PyTorch hooks"] = lambda: torch_side("edge_sweep", np.asarray(x), np.asarray(x_source), arguments)
+        expected = runs["PyTorch hooks"]()
+        seconds = paired(runs, s.rounds, warm=())
+    errors = [np.nanmax(np.abs(a - b)) / np.nanmax(np.abs(b)) for a, b in zip(found["exact"], expected, strict=True)]
+    remarks.append(f"largest difference between the two sides' exact effects: {max(errors):.1e} of a link's largest")
+    for name in list(runs)[1:3]:
+        ratio = np.median(seconds["exact"] / seconds[name])
+        remarks.append(f"{name}: {ratio:.0f} times as fast as exact")
+    return Table("edge and pair", "PyTorch hooks", rows_of(seconds, "PyTorch hooks", work), remarks)
+
+
 def dci(settings: Settings) -> Table:
     """DCI by boosted trees compiled by XLA against scikit-learn's, on 10 latents and dSprites' factors."""
     rng, num = np.random.default_rng(0), settings.rows
@@ -210,5 +248,6 @@ SECTIONS: dict[str, Callable[[Settings], Table]] = {
     "architectures": relative,
     "render": render,
     "patch": patch,
+    "edges": edges,
     "dci": dci,
 }

@@ -138,6 +138,31 @@ def patch_sweep(x: np.ndarray, x_source: np.ndarray, units: Mapping[str, Sequenc
     return changes
 
 
+@torch.no_grad()
+def edge_sweep(x: np.ndarray, x_source: np.ndarray, links: Sequence[tuple[str, Sequence[int], str]]) -> list[Any]:
+    """The effects [senders, receivers, pairs] of the edges of every (site, senders, later site): a loop with hooks."""
+    network = networks[False]
+    x, x_source = (torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() for images in (x, x_source))
+    base, source = (torch.sigmoid(network(images, noise=False)[0]) for images in (x, x_source))
+    change = (source - base).flatten(1)
+    whole = change.square().sum(dim=1)
+    found = []
+    for sender, units, receiver in links:
+        sent, receivers = _captured(network, sender, x_source), _captured(network, receiver, x).shape[1]
+        effects = np.zeros((len(units), receivers, len(x)), np.float32)
+        for i, unit in enumerate(units):
+            hook = network.sites[sender].register_forward_hook(_replacing(unit, sent))
+            reached = _captured(network, receiver, x)
+            hook.remove()
+            for j in range(receivers):
+                hook = network.sites[receiver].register_forward_hook(_replacing(j, reached))
+                image = torch.sigmoid(network(x, noise=False)[0])
+                hook.remove()
+                effects[i, j] = (((image - base).flatten(1) * change).sum(dim=1) / whole).numpy()
+        found.append(effects)
+    return found
+
+
 def _captured(network: StandardVAE, site: str, x: torch.Tensor) -> torch.Tensor:
     kept = []
     hook = network.sites[site].register_forward_hook(lambda module, inputs, output: kept.append(output))
@@ -149,12 +174,18 @@ def _captured(network: StandardVAE, site: str, x: torch.Tensor) -> torch.Tensor:
 def _patched_change(
     network: StandardVAE, site: str, unit: int, source: torch.Tensor, x: torch.Tensor, base: torch.Tensor
 ) -> float:
+    hook = network.sites[site].register_forward_hook(_replacing(unit, source))
+    image = torch.sigmoid(network(x, noise=False)[0])
+    hook.remove()
+    return torch.linalg.vector_norm((image - base).flatten(1), dim=1).mean().item()
+
+
+def _replacing(unit: int, source: torch.Tensor):
+    """A hook that takes one unit of a module's output from another run."""
+
     def replace(module, inputs, output):
         output = output.clone()
         output[:, unit] = source[:, unit]
         return output
 
-    hook = network.sites[site].register_forward_hook(replace)
-    image = torch.sigmoid(network(x, noise=False)[0])
-    hook.remove()
-    return torch.linalg.vector_norm((image - base).flatten(1), dim=1).mean().item()
+    return replace
