@@ -138,6 +138,19 @@ def test_what_is_wrong_is_said(options, message):
         edges.patch_edges(chain, PARAMS, (X, SOURCE), SITES[:2], {("b", "a"): np.ones((2, 4, 3), bool)})
 
 
+def test_standard_errors_are_those_of_ratios_over_pairs():
+    outcome = LatentOutcome(0)
+    found = edges.trace_edges(chain, PARAMS, (X, SOURCE), ["a", "b"], method="exact", outcome=outcome)
+    effects = interventions.edge_effects(chain, PARAMS, (X, SOURCE), "a", "b", method="exact", outcome=outcome).effects
+    effects = np.asarray(effects)
+    total = np.asarray(interventions.indirect_effects(chain, PARAMS, (X, SOURCE), "a", outcome=outcome)[0])
+    ratio = np.mean(effects[1, 2]) / total.mean()
+    left = effects[1, 2] - ratio * total
+    error = left.std() / np.sqrt(N) / abs(total.mean())
+    assert found.edges["a", "b"][1, 2] == pytest.approx(ratio, rel=1e-4)
+    assert found.errors["a", "b"][1, 2] == pytest.approx(error, rel=1e-3)
+
+
 # --- graphs ----------------------------------------------------------------------------------------------
 
 
@@ -151,7 +164,7 @@ def test_a_graph_leads_from_the_factor_to_the_output_and_is_drawn(tmp_path):
     assert network.number_of_edges() == 7 + 2 + 3  # the factor's, to carriers, and the output's, from hidden units
     for ends in (network.out_edges("factor:first", data="effect"), network.in_edges("output", data="effect")):
         assert sum(effect for *_, effect in ends) == pytest.approx(1, abs=1e-3)
-    assert len(edges.edge_graph(found, strongest=4)["edges"]) < 12
+    assert sum("standard_error" in edge for edge in edges.edge_graph(found, strongest=2)["edges"]) == 4
     figure = edges.draw_edges(graph, subtitle="planted")
     widths = sorted(line.get_linewidth() for line in figure.axes[0].lines if line.get_gid().startswith("edge"))
     assert len(widths) == 12 and widths[-1] > widths[0]

@@ -29,8 +29,8 @@ def edge_graph(found: EdgeCircuit | EdgeMap, strongest: int | None = None) -> di
 
     `networkx.node_link_graph(graph, edges="edges")` reads it and `circuits.save_graph` writes it. A node is a unit,
     "encoder/conv2:5", with its site, layer and effect; or the factor's, or "output". Edges between units have their
-    own effects; the factor's edges and the output's have those of the units at their other end. Effects are fractions
-    of the total effect.
+    own effects and standard errors; the factor's edges and the output's have the effects of the units at their other
+    end. Effects are fractions of the total effect.
 
     Args:
       found: a circuit, or a map of all edges.
@@ -52,7 +52,9 @@ def edge_graph(found: EdgeCircuit | EdgeMap, strongest: int | None = None) -> di
     first, last = whole.sites[0], whole.sites[-1]
     edges = [_edge(factor, f"{first}:{u}", whole.units[first][u]) for u in shown[first]]
     for link, pairs in chosen.items():
-        edges += [_edge(f"{link[0]}:{u}", f"{link[1]}:{w}", whole.edges[link][u, w]) for u, w in pairs]
+        for u, w in pairs:
+            edge = _edge(f"{link[0]}:{u}", f"{link[1]}:{w}", whole.edges[link][u, w])
+            edges.append(edge | {"standard_error": float(whole.errors[link][u, w])})
     edges += [_edge(f"{last}:{w}", "output", whole.units[last][w]) for w in shown[last]]
     about = {"factor": whole.factor, "method": whole.method, "sites": list(whole.sites)}
     return {"directed": True, "multigraph": False, "graph": about, "nodes": nodes, "edges": edges}
@@ -139,12 +141,12 @@ def _draw_edge(axes, start, end, edge: Mapping[str, Any], scale: float) -> None:
         alpha=0.25 + 0.5 * strength,
         color=plots.ACCENTS[0] if edge["effect"] >= 0 else plots.ACCENTS[1],
         solid_capstyle="butt",
-        gid=f"edge|{_told(edge['source'] + ' → ' + edge['target'], edge['effect'])}",
+        gid=f"edge|{_told(edge['source'] + ' → ' + edge['target'], edge['effect'], edge.get('standard_error'))}",
     )
 
 
-def _told(name: str, effect: float) -> str:
-    return f"{name}: {effect:+.3f} of the total effect"
+def _told(name: str, effect: float, error: float | None = None) -> str:
+    return f"{name}: {effect:+.3f}{'' if error is None else f' ± {error:.3f}'} of the total effect"
 
 
 def _places(graph: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

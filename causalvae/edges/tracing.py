@@ -25,6 +25,7 @@ class EdgeMap(NamedTuple):
     factor: str
     sites: tuple[str, ...]  # in forward order
     edges: dict[Link, np.ndarray]  # (site, next site) -> [U, W]
+    errors: dict[Link, np.ndarray]  # [U, W] standard errors of these over pairs
     units: dict[str, np.ndarray]  # site -> [units] of each unit alone, by all ways: its natural indirect effect
     agreement: dict[Link, EdgeAgreement | None]  # of the estimates with exact effects; None: they are exact
     method: str
@@ -97,5 +98,13 @@ def map_of(chain: Chain, found: PairEffects, rows: np.ndarray, factor: str, meth
         return _fractions(found.total, effects.reshape(-1, effects.shape[-1]), rows).reshape(effects.shape[:-1])
 
     edges = {link: fractions(effects) for link, effects in found.edges.items()}
+    errors = {link: _standard_errors(found, link, rows, edges[link]) for link in edges}
     units = {site: fractions(effects) for site, effects in found.units.items()}
-    return EdgeMap(factor, chain.sites, edges, units, found.agreement, method)
+    return EdgeMap(factor, chain.sites, edges, errors, units, found.agreement, method)
+
+
+def _standard_errors(found: PairEffects, link: Link, rows: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Of ratios of means over pairs, by linearization: what is left of an effect beside its share of the total."""
+    total = found.total[rows].astype(np.float64)
+    left = found.edges[link][..., rows] - fractions[..., None] * total
+    return np.sqrt(np.square(left).mean(axis=-1) / len(rows)) / abs(total.mean())
