@@ -7,9 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causalvae import Edit, no_tap, patch, run
+from causalvae import Edit, data, no_tap, patch, pretrained, run
 from causalvae.architectures import Outputs
-from causalvae.interventions import EdgeOptions, LatentOutcome, Pairs, edge_effects, projected_change
+from causalvae.interventions import (
+    EdgeOptions,
+    LatentOutcome,
+    Pairs,
+    counterfactuals,
+    edge_effects,
+    projected_change,
+)
 from causalvae.interventions._runs import Run
 from causalvae.interventions.edges import agreement
 
@@ -206,3 +213,27 @@ def test_what_is_wrong_is_said(options, message):
     with pytest.raises(ValueError, match=message):
         edge_effects(forward, PARAMS, (X, SOURCE), **({"sender": "map", "receiver": "dense"} | options))
     assert set(EdgeOptions._fields) == {"path", "steps", "along", "sample", "key", "chunk"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("sender", "receiver"), [("encoder/conv2", "latent/z"), ("latent/z", "decoder/conv1")])
+def test_edges_of_a_trained_model_are_those_of_runs(sender, receiver):
+    model, params = pretrained.load_pretrained("betatc_3dshapes")
+    pairs = counterfactuals(data.load("3dshapes", source="procedural"), jax.random.key(0), "wall_hue", 3)
+    ends, units = [Run(*run(model, params, x, capture="*")) for x in (pairs.x, pairs.x_source)], [8, 4, 7]
+    asked = model, params, pairs, (sender, units), (receiver, units)
+    exact, estimate = (edge_effects(*asked, method=m).effects for m in ("exact", "attribution"))
+
+    def one_edge(a, u, w):
+        base, source = (end.activations[sender] for end in ends)
+        edits = {sender: Edit(base + a * (source - base), units=u[None])}
+        _, reached = run(model, params, pairs.x, edits=edits, capture=(receiver,))
+        outputs, _ = run(model, params, pairs.x, edits={receiver: Edit(reached[receiver], units=w[None])})
+        return projected_change(Run(outputs, {}), *ends)
+
+    for i, j in np.ndindex(3, 3):
+        f = functools.partial(one_edge, u=jnp.array(units[i]), w=jnp.array(units[j]))
+        np.testing.assert_allclose(exact[i, j], f(jnp.float32(1)), atol=1e-5)
+        _, derivative = jax.jvp(f, (jnp.float32(0),), (jnp.float32(1),))
+        np.testing.assert_allclose(estimate[i, j], derivative, atol=1e-5)
+    assert np.abs(exact).max() > 0.01
