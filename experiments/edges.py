@@ -90,20 +90,20 @@ def agreement(this: Model) -> str:
 
 def circuits_of_factors(this: Model) -> str:
     """A circuit of edges per factor, against the best set of units and sets of the same form."""
-    columns = "ranked by | edges | kept | completeness | same form | in random order | unit circuit | kept"
-    lines = [f"| factor | {columns} |", "| --- |" + " --- |" * 8]
+    columns = "ranked by | τ | edges | kept | completeness | same form | in random order | unit circuit | kept"
+    lines = [f"| factor | {columns} |", "| --- |" + " --- |" * 9]
     for factor in this.dataset.factor_names:
-        for method in ("integrated", "attribution"):
-            asked = {"factor": factor, "method": method, "sample": 32}
+        for method, threshold in (("integrated", 0.9), ("integrated", 0.95), ("attribution", 0.9)):
+            asked = {"factor": factor, "method": method, "threshold": threshold, "sample": 32}
             found = edges.find_edges(this.model, this.params, this.pairs(factor), CHAIN, **asked)
             units = " + ".join(str(len(units)) for units in found.units.units.values())
             lines.append(
-                f"| {factor} | {method} | {found.size} | {found.faithfulness:.2f} | {found.completeness:.2f} | "
+                f"| {factor} | {method} | {threshold} | {found.size} | {found.faithfulness:.2f} | {found.completeness:.2f} | "
                 f"{found.random.mean():.2f}, at most {found.random.max():.2f} | {found.random_size} | "
                 f"{found.units.size} edges among {units} units | {found.units.faithfulness:.2f} |"
             )
             print(lines[-1], flush=True)
-            if method == "integrated":
+            if (method, threshold) == ("integrated", 0.9):
                 _write(this, edges.edge_graph(found), f"circuit_{factor}", edges.edge_graph(found, 40))
     return "\n".join(lines)
 
