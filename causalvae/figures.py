@@ -93,13 +93,17 @@ def mediation(found: Mediated, factors: Sequence[str], about: str) -> Figure:
     """Returns indirect and direct effects and interaction of the strongest latents, a panel per factor."""
     strength = np.nan_to_num(np.abs(found.estimate[:, :, 0])).max(axis=0)  # NaN: of a factor without any effect
     shown = np.sort(descending(strength)[:SHOWN_LATENTS])
+    ill_defined = ""
+    if found.well_defined is not None:
+        found = found._replace(well_defined=found.well_defined[:, shown])
+        ill_defined = f"; pale: interaction above {found.limit:.0%}, no one effect through the latent"
     return plots.mediation_bars(
         found._replace(estimate=found.estimate[:, shown], low=found.low[:, shown], high=found.high[:, shown]),
         factors,
         [f"z{i}" for i in shown],
         "Which latents mediate each factor",
         f"{about}; image change projected on the counterfactual's, 95 % bootstrap intervals over pairs"
-        f"{_left_out(found)}",
+        f"{ill_defined}{_left_out(found)}",
     )
 
 

@@ -23,7 +23,15 @@ AXES: dict[str, dict[str, str]] = {
         "left_out": "unit pair",
         "latent_change": "unit pair | latent",
     },
-    "Mediation": {"total": "pair", "direct": "unit pair", "indirect": "unit pair", "interaction": "unit pair"},
+    "Mediation": {
+        "total": "pair",
+        "direct": "unit pair",
+        "indirect": "unit pair",
+        "interaction": "unit pair",
+        "distance": "pair",
+    },
+    "InteractionShare": {"binned": "unit bin", "distance": "bin", "pairs": "bin", "well_defined": "unit"},
+    "Shapley": {"total": "pair", "rest": "pair", "shares": "unit pair"},
     "PathEffects": {
         "path": "sender receiver pair",
         "through": "sender pair",
@@ -39,6 +47,8 @@ AXES: dict[str, dict[str, str]] = {
         "low": "factor latent effect",
         "high": "factor latent effect",
         "left_out": "factor",
+        "interaction_share": "factor latent",
+        "well_defined": "factor latent",
     },
 }
 ARRAYS = {1: ("value", "latent"), 2: ("effect", "factor latent"), 3: ("distance", "latent value row")}
@@ -53,11 +63,11 @@ def frame(
 ) -> pandas.DataFrame:
     """Returns a result as a tidy table.
 
-    It takes the results of `interventions` (patching, mediation and its summary, paths, attribution, knock-outs) and of
-    `metrics.effect_strength`; circuits, one or a mapping from factors; scores, one or a list; what `evaluate` returns
-    and each of its parts; a run that `load` returns or its results; and the table of a study. Of arrays it takes what
-    factors do to latents [K, d] (or site -> [K, units]), distances of latent perturbations [d, V, N] (or distance ->
-    [d, V, N]), and one number for each latent [d].
+    It takes the results of `interventions` (patching, mediation, its summary and interactions, Shapley shares, paths,
+    attribution, knock-outs) and of `metrics.effect_strength`; circuits, one or a mapping from factors; scores, one or
+    a list; what `evaluate` returns and each of its parts; a run that `load` returns or its results; and the table of a
+    study. Of arrays it takes what factors do to latents [K, d] (or site -> [K, units]), distances of latent
+    perturbations [d, V, N] (or distance -> [d, V, N]), and one number for each latent [d].
 
     Args:
       result: any of these.
@@ -143,9 +153,24 @@ def _of_summary(result: Any, names: Mapping[str, Any]) -> pandas.DataFrame:
         table = _spread({field: ("unit", np.atleast_1d(v)) for field, v in getattr(result, effect)._asdict().items()},
                         {} if effect == "total" else names)  # fmt: skip
         table.insert(1, "effect", effect)
-        tables.append(table.assign(unit=None) if effect == "total" else table)
+        if effect == "total":
+            tables.append(table.assign(unit=None))
+        else:
+            share = result.interaction_share
+            tables.append(table.assign(interaction_share=share.share.mean, well_defined=share.well_defined))
     table = pandas.concat([part.astype({"unit": object}) for part in tables], ignore_index=True)
     return table.assign(pairs=int(result.pairs), left_out=int(result.left_out))
+
+
+def _of_shapley(result: Any, names: Mapping[str, Any]) -> pandas.DataFrame:
+    """A row for each mediator, and one for the rest, whose unit is "rest"."""
+    import pandas
+
+    shares = _spread({field: ("unit", value) for field, value in result.shares._asdict().items()}, names)
+    rest = pandas.DataFrame({"unit": ["rest"], **{field: [float(v)] for field, v in result.rest._asdict().items()}})
+    table = pandas.concat([part.astype({"unit": object}) for part in (shares, rest)], ignore_index=True)
+    total = float(result.total.mean)
+    return table.assign(error=result.error, total=total, pairs=int(result.pairs), left_out=int(result.left_out))
 
 
 def _of_circuit(result: Any, names: Mapping[str, Any]) -> pandas.DataFrame:
@@ -218,6 +243,7 @@ def _of_mapping(result: Mapping[str, Any], names: Mapping[str, Any]) -> pandas.D
 
 SPECIAL = {
     "MediationSummary": _of_summary,
+    "ShapleySummary": _of_shapley,
     "Circuit": _of_circuit,
     "Score": lambda result, names: _of_scores([result], names),
     "Evaluation": lambda result, names: _of_scores(result.scores, names),

@@ -152,12 +152,15 @@ def mediation_bars(found: Any, factors: Sequence[str], mediators: Sequence[str],
 
     Args:
       found: `effects` (their names) and `estimate`, `low` and `high` [factors, mediators, effects], in units of the
-        total effect, as of `evaluation.Mediated`.
+        total effect, as of `evaluation.Mediated`; bars of mediators whose `well_defined` [factors, mediators] is False
+        are pale (None: it is not known).
       factors: their names.
       mediators: their names.
       title: of the figure.
       subtitle: the line under it.
     """
+    from matplotlib.patches import Patch
+
     effects = found.effects
     panels = len(factors)
     columns = min(2, panels)
@@ -172,17 +175,19 @@ def mediation_bars(found: Any, factors: Sequence[str], mediators: Sequence[str],
         style(axes)
         axes.axhline(0, color=INK, linewidth=0.6)
         axes.set_title(factors[k], fontsize=9, loc="left", color=INK)
-        for e, effect in enumerate(effects):
+        for e in range(len(effects)):
             place = np.arange(len(mediators)) + offsets[e]
             estimate = found.estimate[k, :, e]
             error = np.stack([estimate - found.low[k, :, e], found.high[k, :, e] - estimate])
-            axes.bar(place, estimate, 0.8 / len(effects), color=ACCENTS[e], label=effect)
+            bars = axes.bar(place, estimate, 0.8 / len(effects), color=ACCENTS[e])
+            for bar, sound in zip(bars, np.ones(len(place)) if found.well_defined is None else found.well_defined[k]):
+                bar.set_alpha(1.0 if sound else 0.35)
             axes.errorbar(place, estimate, np.maximum(error, 0), fmt="none", ecolor=INK, elinewidth=0.7)
         axes.set_xticks(range(len(mediators)), mediators, fontsize=8)
     for axes in grid[:, 0]:
         axes.set_ylabel("effect / total effect", fontsize=8, color=MUTED)
-    handles, names = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="upper right", ncols=len(effects), fontsize=8, frameon=False)
+    handles = [Patch(color=ACCENTS[e], label=effect) for e, effect in enumerate(effects)]
+    figure.legend(handles=handles, loc="upper right", ncols=len(effects), fontsize=8, frameon=False)
     return figure
 
 

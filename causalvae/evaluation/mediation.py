@@ -22,18 +22,36 @@ class Mediated(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     left_out: np.ndarray  # [K] pairs that are decoded alike
+    # Of |interaction| / |total|; None in results of versions that did not measure it.
+    interaction_share: np.ndarray | None = None  # [K, d] over all pairs
+    well_defined: np.ndarray | None = None  # [K, d] share <= limit: whether there is one "effect through" the latent
+    share_by_distance: np.ndarray | None = None  # [K, d, B] in bins of pairs, near ones first; NaN: no pair
+    distance: np.ndarray | None = None  # [K, B] mean distance (rms) of the bins' x and x'
+    limit: float | None = None
 
 
 def mediate_latents(model: Architecture, params: Any, pairs: Sequence[interventions.Pairs], key: jax.Array) -> Mediated:
     """Takes each latent as the mediator of each factor's effect on the image (one `Pairs` per factor)."""
-    rows, left_out = [], []
+    rows, left_out, interactions = [], [], []
     for k, part in enumerate(pairs):
         found = interventions.mediate(model, params, part, "latent/z", outcome=interventions.unscaled_projection)
         summary = interventions.summarize(found, jax.random.fold_in(key, k), relative=True)
         rows.append([getattr(summary, name) for name in EFFECTS])
         left_out.append(int(summary.left_out))
+        interactions.append(jax.tree.map(np.asarray, summary.interaction_share))
 
     def collect(field):
         return np.stack([np.stack([np.asarray(getattr(e, field)) for e in row], axis=-1) for row in rows])
 
-    return Mediated(EFFECTS, collect("mean"), collect("low"), collect("high"), np.array(left_out))
+    return Mediated(
+        effects=EFFECTS,
+        estimate=collect("mean"),
+        low=collect("low"),
+        high=collect("high"),
+        left_out=np.array(left_out),
+        interaction_share=np.stack([found.share.mean for found in interactions]),
+        well_defined=np.stack([found.well_defined for found in interactions]),
+        share_by_distance=np.stack([found.binned for found in interactions]),
+        distance=np.stack([found.distance for found in interactions]),
+        limit=interventions.INTERACTION_LIMIT,
+    )

@@ -9,6 +9,7 @@ One calling convention: `(model, params, what it acts on, site, *, options)`.
     effects = summarize(mediate(model, params, pairs, "encoder/dense"), key)
 """
 
+from causalvae.interventions._bootstrap import Estimate
 from causalvae.interventions._groups import GRANULARITIES
 from causalvae.interventions._runs import Outcome, Run
 from causalvae.interventions.attribution import Attribution, attribution_effects
@@ -31,6 +32,7 @@ from causalvae.interventions.images import (
     manipulate_images,
     saliency_maps,
 )
+from causalvae.interventions.interaction import INTERACTION_LIMIT, InteractionShare
 from causalvae.interventions.latents import (
     CodeSwap,
     Perturbation,
@@ -42,7 +44,6 @@ from causalvae.interventions.latents import (
     perturb_latents,
 )
 from causalvae.interventions.mediation import (
-    Estimate,
     Mediation,
     MediationSummary,
     indirect_effects,
@@ -52,6 +53,7 @@ from causalvae.interventions.mediation import (
 from causalvae.interventions.outcomes import FactorReadout, LatentOutcome, projected_change, unscaled_projection
 from causalvae.interventions.patching import PatchEffects, patch_effects
 from causalvae.interventions.paths import PathEffects, path_effects
+from causalvae.interventions.shapley import Shapley, ShapleySummary, shapley_effects, summarize_shapley
 
 __all__ = [
     "AllValues",
@@ -65,6 +67,8 @@ __all__ = [
     "Estimate",
     "FactorReadout",
     "GRANULARITIES",
+    "INTERACTION_LIMIT",
+    "InteractionShare",
     "KnockOut",
     "LatentOutcome",
     "Mediation",
@@ -79,6 +83,8 @@ __all__ = [
     "Prior",
     "Resample",
     "Run",
+    "Shapley",
+    "ShapleySummary",
     "Shift",
     "Sweep",
     "Translate",
@@ -100,6 +106,8 @@ __all__ = [
     "projected_change",
     "quantize",
     "saliency_maps",
+    "shapley_effects",
     "summarize",
+    "summarize_shapley",
     "unscaled_projection",
 ]

@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from causalvae.interventions._bootstrap import Estimate, bootstrap_weights, check_bootstrap, interval, means_of
 from causalvae.interventions._checks import check_finite
 from causalvae.interventions._plan import Plan, make_plan
 from causalvae.interventions._runs import Outcome, both_runs, exchanged
 from causalvae.interventions._sweep import in_blocks, merge_pairs
 from causalvae.interventions.factors import Pairs
+from causalvae.interventions.interaction import BINS, INTERACTION_LIMIT, InteractionShare, interaction_share
+from causalvae.interventions.latents import image_distance
 from causalvae.interventions.outcomes import outcome_of_ends, outcome_of_patched, projected_change
 
 PyTree = Any
@@ -26,6 +29,7 @@ class Mediation(NamedTuple):
     direct: jax.Array  # [G, N] Y(x'; m <- m(x)) - Y(x)
     indirect: jax.Array  # [G, N] Y(x; m <- m(x')) - Y(x)
     interaction: jax.Array  # [G, N]
+    distance: jax.Array | None = None  # [N] root mean square of x' - x, over pixels
 
 
 def mediate(
@@ -59,7 +63,8 @@ def mediate(
     Raises:
       ValueError: for an outcome that does not return one number per pair, and as `patch_effects` does.
     """
-    return _mediate(make_plan(model, params, pairs, site, groups, outcome, chunk), params, _effects)
+    plan = make_plan(model, params, pairs, site, groups, outcome, chunk)
+    return _mediate(plan, params, _effects)._replace(distance=_distance(plan.pairs.x, plan.pairs.x_source))
 
 
 def indirect_effects(
@@ -87,6 +92,11 @@ def indirect_effects(
       ValueError: as `mediate` does.
     """
     return _mediate(make_plan(model, params, pairs, site, groups, outcome, chunk), params, _indirect)
+
+
+@jax.jit
+def _distance(x: jax.Array, x_source: jax.Array) -> jax.Array:
+    return image_distance(x.astype(jnp.float32), x_source.astype(jnp.float32), "rms")
 
 
 def _mediate(plan: Plan, params: PyTree, finish: Callable) -> Any:
@@ -128,14 +138,6 @@ def _indirect(blocks, num: int):
 # --- summaries -------------------------------------------------------------------------------------------
 
 
-class Estimate(NamedTuple):
-    """A mean over pairs with its bootstrap interval; all of one shape."""
-
-    mean: jax.Array
-    low: jax.Array
-    high: jax.Array
-
-
 class MediationSummary(NamedTuple):
     """Mean effects with bootstrap intervals over pairs, per group of units; `relative`: over the mean total effect."""
 
@@ -146,6 +148,7 @@ class MediationSummary(NamedTuple):
     proportion: Estimate  # [G] indirect / total, means over pairs; NaN where totals cancel, see `summarize`
     pairs: jax.Array  # [] how many pairs counted
     left_out: jax.Array  # [] how many did not: their total effect is NaN
+    interaction_share: InteractionShare  # [G] |interaction| / |total|, and where it is too much
 
 
 def summarize(
@@ -155,12 +158,18 @@ def summarize(
     level: float = 0.95,
     tolerance: float = 0.05,
     relative: bool = False,
+    *,
+    bins: int = BINS,
+    limit: float = INTERACTION_LIMIT,
 ) -> MediationSummary:
     """Returns means over pairs with percentile bootstrap intervals.
 
     Pairs are drawn again `num` times, the same for all groups.
     Source: this library. Pairs whose total effect is NaN (no change to project on) are left out and counted. The
-    proportion mediated is a ratio of sums, mean indirect / mean total.
+    proportion mediated is a ratio of sums, mean indirect / mean total. Interactions of both signs cancel in their
+    mean; `interaction_share` is of their absolute values. A mediator of which it exceeds `limit` has no one effect
+    that passes through it: what it does depends on the run that it is put into. `interaction_share.in_words()` says
+    so, and at which distances.
 
     Args:
       mediation: what `mediate` returns.
@@ -170,48 +179,30 @@ def summarize(
       tolerance: the proportion is given only where |mean total| exceeds this share of mean |total|, so that pairs do
         not cancel; its interval, where all bootstrap draws do (it is unbounded otherwise).
       relative: give all effects as such ratios; total = indirect + direct + interaction = 1.
+      bins: how many bins of equally many pairs, by the distance of x and x', the share of interaction is given in.
+      limit: the largest share of interaction at which "the effect through" counts as well defined.
 
     Raises:
       ValueError: for num < 2 or a level outside (0, 1).
     """
-    if num < 2 or not 0 < level < 1:
-        raise ValueError(f"num must be at least 2 and level between 0 and 1, not {num} and {level}")
-    return _summarize(num, relative, mediation, key, level, tolerance)
+    check_bootstrap(num, level)
+    return _summarize((num, relative, bins), mediation, key, level, tolerance, limit)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _summarize(num, relative, mediation, key, level, tolerance):
+@functools.partial(jax.jit, static_argnums=0)
+def _summarize(sizes, mediation, key, level, tolerance, limit):
+    num, relative, bins = sizes
     valid = ~jnp.isnan(mediation.total)
-    effects = jax.tree.map(lambda e: jnp.where(jnp.expand_dims(valid, range(e.ndim - 1)), e, 0.0), mediation)
-    counts = _bootstrap_counts(key, valid, num)  # [num + 1, N], the first row being the sample itself
-    weights = counts / jnp.sum(counts, axis=1, keepdims=True)
-
-    def mean(effect):  # [..., N] -> [num + 1, ...]
-        return jnp.matmul(weights, effect.T, precision=jax.lax.Precision.HIGHEST)
-
-    means, size = jax.tree.map(mean, effects), mean(jnp.abs(effects.total))
+    effects = [jnp.where(jnp.expand_dims(valid, range(e.ndim - 1)), e, 0.0) for e in mediation[:4]]
+    weights = bootstrap_weights(key, valid, num)  # [num + 1, N], the first row being the sample itself
+    effects, means = Mediation(*effects), Mediation(*(means_of(weights, effect) for effect in effects))
+    size = means_of(weights, jnp.abs(effects.total))
     whole = jnp.where(jnp.abs(means.total) > tolerance * size, means.total, jnp.nan)
-    shares = Mediation(means.total / whole, *(m / whole[:, None] for m in means[1:]))
-    estimates = [_estimate(m, level) for m in (*(shares if relative else means), shares.indirect)]
+    shares = Mediation(means.total / whole, *(m / whole[:, None] for m in means[1:4]))
+    estimates = [interval(m, level) for m in (*(shares if relative else means)[:4], shares.indirect)]
     total, direct, indirect, interaction, proportion = estimates
-    return MediationSummary(total, direct, indirect, interaction, proportion, jnp.sum(valid), jnp.sum(~valid))
-
-
-def _bootstrap_counts(key: jax.Array, valid: jax.Array, num: int) -> jax.Array:
-    """How often each valid pair [N] is drawn, in the sample itself and in `num` bootstrap draws: [num + 1, N]."""
-    size, count = valid.shape[0], jnp.sum(valid)
-    order = jnp.argsort(~valid, stable=True)  # the valid pairs first
-    drawn = jax.random.uniform(key, (num, size)) * count
-    drawn = order[jnp.minimum(drawn.astype(jnp.int32), jnp.maximum(count - 1, 0))]
-    # Draws beyond the number of valid pairs do not count: a resample is as large as the sample.
-    counted = (jnp.arange(size) < count).astype(jnp.float32)
-    rows = jnp.broadcast_to(jnp.arange(num)[:, None], drawn.shape)
-    counts = jnp.zeros((num, size)).at[rows, drawn].add(jnp.broadcast_to(counted, drawn.shape))
-    return jnp.concatenate([valid[None].astype(jnp.float32), counts])
-
-
-def _estimate(means: jax.Array, level: float) -> Estimate:
-    """The first row's value, with the percentile interval of the other rows."""
-    tail = (1 - level) / 2
-    low, high = jnp.quantile(means[1:], jnp.stack([tail, 1 - tail]), axis=0)
-    return Estimate(means[0], low, high)
+    counts = jnp.sum(valid), jnp.sum(~valid)
+    share = interaction_share(
+        effects.interaction, effects.total, mediation.distance, weights, (bins, level, jnp.asarray(limit))
+    )
+    return MediationSummary(total, direct, indirect, interaction, proportion, *counts, share)

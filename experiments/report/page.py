@@ -16,7 +16,7 @@ from causalvae.progress import write_json, write_text
 from experiments.explorer import page as explorer_page
 from experiments.explorer.page import MEANINGLESS
 from experiments.markup import html, joined
-from experiments.report import figures, findings, run_figures, specification
+from experiments.report import figures, findings, interaction, run_figures, specification
 from experiments.report.drawing import Drawer
 from experiments.report.figures import display
 from experiments.report.html_tables import CHOICES, number, plain_table, score_table, title_of
@@ -198,7 +198,8 @@ def dataset_part(workdir: pathlib.Path, table: Table, found: Mapping[str, Any], 
         (f"patching_{dataset}", run_figures.patching(stored, dataset)),
         (f"mediation_{dataset}", run_figures.mediation(stored, dataset)),
     ]
-    return html('<div class="tables">{}</div>', text) + draw.all(drawn) + draw.all(broad, "broad")
+    words = joined(html('<p class="note">{}</p>', line) for line in interaction.lines(stored))
+    return html('<div class="tables">{}</div>', text) + draw.all(drawn) + draw.all(broad, "broad") + words
 
 
 def across(table: Table, found: Mapping[str, Any], draw: Drawer) -> Markup:
