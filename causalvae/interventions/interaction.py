@@ -17,7 +17,8 @@ import numpy as np
 
 from causalvae.interventions._bootstrap import Estimate, interval, means_of
 
-INTERACTION_LIMIT = 0.1  # of the total effect: more interaction than this, and "the effect through" is not well defined
+INTERACTION_LIMIT = 0.1
+"""Share of the total effect: with more interaction than this, "the effect through" is not well defined."""
 BINS = 4
 ON_THE_EDGE = 1e-6  # of the range of distances: what lies so near to an edge lies on it
 
