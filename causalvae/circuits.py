@@ -20,6 +20,7 @@ import numpy as np
 
 from causalvae import metrics
 from causalvae.interventions._runs import Outcome
+from causalvae.interventions.claims import Claims, claims
 from causalvae.interventions.factors import Pairs, as_pairs
 from causalvae.interventions.mediation import indirect_effects
 from causalvae.interventions.outcomes import projected_change, unscaled_projection
@@ -33,6 +34,7 @@ __all__ = [
     "Selectivity",
     "Wiring",
     "as_graph",
+    "carriers",
     "check_same_dataset",
     "find_circuit",
     "find_circuits",
@@ -386,6 +388,54 @@ def selectivity(
 def _means(effects: np.ndarray, owner: np.ndarray, num_factors: int) -> np.ndarray:
     """Mean of effects [units, pairs] over the pairs of each factor: [units, K]."""
     return np.stack([effects[:, owner == k].mean(axis=1) for k in range(num_factors)], axis=1)
+
+
+def carriers(
+    model: Any,
+    params: PyTree,
+    pairs: Mapping[str, Pairs],
+    sites: str | Sequence[str],
+    *,
+    outcome: Outcome = projected_change,
+    chunk: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> dict[str, dict[str, Claims]]:
+    """Returns site -> factor -> which units carry the factor's effect on the outcome, by their indirect effects.
+
+    The family is the whole search: the chance of any false claim, over all units of all sites and all factors
+    together, is at most the level. All pairs decide; none need be held back to measure. Effects are shares of the mean
+    total effect.
+
+    Args:
+      model: as in `interventions.mediate`; so are params.
+      params: any pytree.
+      pairs: factor -> pairs of one data set that differ in it.
+      sites: whose units are searched.
+      outcome: as in `interventions.mediate`.
+      chunk: runs at once; bounds memory, not results.
+      seed: of the flips.
+      **options: `least`, `level` and `flips` of `interventions.claims`.
+
+    Raises:
+      ValueError: for pairs of different data sets, and as `interventions.claims` and `interventions.mediate` do.
+    """
+    check_same_dataset(pairs)
+    sites = (sites,) if isinstance(sites, str) else tuple(sites)
+    found: dict[str, dict[str, Claims]] = {site: {} for site in sites}
+    for number, (factor, part) in enumerate(pairs.items()):
+        total, effects = None, []
+        for site in sites:
+            total, indirect = indirect_effects(model, params, part, site, outcome=outcome, chunk=chunk)
+            effects.append(np.asarray(indirect))
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        family = claims(np.concatenate(effects), key, total=total, families=len(pairs), **options)
+        ends = np.cumsum([len(e) for e in effects])
+        for site, end, of_site in zip(sites, ends, effects):
+            units = slice(end - len(of_site), end)
+            parts = {name: field[units] for name, field in family._asdict().items() if np.ndim(field)}
+            found[site][factor] = family._replace(**parts)
+    return found
 
 
 # --- as a graph ------------------------------------------------------------------------------------------

@@ -49,6 +49,8 @@ AXES: dict[str, dict[str, str]] = {
         "left_out": "factor",
         "interaction_share": "factor latent",
         "well_defined": "factor latent",
+        "carries": "factor latent",
+        "p_value": "factor latent",
     },
 }
 ARRAYS = {1: ("value", "latent"), 2: ("effect", "factor latent"), 3: ("distance", "latent value row")}
@@ -63,10 +65,10 @@ def frame(
 ) -> pandas.DataFrame:
     """Returns a result as a tidy table.
 
-    It takes the results of `interventions` (patching, mediation, its summary and interactions, Shapley shares, paths,
-    attribution, knock-outs) and of `metrics.effect_strength`; circuits, one or a mapping from factors; scores, one or
-    a list; what `evaluate` returns and each of its parts; a run that `load` returns or its results; and the table of a
-    study. Of arrays it takes what factors do to latents [K, d] (or site -> [K, units]), distances of latent
+    It takes the results of `interventions` (patching, mediation, its summary and interactions, Shapley shares, claims,
+    paths, attribution, knock-outs) and of `metrics.effect_strength`; circuits, one or a mapping from factors; scores,
+    one or a list; what `evaluate` returns and each of its parts; a run that `load` returns or its results; and the
+    table of a study. Of arrays it takes what factors do to latents [K, d] (or site -> [K, units]), distances of latent
     perturbations [d, V, N] (or distance -> [d, V, N]), and one number for each latent [d].
 
     Args:
@@ -162,6 +164,14 @@ def _of_summary(result: Any, names: Mapping[str, Any]) -> pandas.DataFrame:
     return table.assign(pairs=int(result.pairs), left_out=int(result.left_out))
 
 
+def _of_claims(result: Any, names: Mapping[str, Any]) -> pandas.DataFrame:
+    """A row for each unit, or for each edge of claims [senders, receivers]."""
+    axes = {1: "unit", 2: "sender receiver"}[np.ndim(result.effect)]
+    fields = ("claimed", "p_value", "effect", "low", "high")
+    table = _spread({field: (axes, getattr(result, field)) for field in fields}, names)
+    return table.assign(pairs=result.pairs, left_out=result.left_out)
+
+
 def _of_shapley(result: Any, names: Mapping[str, Any]) -> pandas.DataFrame:
     """A row for each mediator, and one for the rest, whose unit is "rest"."""
     import pandas
@@ -228,6 +238,16 @@ def _of_mapping(result: Mapping[str, Any], names: Mapping[str, Any]) -> pandas.D
         for factor, table in zip(found, tables):
             table.insert(0, "factor", factor)
         return pandas.concat(tables, ignore_index=True)
+    if "Claims" in kinds:
+        tables = [_of_claims(claims, names) for claims in result.values()]
+        for factor, table in zip(result, tables):
+            table.insert(0, "factor", factor)
+        return pandas.concat(tables, ignore_index=True)
+    if kinds == {"dict"}:  # site -> factor -> claims
+        tables = [_of_mapping(part, names) for part in result.values()]
+        for site, table in zip(result, tables):
+            table.insert(0, "site", site)
+        return pandas.concat(tables, ignore_index=True)
     axes = {np.ndim(value) for value in result.values()}
     if axes == {1}:  # the columns of a study
         return pandas.DataFrame(dict(result))
@@ -242,6 +262,7 @@ def _of_mapping(result: Mapping[str, Any], names: Mapping[str, Any]) -> pandas.D
 
 
 SPECIAL = {
+    "Claims": _of_claims,
     "MediationSummary": _of_summary,
     "ShapleySummary": _of_shapley,
     "Circuit": _of_circuit,

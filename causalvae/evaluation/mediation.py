@@ -11,6 +11,7 @@ import numpy as np
 from causalvae import interventions
 from causalvae.architectures import Architecture
 
+LEVEL = 0.05  # family-wise error of claims that latents carry factors
 EFFECTS = ("indirect", "direct", "interaction")
 
 
@@ -28,16 +29,19 @@ class Mediated(NamedTuple):
     share_by_distance: np.ndarray | None = None  # [K, d, B] in bins of pairs, near ones first; NaN: no pair
     distance: np.ndarray | None = None  # [K, B] mean distance (rms) of the bins' x and x'
     limit: float | None = None
+    carries: np.ndarray | None = None  # [K, d] whether the latent carries the factor: any false claim among all, 5 %
+    p_value: np.ndarray | None = None  # [K, d] of that, adjusted for the search over latents and factors
 
 
 def mediate_latents(model: Architecture, params: Any, pairs: Sequence[interventions.Pairs], key: jax.Array) -> Mediated:
     """Takes each latent as the mediator of each factor's effect on the image (one `Pairs` per factor)."""
-    rows, left_out, interactions = [], [], []
+    rows, left_out, interactions, p_values = [], [], [], []
     for k, part in enumerate(pairs):
         found = interventions.mediate(model, params, part, "latent/z", outcome=interventions.unscaled_projection)
         summary = interventions.summarize(found, jax.random.fold_in(key, k), relative=True)
         rows.append([getattr(summary, name) for name in EFFECTS])
         left_out.append(int(summary.left_out))
+        p_values.append(_p_values(found, jax.random.fold_in(key, len(pairs) + k), len(pairs)))
         interactions.append(jax.tree.map(np.asarray, summary.interaction_share))
 
     def collect(field):
@@ -54,4 +58,13 @@ def mediate_latents(model: Architecture, params: Any, pairs: Sequence[interventi
         share_by_distance=np.stack([found.binned for found in interactions]),
         distance=np.stack([found.distance for found in interactions]),
         limit=interventions.INTERACTION_LIMIT,
+        carries=np.stack(p_values) <= LEVEL,
+        p_value=np.stack(p_values),
     )
+
+
+def _p_values(found: interventions.Mediation, key: jax.Array, factors: int) -> np.ndarray:
+    """Of each latent [d], adjusted for the search over all of them and all factors; NaN without any effect."""
+    if not np.isfinite(found.total).any():
+        return np.full(len(found.indirect), np.nan)
+    return interventions.claims(found.indirect, key, total=found.total, families=factors).p_value

@@ -13,6 +13,7 @@ from causalvae.interventions._bootstrap import Estimate
 from causalvae.interventions._groups import GRANULARITIES
 from causalvae.interventions._runs import Outcome, Run
 from causalvae.interventions.attribution import Attribution, attribution_effects
+from causalvae.interventions.claims import Claims, claims
 from causalvae.interventions.codes import KnockOut, knock_out, quantize
 from causalvae.interventions.edges import EDGE_METHODS, EdgeAgreement, EdgeEffects, EdgeOptions, edge_effects
 from causalvae.interventions.factors import (
@@ -59,6 +60,7 @@ __all__ = [
     "AllValues",
     "Attribution",
     "Brightness",
+    "Claims",
     "CodeSwap",
     "EDGE_METHODS",
     "EdgeAgreement",
@@ -89,6 +91,7 @@ __all__ = [
     "Sweep",
     "Translate",
     "attribution_effects",
+    "claims",
     "counterfactuals",
     "counterfactuals_all_values",
     "edge_effects",
