@@ -260,6 +260,33 @@ def test_the_direct_path_leaves_out_what_goes_through_the_sites_between():
         path_effects(two_routes, params, (x, source), "sender", "receiver", path="indirect")
 
 
+def test_receivers_and_senders_at_several_sites_act_together():
+    generator = np.random.default_rng(0)
+    sizes = {"c": (2, 3), "a": (3, 2), "b": (2, 2), "image": (2, 4)}
+    params = {name: generator.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+    x, source = generator.normal(size=(2, 5, 2)).astype(np.float32)
+    change = source - x
+    past, through = change @ params["b"], change @ params["c"] @ params["a"]
+    masks = {"receiver": np.array([[0, 0], [1, 0], [1, 1]], bool), "between": np.ones((3, 3), bool)}
+    for path, of_receiver in {"direct": past, "any": past + through}.items():
+        # What is replaced at the receiver has the value that the sender gave it; the rest follows the site between.
+        expected = [through, np.stack([of_receiver[:, 0], through[:, 1]], axis=1), of_receiver]
+        for w in range(2):
+            found = path_effects(
+                two_routes, params, (x, source), ("sender", "site"), ("", masks), outcome=LatentOutcome(w), path=path
+            )
+            np.testing.assert_allclose(found.path[0], np.stack(expected)[:, :, w], atol=1e-5)
+            np.testing.assert_allclose(found.through[0], of_receiver[:, w], atol=1e-5)
+    outcome = LatentOutcome(0)
+    both = path_effects(
+        two_routes, params, (x, source), (("sender", "between"), "site"), "receiver", path="direct", outcome=outcome
+    )
+    np.testing.assert_allclose(both.through[0], (past + through)[:, 0], atol=1e-5)
+    np.testing.assert_allclose(both.sender[0], (past + through)[:, 0], atol=1e-5)
+    with pytest.raises(ValueError, match="'between' does not come after 'receiver'"):
+        path_effects(two_routes, params, (x, source), (("sender", "receiver"), "site"), "between")
+
+
 def test_attribution_is_the_gradient_and_exact_only_where_all_is_linear():
     found = attribution_effects(forward, PARAMS, (X, SOURCE), "dense", chunk=4)
     base, source = activations(X, "dense"), activations(SOURCE, "dense")

@@ -35,8 +35,8 @@ def path_effects(
     model: Any,
     params: PyTree,
     pairs: Pairs | tuple[jax.Array, jax.Array],
-    sender: str | tuple[str, Any],
-    receiver: str | tuple[str, Any],
+    sender: str | tuple[Any, Any],
+    receiver: str | tuple[Any, Any],
     *,
     path: str = "any",
     outcome: Outcome = projected_change,
@@ -53,8 +53,9 @@ def path_effects(
       params: any pytree.
       pairs: as in `mediate`.
       sender: a site, for all its units in turn; or (site, groups), with groups as in `patch_effects`:
-        `("encoder/conv2", [3, 5])`.
-      receiver: a later site, or (site, groups), likewise.
+        `("encoder/conv2", [3, 5])`. Several sites, `((site, another), "site")` or masks, act together.
+      receiver: a later site, or (site, groups), likewise. Receivers at several sites are replaced together; in the
+        "direct" form each takes the value that the sender gives it past all others.
       path: which ways from sender to receiver count. "any" (this library): all; the sites between them follow the
         sender. "direct" (path patching as in Wang et al. 2022): all sites between the two keep their values of x's
         run, so only what reaches the receiver past them counts; the two agree where no site lies between. After the
@@ -66,21 +67,17 @@ def path_effects(
       ValueError: unless the sender's site comes before the receiver's, and for a path that does not exist.
     """
     check_choice("path", path, PATHS)
-    (sender, senders), (receiver, receivers) = (_site(end) for end in (sender, receiver))
-    plan = make_plan(model, params, pairs, sender, senders, outcome, chunk)
-    receiving = make_groups(plan.shapes, receiver, receivers)
-    order = list(plan.shapes)
-    if order.index(sender) >= order.index(receiver):
-        raise ValueError(f"a path leads forward, but {receiver!r} does not come after {sender!r} in this model")
-    between = order[order.index(sender) + 1 : order.index(receiver)] if path == "direct" else []
+    sending, receiving = (_site(end) for end in (sender, receiver))
+    plan = make_plan(model, params, pairs, *sending, outcome, chunk)
+    receiving = make_groups(plan.shapes, *receiving)
+    between = _between(list(plan.shapes), tuple(plan.groups.selectors), tuple(receiving.selectors), path)
 
     def block(rows, valid):
         base, source, finite = both_runs(plan.forward, params, rows)
         ends = base, source
         at_base, _ = outcome_of_ends(plan.outcome, ends)
-        sending = Sending(
-            exchanged(rows, base, source, [sender]), plan.groups, {s: base.activations[s] for s in between}
-        )
+        frozen = {site: {s: base.activations[s] for s in passed} for site, passed in between.items()}
+        sending = Sending(exchanged(rows, base, source, plan.groups.selectors), plan.groups, frozen)
         at_sender = outcome_of_patched(
             plan.forward, plan.chunk, params, sending.patched, plan.groups, plan.outcome, ends
         )
@@ -92,9 +89,23 @@ def path_effects(
     return effects
 
 
-def _site(end: str | tuple[str, Any]) -> tuple[str, Any]:
-    """(site, groups) of one end of a path."""
+def _site(end: str | tuple[Any, Any]) -> tuple[Any, Any]:
+    """(site or sites, groups) of one end of a path."""
     return (end, "unit") if isinstance(end, str) else end
+
+
+def _between(
+    order: list[str], senders: tuple[str, ...], receivers: tuple[str, ...], path: str
+) -> dict[str, tuple[str, ...]]:
+    """Site of receivers -> the sites that keep x's values while a sender acts on it; ValueError for a way back."""
+    sender, last, receiver = (
+        *(pick(senders, key=order.index) for pick in (min, max)),
+        min(receivers, key=order.index),
+    )
+    if order.index(last) >= order.index(receiver):
+        raise ValueError(f"a path leads forward, but {receiver!r} does not come after {last!r} in this model")
+    start = order.index(sender) + 1
+    return {site: tuple(order[start : order.index(site)]) if path == "direct" else () for site in receivers}
 
 
 def _effects(blocks, num: int):
@@ -109,26 +120,37 @@ class Sending(NamedTuple):
     """The senders of a block of pairs."""
 
     patched: Patched
-    groups: Groups  # of one site
-    frozen: dict[str, jax.Array]  # site -> the activation [P, ...] that it keeps while a sender acts
+    groups: Groups
+    # Site of receivers -> site -> the activation [P, ...] that it keeps while a sender acts.
+    frozen: dict[str, dict[str, jax.Array]]
 
 
 @jit(static=2)
 def _through(forward, chunk, params, sending: Sending, receiving: Groups, outcome, ends: tuple[Run, Run]):
     """Outcomes with receivers as each sender makes them: one at a time [U, W, P], and all together [U, P]."""
-    patched, groups, frozen = sending
-    (sender,), (receiver,) = groups.selectors, receiving.selectors
+    patched = sending.patched
     measure = functools.partial(of_references, outcome)
 
     def one(group):
-        mask = groups.select(sender, group[None], patched.base(sender)[:1])
-        mask = jnp.broadcast_to(mask, patched.base(sender).shape)
-        edits: dict[str, tuple[Edit, ...]] = {site: (patch(value),) for site, value in (patched.fixed | frozen).items()}
-        edits[sender] = (*edits[sender], patch(patched.replacement[sender], mask))
-        run = run_rows(forward, params, patched.x, patched.keys, edits)
-        reached = patched_runs(patched.x, patched.keys, patched.run, {receiver: run.activations[receiver]})
+        runs, values = {}, {}  # receivers past which nothing is held share a run
+        for site in receiving.selectors:
+            held = tuple(sending.frozen[site])
+            runs[held] = runs.get(held) or _sent(forward, params, sending, site, group)
+            values[site] = runs[held].activations[site]
+        reached = patched_runs(patched.x, patched.keys, patched.run, values)
         everything = union(receiving, reached.replacement)
         together = sweep(forward, chunk, params, reached, everything, measure, ends)[0]
         return sweep(forward, chunk, params, reached, receiving, measure, ends), together
 
-    return jax.lax.map(one, jnp.arange(groups.size))
+    return jax.lax.map(one, jnp.arange(sending.groups.size))
+
+
+def _sent(forward, params, sending: Sending, receiver: str, group: jax.Array) -> Run:
+    """The run in which one group of senders acts on a site of receivers."""
+    patched, groups, frozen = sending
+    kept = patched.fixed | frozen[receiver]
+    edits: dict[str, tuple[Edit, ...]] = {site: (patch(value),) for site, value in kept.items()}
+    for site, value in patched.replacement.items():
+        mask = jnp.broadcast_to(groups.select(site, group[None], patched.base(site)[:1]), value.shape)
+        edits[site] = (*edits.get(site, ()), patch(value, mask))
+    return run_rows(forward, params, patched.x, patched.keys, edits)
