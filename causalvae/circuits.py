@@ -414,8 +414,8 @@ def carriers(
       sites: whose units are searched.
       outcome: as in `interventions.mediate`.
       chunk: runs at once; bounds memory, not results.
-      seed: of the flips.
-      **options: `least`, `level` and `flips` of `interventions.claims`.
+      seed: of the draws of `interventions.claims`.
+      **options: its `method`, `least`, `level` and `draws`.
 
     Raises:
       ValueError: for pairs of different data sets, and as `interventions.claims` and `interventions.mediate` do.
