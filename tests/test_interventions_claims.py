@@ -28,7 +28,7 @@ def step_down(effects, signs):
     for unit in range(len(effects)):
         weaker = observed <= observed[unit]
         p[unit] = (1 + (flipped[:, weaker].max(axis=1) >= observed[unit] - 1e-9).sum()) / (1 + len(signs))
-    return np.array([p[observed >= o].max() for o in observed])
+    return np.array([p[observed >= o].max() for o in observed]), p
 
 
 @pytest.mark.parametrize("chunk", [1, 2**24])
@@ -38,12 +38,17 @@ def test_p_values_are_those_of_the_definition(chunk, monkeypatch):
     effects = generator.standard_normal((7, 12)) + np.array([2, 1, 0.5, 0, 0, 0, 0])[:, None]
     effects[6] = effects[5]  # two units that are alike
     found = iv.claims(effects, KEY, draws=99)
-    expected = step_down(effects, signs_of(KEY, 99, 12))
+    expected, _ = step_down(effects, signs_of(KEY, 99, 12))
     np.testing.assert_allclose(found.p_value, expected)
     assert found.claimed.tolist() == (expected <= 0.05).tolist() and found.claimed[0] and not found.claimed[3:].any()
     assert len(set(expected)) > 3
     twice = iv.claims(effects, KEY, draws=99, families=2)
     np.testing.assert_allclose(twice.p_value, np.minimum(2 * expected, 1))
+    alike = np.random.default_rng(0).standard_normal((5, 12))
+    alike += 0.4 - alike.mean(axis=1, keepdims=True)
+    expected, single = step_down(alike, signs_of(KEY, 99, 12))
+    assert (single < expected - 0.005).any()  # no p-value is below that of a stronger unit
+    np.testing.assert_allclose(iv.claims(alike, KEY, draws=99).p_value, expected)
 
 
 @pytest.mark.parametrize("name", ["normal", "dependent", "heavy", "sparse"])
