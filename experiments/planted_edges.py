@@ -154,10 +154,10 @@ def search_nulls(simulations: int = SIMULATIONS, noise: float = 1.0) -> Nulls:
     for seed in range(simulations):
         key, flips = jax.random.split(jax.random.key(seed))
         pairs = iv.counterfactuals(planted.dataset, key, "first", SEARCHED, contrast=(0, 1))
-        exact = np.asarray(iv.edge_effects(model, params, pairs, *link, method="exact", outcome=outcome).effects)
+        found = iv.path_effects(model, params, pairs, *link, outcome=outcome)
+        exact = np.asarray(found.path)
         claimed = iv.claims(exact, flips, draws=999).claimed
-        _, indirect = iv.indirect_effects(model, params, pairs, link[0], outcome=outcome)
-        units = iv.claims(indirect, flips, draws=999).claimed
+        units = iv.claims(found.sender, flips, draws=999).claimed
         size = np.abs(exact.mean(axis=-1))
         beyond = size >= 0.01 * size.max()
         false = (beyond & ~true).any(), (claimed & ~true).any(), (units & ~true.any(axis=1)).any()

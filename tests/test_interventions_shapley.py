@@ -99,25 +99,23 @@ def test_sampled_orders_add_up_and_their_errors_are_those_of_repetitions():
 
 
 def test_cut_sets_have_no_rest_and_a_planted_mediator_its_share():
-    model = planted.plant("mediated", seed=1)
-    pairs = iv.counterfactuals(model.dataset, KEY, "first", 6, contrast=(0, 1))
-    effects = model.truth.effects
-    found = iv.shapley_effects(model.model, model.params, pairs, ("latent/z", [0, 1]))
-    np.testing.assert_allclose(found.shares, [np.ones(6), np.zeros(6)], atol=1e-4)
-    np.testing.assert_allclose(found.rest, 0, atol=1e-4)
-    # v and m: the mediator has its indirect effect and half of the interaction, v the direct and the other half.
-    active = np.flatnonzero(
-        np.asarray(model.params["encoder"]["hidden"]).any(0)
-        & np.asarray(model.params["encoder"]["mean"])[:, 0].astype(bool)
+    cut = iv.shapley_effects(
+        outcome_of_hidden, jnp.float32(0.5), (X, SOURCE), "latent/z", outcome=iv.LatentOutcome(0), chunk=5
     )
+    np.testing.assert_allclose(cut.shares[0], cut.total, atol=1e-5)
+    np.testing.assert_allclose(cut.rest, 0, atol=1e-5)
+    # v and m: the mediator has its indirect effect and half of the interaction, v the direct and the other half.
+    model = planted.plant("mediated", seed=1)
+    reads = np.asarray(model.params["encoder"]["hidden"]).any(axis=0)
+    active = np.flatnonzero(reads & (np.asarray(model.params["encoder"]["mean"])[:, 0] != 0))
     pairs = iv.counterfactuals(model.dataset, KEY, "first", 200, contrast=(0, 1))
     both = iv.shapley_effects(
         model.model, model.params, pairs, ("encoder/hidden", active), outcome=iv.LatentOutcome(0), chunk=200
     )
-    mediator = active.tolist().index(model.truth.mediator)
-    expected = {mediator: effects.indirect, 1 - mediator: effects.direct}
-    for place, effect in expected.items():
+    mediator, effects = active.tolist().index(model.truth.mediator), model.truth.effects
+    for place, effect in {mediator: effects.indirect, 1 - mediator: effects.direct}.items():
         assert abs(float(both.shares[place].mean()) - effect - effects.interaction / 2) < 0.06
+    np.testing.assert_allclose(both.rest, 0, atol=1e-4)
 
 
 def test_summaries_and_their_tables():
