@@ -98,9 +98,9 @@ def circuits_of_factors(this: Model) -> str:
             found = edges.find_edges(this.model, this.params, this.pairs(factor), CHAIN, **asked)
             units = " + ".join(str(len(units)) for units in found.units.units.values())
             lines.append(
-                f"| {factor} | {method} | {threshold} | {found.size} | {found.faithfulness:.2f} | {found.completeness:.2f} | "
-                f"{found.random.mean():.2f}, at most {found.random.max():.2f} | {found.random_size} | "
-                f"{found.units.size} edges among {units} units | {found.units.faithfulness:.2f} |"
+                f"| {factor} | {method} | {threshold} | {found.size} | {found.faithfulness:.2f} | "
+                f"{found.completeness:.2f} | {found.random.mean():.2f}, at most {found.random.max():.2f} | "
+                f"{found.random_size} | {found.units.size} edges among {units} units | {found.units.faithfulness:.2f} |"
             )
             print(lines[-1], flush=True)
             if (method, threshold) == ("integrated", 0.9):
