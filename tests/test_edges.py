@@ -14,6 +14,7 @@ import pytest
 from causalvae import circuits, edges, interventions, no_tap, planted
 from causalvae.architectures import Outputs
 from causalvae.edges.circuit import joined
+from causalvae.edges.outcomes import _pooled
 from causalvae.interventions import LatentOutcome
 
 SITES = ("a", "b", "latent/z")
@@ -191,6 +192,10 @@ def test_shared_and_dedicated_edges_of_a_merged_latent():
     for level in (found.edges, found.units):  # the first two factors are alike, the third is apart: (1 + 2 r) / 3
         assert 0 < level.value < 0.9 and level.permuted.mean() < level.value and level.untrained != level.value
     assert found.permuted_shared.mean() > 0.5
+    flat = [np.full((2, 3), np.nan), np.ones((2, 3)), np.full((2, 3), 2.0)]
+    np.testing.assert_array_equal(_pooled(flat, drop=True).means(), [[1, 1], [2, 2]])
+    with pytest.raises(ValueError, match="no pair of factor number 0 has a defined outcome"):
+        _pooled(flat)
     with pytest.raises(ValueError, match="edges are compared between factors"):
         edges.edge_outcomes(*arguments[:2], {"first": PAIRS["first"]}, *arguments[3:])
 

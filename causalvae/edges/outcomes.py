@@ -26,7 +26,7 @@ class EdgeModularity(NamedTuple):
 
     value: float
     permuted: np.ndarray  # [permutations] with the pairs dealt out to factors at random
-    untrained: float | None  # of the same network before training
+    untrained: float | None  # of the network before training, over factors that change its image; NaN below two
 
 
 class EdgeOutcomes(NamedTuple):
@@ -96,7 +96,7 @@ def edge_outcomes(
     if untrained is not None:
         early = [edge_effects(model, untrained, p, sender, receiver, **asked).effects for p in pairs.values()]
         early_alone = [indirect_effects(model, untrained, p, sender, **unit_options)[1] for p in pairs.values()]
-        before = [_pooled(early), _pooled(early_alone)]
+        before = [_pooled(early, drop=True), _pooled(early_alone, drop=True)]
     edges = _pooled([f.effects for f in found.values()])
     means = edges.means()
     dealt = edges.dealt(np.random.default_rng(seed), permutations)
@@ -134,18 +134,17 @@ class Pooled(NamedTuple):
         return [self.means(generator.permutation(self.owner)) for _ in range(num)]
 
 
-def _pooled(effects) -> Pooled:
-    """Of effects [..., N] of every factor."""
+def _pooled(effects, drop: bool = False) -> Pooled:
+    """Of effects [..., N] of every factor. One that has no pair with an outcome is an error, or dropped."""
     flat = [np.abs(np.asarray(e, np.float64)).reshape(-1, np.shape(e)[-1]) for e in effects]
     owner = np.repeat(np.arange(len(flat)), [f.shape[1] for f in flat])
     pooled = np.concatenate(flat, axis=1)
     defined = np.isfinite(pooled).all(axis=0)
-    missing = sorted(set(owner) - set(owner[defined]))
-    if missing:
-        raise ValueError(
-            f"no pair of factor number {missing[0]} has a defined outcome: look at the pairs, or give more"
-        )
-    return Pooled(pooled[:, defined], owner[defined])
+    left, number = np.unique(owner[defined], return_inverse=True)
+    if len(left) < len(flat) and not drop:
+        missing = sorted(set(owner) - set(left))[0]
+        raise ValueError(f"no pair of factor number {missing} has a defined outcome: look at the pairs, or give more")
+    return Pooled(pooled[:, defined], number)
 
 
 def _serving(means: np.ndarray) -> np.ndarray:
@@ -170,4 +169,7 @@ def _modularity(effects: Pooled, untrained: Pooled | None, dealt: list[np.ndarra
         return float(metrics.circuit_modularity(jnp.asarray(means)))
 
     null = np.array([of(means) for means in dealt])
-    return EdgeModularity(of(effects.means()), null, None if untrained is None else of(untrained.means()))
+    if untrained is None:
+        return EdgeModularity(of(effects.means()), null, None)
+    several = len(set(untrained.owner)) > 1
+    return EdgeModularity(of(effects.means()), null, of(untrained.means()) if several else np.nan)
