@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 from causalvae.interventions import _edges
 from causalvae.interventions._checks import check_choice, check_finite
@@ -203,11 +202,13 @@ def _agreement(edges: np.ndarray, effects: jax.Array, exact: jax.Array) -> EdgeA
 
 def agreement(estimate: np.ndarray, exact: np.ndarray) -> tuple[float, float, float]:
     """Returns rank correlation, sign agreement and relative error of estimates [S]; rounding decides none of them."""
+    from scipy.stats import spearmanr  # takes a second
+
     scale = np.abs(exact).max()
     acts = np.abs(exact) > TIE * scale
     ranked = [np.round(e / max(np.abs(e).max(), np.finfo(np.float64).tiny) / TIE) for e in (estimate, exact)]
     varies = all(np.ptp(r) > 0 for r in ranked)
-    rank = float(scipy.stats.spearmanr(*ranked)[0]) if varies else np.nan  # pyright: ignore[reportArgumentType]
+    rank = float(spearmanr(*ranked)[0]) if varies else np.nan  # pyright: ignore[reportArgumentType]
     signs = float(np.mean(np.sign(estimate[acts]) == np.sign(exact[acts]))) if acts.any() else np.nan
     total = np.abs(exact).sum()
     return rank, signs, float(np.abs(estimate - exact).sum() / total) if total > 0 else np.nan
