@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causalvae._programs import jit
 from causalvae.interventions._checks import check_finite
 from causalvae.interventions._edges import Between, Ends, maps_of
 from causalvae.interventions._groups import Groups, make_groups
@@ -131,7 +131,7 @@ def _effects(blocks, num: int):
     return ((at_source - at_base)[0], joint - at_base), finite
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit(static=1)
 def _joint(forward, params, runs: Ends, groups: tuple[Groups, ...], masks: tuple[jax.Array, ...], outcome) -> jax.Array:
     """The outcome [P] with one set of edges patched, `masks` [U, W] for every link. Site by site, every receiver that
     any edge reaches is computed in a run of its own; the others keep their values of the base run."""

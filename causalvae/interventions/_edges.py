@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from causalvae._programs import jit
 from causalvae.interventions._groups import Groups
 from causalvae.interventions._runs import Run, run_rows, until
 from causalvae.sites import Edit, patch
@@ -85,7 +86,7 @@ def _chosen(groups: Groups, group: jax.Array, value: jax.Array) -> jax.Array:
     return jnp.broadcast_to(groups.select(site, group[None], value[:1]), value.shape)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@jit(static=2)
 def estimate(forward, estimator: Estimator, params, runs: Ends, between: Between, outcome) -> jax.Array:
     """Estimated effects [U, W, P] of all edges."""
     maps = maps_of(forward, params, runs, between, outcome)
@@ -194,7 +195,7 @@ def _second_order(maps: Maps, between: Between) -> jax.Array:
     return change * (receivers.total(site, base, gradient)[None] + 0.5 * bent[None] * change)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit(static=1)
 def sampled(forward, params, runs: Ends, between: Between, outcome, edges: jax.Array) -> jax.Array:
     """Exact effects [S, P] of some edges [S, 2], by two partial runs each."""
     maps = maps_of(forward, params, runs, between, outcome)
