@@ -65,7 +65,9 @@ def find_edges(
     outcome: Outcome = unscaled_projection,
     **options: Any,
 ) -> EdgeCircuit:
-    """Returns the smallest set of edges, chosen by rank, whose joint patch keeps `threshold` of the total effect.
+    """Returns the smallest set of edges, chosen by rank, whose joint patch keeps `threshold` of the total effect: that
+    share at least, and no further above the whole than that is below it, or a set would do that leaves out what pulls
+    back.
 
     Source: this library, after Syed et al. 2023 and Hanna et al. 2024. Integrated gradients along the whole site rank
     edges by what they do where all act together, and give smaller sets than exact effects of single edges. Edges that
@@ -127,7 +129,7 @@ DEFAULTS = {"method": "integrated", "factor": "", "seed": 0}
 
 
 class Search(NamedTuple):
-    """For the fewest elements of an order whose joint patch keeps the threshold on the choosing pairs."""
+    """For the fewest elements of an order whose joint patch keeps the threshold on the choosing pairs, either way."""
 
     chain: Chain
     kept: Callable[[Masks], float]
@@ -164,7 +166,8 @@ class Search(NamedTuple):
 
         def enough(n):
             masks = first(n)
-            return _count(masks) > 0 and self.kept(masks) >= self.threshold - TIE
+            off = abs(self.kept(masks) - 1)  # too much is no more faithful than too little
+            return _count(masks) > 0 and off <= 1 - self.threshold + TIE
 
         below = 0
         for n in np.unique(np.geomspace(1, most, SIZES).round().astype(int)).tolist():
