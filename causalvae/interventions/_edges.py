@@ -90,7 +90,7 @@ def _chosen(groups: Groups, group: jax.Array, value: jax.Array) -> jax.Array:
 def estimate(forward, estimator: Estimator, params, runs: Ends, between: Between, outcome) -> jax.Array:
     """Estimated effects [U, W, P] of all edges."""
     maps = maps_of(forward, params, runs, between, outcome)
-    undefined = jnp.where(jnp.isnan(maps.measure(maps.receiver[1])), jnp.nan, 0.0)
+    undefined = jnp.where(jnp.isnan(outcome(runs.base, runs.base, runs.source)), jnp.nan, 0.0)
     if estimator.method == "attribution":
         found = _derivatives(maps, between, maps.sender[1])
     elif estimator.method == "second_order":
@@ -200,7 +200,7 @@ def sampled(forward, params, runs: Ends, between: Between, outcome, edges: jax.A
     """Exact effects [S, P] of some edges [S, 2], by two partial runs each."""
     maps = maps_of(forward, params, runs, between, outcome)
     base = maps.receiver[1]
-    start = maps.measure(base)
+    start = outcome(runs.base, runs.base, runs.source)
 
     def of_edge(edge):
         sends = _chosen(between.senders, edge[0], maps.sender[1])
