@@ -191,9 +191,9 @@ attribution and its second-order form miss every edge of the first factor into t
 
 ## The smallest set
 
-`edges.find_edges` chooses, by exact effects, the fewest edges of both links whose joint patch keeps 90 % of the total
-effect. That is another question than which edges carry the factor: of two ways that are each enough one is left out,
-and so is what pulls back. Faithfulness above 1 says so: without it the set does more than the whole.
+`edges.find_edges` chooses, by exact effects, the fewest edges of both links whose joint patch keeps 90 to 110 % of
+the total effect. Edges that pull back belong to them. With all of a factor's edges planted, fewer may be enough:
+weak ones are left out.
 
 | network | factor | precision | recall | edges | faithfulness |
 | --- | --- | --- | --- | --- | --- |

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from causalvae import interventions as iv
-from causalvae import planted_edges, run
+from causalvae import edges, planted_edges, run
 from causalvae.planted import FACTORS, all_factors
 from causalvae.planted_edges import LINKS
 from experiments import planted_edges as experiment
@@ -107,6 +107,18 @@ def test_exact_effects_find_all_edges_and_gradients_miss_those_that_cancel(monke
         cells = {name: experiment._cell(list(scores.values())) for name, scores in row.scores.items()}
         assert {name: stored[name] for name in cells} == cells, "docs/planted_edges.md is out of date"
     assert experiment.table(rows[1:2]).splitlines()[-1].startswith("| linear | latent/z → decoder/hidden | 1.00 / 1.00")
+
+
+def test_a_circuit_holds_what_pulls_back_and_nothing_else():
+    planted = planted_edges.plant_edges("cancelling")
+    sites = "encoder/hidden", "latent/z", "decoder/hidden"
+    (name, pairs), *_ = experiment.pairs_of(planted, KEY).items()
+    circuit = edges.find_edges(planted.model, planted.params, pairs, sites, method="exact", factor=name)
+    assert circuit.faithfulness == pytest.approx(1, abs=1e-5) and circuit.found
+    for link, true in planted.edges[name].items():
+        chosen = np.zeros_like(true)
+        chosen[tuple(circuit.edges[link].T)] = True
+        np.testing.assert_array_equal(chosen, true)
 
 
 def test_noise_moves_decoys_and_claims_leave_them_alone():

@@ -69,12 +69,13 @@ def find_edges(
     share at least, and no further above the whole than that is below it, or a set would do that leaves out what pulls
     back.
 
-    Source: this library, after Syed et al. 2023 and Hanna et al. 2024. Integrated gradients along the whole site rank
-    edges by what they do where all act together, and give smaller sets than exact effects of single edges. Edges that
-    no path of the set joins to both ends do nothing and are dropped. Random sets are the set itself with the units of
-    every site renamed, so that their edges join up as its own do. The best set of units is found in the same way,
-    units ranked by their natural indirect effects, and counts the edges among them. Only where every site is a cut
-    set can all edges together reach the total (`found`).
+    Source: this library, after Syed et al. 2023 and Hanna et al. 2024. Edges are ranked by the size of their effects:
+    one that pulls back belongs to a circuit as well. Integrated gradients along the whole site rank them by what they
+    do where all act together, and give smaller sets than exact effects of single edges. Edges that no path of the set
+    joins to both ends do nothing and are dropped. Random sets are the set itself with the units of every site renamed,
+    so that their edges join up as its own do. The best set of units is found in the same way, units ranked by their
+    natural indirect effects, and counts the edges among them. Only where every site is a cut set can all edges
+    together reach the total (`found`).
 
     Args:
       model: as in `interventions.mediate`; so are params.
@@ -102,7 +103,7 @@ def find_edges(
         return _fractions(*joint_effects(chain.of_rows(rows), params, sets), np.arange(len(rows)))
 
     search = Search(chain, lambda masks: kept([masks], halves[0])[0], threshold)
-    order = ties.descending(_flat(choosing.edges.values()), TIE)
+    order = ties.descending(np.abs(_flat(choosing.edges.values())), TIE)
     chosen, reached = search.edges(order)
     generator = np.random.default_rng(seed)
     random_set, _ = search.edges(generator.permutation(order))
@@ -150,7 +151,7 @@ class Search(NamedTuple):
 
     def units(self, effects: EdgeMap) -> tuple[list[np.ndarray], bool]:
         """Which units of every site [units], in the order of their effects, and whether the threshold was reached."""
-        order = ties.descending(_flat(effects.units.values()), TIE)
+        order = ties.descending(np.abs(_flat(effects.units.values())), TIE)
         ends = np.cumsum(self.chain.sizes)[:-1]
 
         def first(n):
@@ -223,7 +224,7 @@ def _listed(chain: Chain, masks: Masks, effects: EdgeMap) -> dict[Link, np.ndarr
     listed = {}
     for link, mask in zip(chain.links, masks, strict=True):
         edges = np.argwhere(mask)
-        listed[link] = edges[ties.descending(effects.edges[link][mask], TIE)]
+        listed[link] = edges[ties.descending(np.abs(effects.edges[link][mask]), TIE)]
     return listed
 
 
@@ -237,11 +238,10 @@ def _stability(
 ) -> dict[Link, np.ndarray]:
     """Share of bootstrap draws of the choosing pairs in which an edge is among the `size` largest."""
     effects = np.concatenate([found.edges[link].reshape(-1, len(found.total))[:, rows] for link in chain.links])
-    sign = np.sign(found.total[rows].mean())
     counts = np.zeros(len(effects))
     for _ in range(DRAWS):
         weights = np.bincount(generator.integers(0, len(rows), len(rows)), minlength=len(rows))
-        means = sign * (effects @ weights.astype(effects.dtype))
-        counts[ties.descending(means, TIE * np.abs(means).max())[:size]] += 1
+        sizes = np.abs(effects @ weights.astype(effects.dtype))
+        counts[ties.descending(sizes, TIE * sizes.max())[:size]] += 1
     parts = np.split(counts / DRAWS, np.cumsum([u * w for u, w in chain.shapes])[:-1])
     return {link: p.reshape(s) for link, p, s in zip(chain.links, parts, chain.shapes, strict=True)}
