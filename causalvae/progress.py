@@ -122,9 +122,14 @@ def read_json_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
 
 def write_text(path: str | pathlib.Path, text: str) -> None:
     """Writes a whole file or nothing: through a temporary file beside it and a rename."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | pathlib.Path, data: bytes) -> None:
+    """Writes a whole file or nothing, as `write_text` does."""
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
+    temporary.write_bytes(data)
     temporary.replace(path)
 
 

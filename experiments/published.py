@@ -17,13 +17,13 @@ from __future__ import annotations
 import argparse
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae import _files, adapters, architectures, data, evaluation, objectives
+from causalvae import _files, adapters, data, evaluation, objectives
 from causalvae._npz import Wanted, read_npz
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
@@ -31,7 +31,6 @@ from causalvae.progress import write_json, write_text
 from experiments.report import statistics
 
 PyTree = Any
-LATENTS = 10
 LOGS = "training_logs.json"
 # Of an evaluation: a third of the time of the published sizes, and errors that the table's digits do not show.
 SETTINGS = evaluation.Settings(
@@ -45,8 +44,8 @@ SAMPLED = 2500  # images whose reconstruction from sampled latents is compared w
 def load(state: Mapping[str, np.ndarray]) -> tuple[Architecture, PyTree]:
     """Returns (model, params) of a state dict of disentangling-vae. ValueError for weights that do not fit."""
     channels = int(np.shape(state["encoder.conv1.weight"])[1])
-    model = architectures.create("vae", image_shape=(64, 64, channels), latents=LATENTS, network="burgess")
-    return model, adapters.from_torch(model, state, "disentangling-vae")
+    model, params = adapters.from_published(state, "disentangling-vae", (64, 64, channels))
+    return cast(Architecture, model), params
 
 
 def measure(model: Architecture, params: PyTree, dataset: Dataset, settings: evaluation.Settings) -> dict[str, Any]:

@@ -17,13 +17,14 @@ def conv2d(x, weight, stride, padding):
     return out
 
 
-def conv_transpose2d(x, weight, stride, padding):
+def conv_transpose2d(x, weight, stride, padding, output_padding=0):
     """torch.nn.functional.conv_transpose2d without bias: x [B, I, H, W], weight [I, O, k, k] -> [B, O, H', W'].
 
-    Every pixel adds its multiple of the kernel at `stride` times its place; then the border is cut off.
+    Every pixel adds its multiple of the kernel at `stride` times its place; then the border is cut off, but for
+    `output_padding` rows and columns at the end.
     """
     size = weight.shape[2]
-    height, width = (stride * (side - 1) + size for side in x.shape[2:])
+    height, width = (stride * (side - 1) + size + output_padding for side in x.shape[2:])
     out = np.zeros((len(x), weight.shape[1], height, width), x.dtype)
     for row in range(x.shape[2]):
         for column in range(x.shape[3]):
@@ -31,6 +32,23 @@ def conv_transpose2d(x, weight, stride, padding):
             added = np.tensordot(x[:, :, row, column], weight, (1, 0))
             out[:, :, top : top + size, left : left + size] += added
     return out[:, :, padding : height - padding, padding : width - padding]
+
+
+def batch_norm(x, state, layer):
+    """torch.nn.BatchNorm2d with running averages: x [B, C, H, W]."""
+    names = ("running_mean", "running_var", "weight", "bias")
+    mean, variance, scale, shift = (state[f"{layer}.{name}"].reshape(-1, 1, 1) for name in names)
+    return (x - mean) / np.sqrt(variance + 1e-5) * scale + shift
+
+
+def biased(h, state, layer):
+    """h [B, C, ...] with the layer's bias."""
+    return h + state[f"{layer}.bias"].reshape(-1, *[1] * (h.ndim - 2))
+
+
+def linear(x, state, layer):
+    """torch.nn.Linear: x [B, I] -> [B, O]."""
+    return biased(x @ state[f"{layer}.weight"].T, state, layer)
 
 
 def unchanged(layer, activation):

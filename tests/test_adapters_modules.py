@@ -11,6 +11,7 @@ from flax import nnx
 import causalvae as cv
 from causalvae import adapters
 from causalvae import interventions as iv
+from causalvae.adapters import complete
 
 X, SOURCE = jax.random.uniform(jax.random.key(0), (2, 6, 4, 4, 1))
 KEY = jax.random.key(1)
@@ -116,12 +117,38 @@ def functions():
     return adapters.from_functions(encode, decode), weights, None
 
 
+def published():
+    sizes = {"encoder.layers.0.0": (8, 16), "encoder.embedding": (3, 8), "encoder.log_var": (3, 8)}
+    sizes |= {"decoder.layers.0.0": (8, 3), "decoder.layers.1.0": (16, 8)}
+    generator = np.random.default_rng(0)
+    state = {f"{name}.weight": generator.normal(0, 0.5, shape) for name, shape in sizes.items()}
+    state |= {f"{name}.bias": np.full(shape[0], 0.1) for name, shape in sizes.items()}
+    state = {name: array.astype(np.float32) for name, array in state.items()}
+    return *adapters.from_published(state, "pythae", (4, 4, 1)), None
+
+
+def haiku():
+    hk = pytest.importorskip("haiku")
+
+    def network():
+        encoder, decoder = hk.nets.MLP([5, 6], name="encoder"), hk.nets.MLP([16], name="decoder")
+        encode = lambda x: jnp.split(encoder(hk.Flatten()(x)), 2, axis=1)  # noqa: E731
+        decode = lambda z: jax.nn.sigmoid(decoder(z)).reshape(-1, 4, 4, 1)  # noqa: E731
+        return lambda x: decode(encode(x)[0]), (encode, decode)
+
+    transformed = hk.multi_transform(network)
+    encode, decode = transformed.apply
+    return adapters.from_haiku(encode=encode, decode=decode), transformed.init(KEY, X), None
+
+
 MODELS = {
     "linen": (linen_vae, "encoder/hidden"),
     "nnx": (nnx_vae, "hidden"),
     "normalized": (normalized, "hidden"),
     "normalized nnx": (normalized_nnx, "hidden"),
     "functions": (functions, "encoder/projection"),
+    "published": (published, "encoder/layers/0/0"),
+    "haiku": (haiku, "encoder/~/linear_0"),
 }
 
 
@@ -313,24 +340,18 @@ def test_a_callback_of_a_wrong_shape_is_told_so():
         jax.block_until_ready(cv.run(model, None, X))
 
 
+def numpy_linear(x, params, layer):
+    return np.asarray(x) @ np.asarray(params[layer]["w"]) + np.asarray(params[layer]["b"])
+
+
 def test_haiku_modules_are_tapped():
-    hk = pytest.importorskip("haiku")
-
-    def network():
-        encoder, decoder = hk.nets.MLP([5, 3], name="encoder"), hk.nets.MLP([16], name="decoder")
-        encode = lambda x: encoder(hk.Flatten()(x))  # noqa: E731
-        decode = lambda z: jax.nn.sigmoid(decoder(z)).reshape(-1, 4, 4, 1)  # noqa: E731
-        return lambda x: decode(encode(x)), (encode, decode)
-
-    transformed = hk.multi_transform(network)
-    params = transformed.init(KEY, X)
-    encode, decode = transformed.apply
-    model = adapters.from_haiku(encode=encode, decode=decode)
+    model, params, _ = haiku()
     outputs, acts = cv.run(model, params, X, capture="*")
-    np.testing.assert_allclose(outputs.image, decode(params, None, encode(params, None, X)), atol=1e-6)
+    hidden = np.maximum(numpy_linear(X.reshape(6, -1), params, "encoder/~/linear_0"), 0)
+    np.testing.assert_allclose(outputs.z, numpy_linear(hidden, params, "encoder/~/linear_1")[:, :3], atol=1e-5)
+    pixels = numpy_linear(outputs.z, params, "decoder/~/linear_0").reshape(X.shape)
+    np.testing.assert_allclose(outputs.image, 1 / (1 + np.exp(-pixels)), atol=1e-5)
     assert {"encoder/~/linear_0", "encoder", "latent/z", "decoder/~/linear_0"} <= set(acts)
-    effects = iv.patch_effects(model, params, (X, SOURCE), "encoder/~/linear_0")
-    assert np.isfinite(effects.output_change).all()
 
 
 def test_an_equinox_module_is_two_functions_of_its_arrays():
@@ -391,6 +412,18 @@ def test_everything_is_measured_of_a_model_that_is_not_ours(name, tmp_path):
     assert len(paths) == 5 and all(path.stat().st_size > 1000 for path in paths)
     drawn = whole.init(KEY)
     assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
+
+
+def test_what_is_no_weight_is_not_drawn_anew_and_a_variance_stays_one():
+    module = NNXVAE(nnx.Rngs(0, noise=1))  # whose state holds keys and counts
+    state = adapters.from_nnx(module)[1]
+    params = {"state": state, "variance": jnp.linspace(0.0, 1.0, 50), "steps": jnp.arange(3)}
+    drawn = jax.jit(complete._redrawn(params))(KEY)
+    assert jax.tree.structure(drawn) == jax.tree.structure(params)
+    for one, other in zip(jax.tree.leaves(drawn), jax.tree.leaves(params), strict=True):
+        weights = jnp.issubdtype(one.dtype, jnp.floating) and jnp.std(other) > 0
+        assert one.dtype == other.dtype and bool((one == other).all()) != bool(weights)
+    assert drawn["variance"].min() >= 0
 
 
 def test_a_model_without_parts_cannot_be_evaluated_and_says_what_it_needs():

@@ -42,7 +42,7 @@ def from_callback(
         one = x.shape[1:]
 
         def host(x):  # [..., N, *one]: vmap puts axes in front
-            flat = np.asarray(x, np.float32).reshape(-1, *one)
+            flat = np.array(x, np.float32).reshape(-1, *one)  # a copy that may be written, as torch.from_numpy asks
             returned = function(flat)
             parts = returned if isinstance(returned, (tuple, list)) else (returned,)
             return tuple(
@@ -62,7 +62,7 @@ def from_callback(
         del params
         return tap("decoder/image", call(decode, (tuple(image_shape),), z)[0])
 
-    return assemble(Parts(None, run_encode, run_decode, None, name))
+    return assemble(Parts(None, run_encode, run_decode, None, name))._replace(image_shape=tuple(image_shape))
 
 
 def _checked(function: Callable, part: Any, shape: tuple[int, ...]) -> np.ndarray:

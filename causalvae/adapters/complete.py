@@ -100,18 +100,31 @@ def _functions(model: Foreign) -> Functions:
 
 
 def _redrawn(params: PyTree):
-    """(key) -> parameters drawn anew, array by array, with the mean and the deviation of the trained ones."""
+    """(key) -> parameters drawn anew, array by array, with the mean and the deviation of the trained ones; where none
+    of an array's values is negative, absolute values, for a variance has no sign to lose."""
     leaves, tree = jax.tree.flatten(params)
-    moments = [(np.shape(a), jnp.result_type(a), float(np.mean(a)), float(np.std(a))) for a in map(np.asarray, leaves)]
+    moments = [_moments(leaf) for leaf in leaves]
 
     def init(key):
         drawn = []
-        for number, (shape, dtype, mean, deviation) in enumerate(moments):
-            noise = jax.random.normal(jax.random.fold_in(key, number), shape)
-            drawn.append((mean + deviation * noise).astype(dtype))
+        for number, (leaf, found) in enumerate(zip(leaves, moments, strict=True)):
+            if found is None:
+                drawn.append(leaf)
+                continue
+            mean, deviation, positive = found
+            array = mean + deviation * jax.random.normal(jax.random.fold_in(key, number), jnp.shape(leaf))
+            drawn.append((jnp.abs(array) if positive else array).astype(jnp.result_type(leaf)))
         return jax.tree.unflatten(tree, drawn)
 
     return init
+
+
+def _moments(leaf: Any) -> tuple[float, float, bool] | None:
+    """Mean, deviation and whether none is negative, as of variances; None of what is no weight: a key, a count."""
+    if not jnp.issubdtype(getattr(leaf, "dtype", jnp.result_type(leaf)), jnp.floating):
+        return None
+    array = np.asarray(leaf)
+    return float(np.mean(array)), float(np.std(array)), bool(array.min(initial=0.0) >= 0)
 
 
 def _no_loss(*args):

@@ -29,6 +29,7 @@ class Foreign(NamedTuple):
     encode: Callable | None = None  # (params, x, tap) -> (mean, log-variance or None)
     decode: Callable | None = None  # (params, z, tap) -> image
     name: str = "foreign"
+    image_shape: tuple[int, ...] | None = None  # (H, W, C) where it is known: images are checked against it then
     to_image = staticmethod(identity)
 
 

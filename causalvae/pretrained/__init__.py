@@ -18,6 +18,7 @@ import numpy as np
 import safetensors.numpy
 
 from causalvae import _files, architectures
+from causalvae.adapters.files import named_leaves
 from causalvae.architectures import Architecture, inference_params
 
 __all__ = [
@@ -96,8 +97,8 @@ def pack(model: Architecture, params: PyTree) -> dict[str, np.ndarray]:
       ValueError: where a weight is too large for it.
     """
     arrays = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(inference_params(model, params))[0]:
-        name, leaf = "/".join(str(key.key) for key in path), np.asarray(leaf)
+    for name, leaf in named_leaves(inference_params(model, params)).items():
+        leaf = np.asarray(leaf)
         if not np.abs(leaf).max(initial=0.0) <= LARGEST_HALF:
             raise ValueError(f"{name} holds values that half precision cannot: the largest is {np.abs(leaf).max()}")
         arrays[name] = leaf.astype(np.float16)
@@ -111,8 +112,7 @@ def unpack(model: Architecture, arrays: dict[str, np.ndarray]) -> PyTree:
       ValueError: where they are not those of the model.
     """
     template = inference_params(model, jax.eval_shape(model.init, jax.random.key(0)))
-    leaves, tree = jax.tree_util.tree_flatten_with_path(template)
-    wanted = {"/".join(str(key.key) for key in path): leaf.shape for path, leaf in leaves}
+    wanted = {name: leaf.shape for name, leaf in named_leaves(template).items()}
     found = {name: array.shape for name, array in arrays.items()}
     if found != wanted:
         different = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
@@ -121,4 +121,4 @@ def unpack(model: Architecture, arrays: dict[str, np.ndarray]) -> PyTree:
             f"the weights are of another model: {len(different)} arrays differ, such as {first}, which is "
             f"{found.get(first, 'missing')} there and {wanted.get(first, 'missing')} in a {model.name}"
         )
-    return jax.tree_util.tree_unflatten(tree, [np.float32(arrays[name]) for name in wanted])
+    return jax.tree.unflatten(jax.tree.structure(template), [np.float32(arrays[name]) for name in wanted])
