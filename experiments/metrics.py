@@ -1,7 +1,7 @@
 """Disentanglement scores of codes from any framework: an .npz file in, a table (and CSV, JSON) out.
 
-The file holds `codes` [N, d] (real numbers), `factors` [N, K] (integer class ids) and, if it likes,
-`factor_names` [K]. From PyTorch:
+The file holds `codes` [N, d] (real numbers), `factors` [N, K] (integer class ids, or real numbers for the metrics that
+take continuous factors: mcc, r2, dci_lasso, sap_continuous) and, if it likes, `factor_names` [K]. From PyTorch:
 
     numpy.savez("codes.npz", codes=mu.cpu().numpy(), factors=labels.cpu().numpy())
 

@@ -95,3 +95,70 @@ def test_the_suite_has_both_with_nulls_and_ceilings():
     assert [record.name for record in found] == [*(f"mcc_{name}" for name in NAMES), "r2"]
     for record in found:
         assert record.value == pytest.approx(1) and record.ceiling == 1 and record.null < 0.1
+
+
+# --- the other metrics that take continuous factors ------------------------------------------------------
+
+
+def continuous(rows=400):
+    """Three real factors, one with an offset and one small, and four latents that mix them; a constant factor."""
+    rng = np.random.default_rng(3)
+    factors = rng.normal(size=(rows, 3)) * (1.0, 20.0, 1e-3) + (0.0, 1e4, 0.0)
+    unit = (factors - factors.mean(0)) / factors.std(0)
+    latents = np.stack([unit[:, 0], unit[:, 1] + 0.5 * unit[:, 0], -unit[:, 2], rng.normal(size=rows)], axis=1)
+    return latents + 0.1 * rng.normal(size=latents.shape), np.insert(factors, 1, 2.5, axis=1)
+
+
+@pytest.mark.numeric
+def test_dci_by_regression_is_scikit_learns_lasso():
+    from sklearn.linear_model import Lasso
+
+    latents, factors = continuous()
+    found = metrics.dci(latents, factors, "lasso", num_train=300, num_test=100, shuffle=False)
+    kept, train, test = np.delete(factors, 1, axis=1), slice(None, 300), slice(300, None)
+    x = (latents - latents[train].mean(0)) / latents[train].std(0)
+    weights, explained = [], []
+    for column in kept.T:
+        y = (column - column[train].mean()) / column[train].std()
+        model = Lasso(alpha=0.02, tol=1e-10, max_iter=100_000).fit(x[train], y[train])
+        weights.append(np.abs(model.coef_))
+        explained.append(model.score(x[test], y[test]))
+    importance = np.stack(weights, axis=1)
+    importance /= importance.sum(0)
+    np.testing.assert_allclose(found.importance, importance, atol=1e-4)
+    np.testing.assert_allclose(found.accuracy, explained, atol=1e-4)
+    share = importance / np.maximum(importance.sum(1, keepdims=True), 1e-12)  # the latent of noise has none
+    entropy = -np.sum(share * np.log(np.where(share > 0, share, 1)), axis=1) / np.log(3)
+    expected = np.sum((1 - entropy) * importance.sum(1)) / importance.sum()
+    assert found.disentanglement == pytest.approx(expected, abs=1e-4) and found.dropped == (1,)
+    assert found.informativeness == pytest.approx(np.mean(explained), abs=1e-4) and found.informativeness > 0.9
+    with pytest.raises(ValueError, match="factors are continuous: estimator 'lasso' takes them, and 'xla' takes class"):
+        metrics.dci(latents, factors, "xla")
+
+
+@pytest.mark.numeric
+def test_sap_of_continuous_factors_is_a_gap_of_squared_correlations():
+    latents, factors = continuous()
+    found = metrics.sap(latents, factors, continuous=True, num_train=300, shuffle=False)
+    kept = np.delete(factors, 1, axis=1)[:300]
+    squared = np.square(np.corrcoef(latents[:300].T, kept.T)[:4, 4:])
+    ordered = np.sort(squared, axis=0)
+    np.testing.assert_allclose(found.score, np.mean(ordered[-1] - ordered[-2]), atol=1e-5)
+    with pytest.raises(ValueError, match="bin continuous factors first, or score them by mcc, r2, dci with estimator="):
+        metrics.sap(latents, factors)
+
+
+def test_the_suite_scores_continuous_factors_where_it_can_and_says_where_not():
+    latents, factors = continuous()
+    options = metrics.Options(num_train=300, num_test=100)
+    scores = {
+        s.name: s
+        for s in metrics.evaluate_representations(latents, factors, "mig,dci_lasso,sap_continuous,mcc,r2", options)
+    }
+    assert scores["mig"].value is None and "factors are continuous, and it takes classes" in scores["mig"].note
+    expected = metrics.dci(latents, factors, "lasso", num_train=300, num_test=100)
+    assert scores["dci_lasso_informativeness"].value == expected.informativeness
+    assert scores["dci_lasso_informativeness"].null < 0.1 < 0.9 < scores["r2"].value
+    assert scores["sap_continuous"].ceiling > 0.9 and scores["mcc_pearson"].note == "constant factors [1] dropped"
+    with pytest.raises(ValueError, match="representations have 10 rows but factors have 400"):
+        metrics.evaluate_representations(latents[:10], factors)

@@ -85,9 +85,12 @@ def dci(
     permutes the importance, and rescaling them leaves trees unchanged. Compiled: `dci_boosting_kernel`,
     `dci_lasso_kernel`.
 
+    Continuous factors are taken by "lasso" alone, the authors' own choice: in place of accuracy stands R², the share of
+    a factor's variance on the test rows that is explained.
+
     Args:
       representations: latents [N, d] of any framework.
-      factors: integer class ids [N, K].
+      factors: integer class ids [N, K], or real numbers with "lasso".
       estimator: a name of `ESTIMATORS`, see this module.
       seed: of the shuffle and of the estimator.
       num_train: rows to fit on; None for two thirds, at most 10,000.
@@ -134,11 +137,18 @@ def dci_of_members(
     representations = np.asarray(representations)
     if representations.ndim != 3 or representations.shape[0] == 0:
         raise ValueError(f"representations of members must be [members, N, d], not {list(representations.shape)}")
-    checked = [inputs.check(member, factors) for member in representations]
+    real = inputs.is_continuous(factors)
+    if real and estimator != "lasso":
+        raise ValueError(f"factors are continuous: estimator 'lasso' takes them, and {estimator!r} takes classes")
+    check = inputs.check_continuous if real else inputs.check
+    checked = [check(member, factors) for member in representations]
     factors, sizes, dropped = checked[0].factors, checked[0].sizes, checked[0].dropped
     split = inputs.split_rows(len(factors), num_train, num_test, seed if shuffle else None)
     members = np.stack([inputs.for_kernel(member.representations) for member in checked])
-    scores = ESTIMATORS[estimator](members, factors, split, sizes, seed)
+    if real:
+        scores = _regression_of_members(members, inputs.for_kernel(factors), split)
+    else:
+        scores = ESTIMATORS[estimator](members, factors, split, sizes, seed)
     ends = len(split.train), len(split.test)
     return [_record(jax.tree.map(lambda x, m=m: x[m], scores), estimator, ends, dropped) for m in range(len(members))]
 
@@ -230,15 +240,22 @@ def dci_lasso_kernel(
     Returns:
       The scores, importance and accuracies.
     """
+    weights, values = _lasso_values(representations, factors, test_representations, alpha)  # class ids, as numbers
+    classes = [_nearest(values[:, k], factors[:, k], size) for k, size in enumerate(sizes)]
+    return _scores(jnp.abs(weights), jnp.stack(classes, axis=1), factors, test_factors)
+
+
+def _lasso_values(
+    representations: Array, factors: Array, test_representations: Array, alpha: float
+) -> tuple[Array, Array]:
+    """Weights [d, K] of standardized latents for standardized factors, and what they predict of all rows [N + T, K]."""
     num = len(representations)
     x = regression.standardized(jnp.concatenate([representations, test_representations]), num)
     mean, scale = (m[None] for m in (factors.mean(axis=0), factors.std(axis=0)))
     y = (factors - mean) / jnp.where(scale > 0, scale, 1)
     gram, products = (jnp.matmul(x[:num].T, b, precision=regression.HIGHEST) / num for b in (x[:num], y))
     weights = regression.lasso(gram, products, alpha)
-    values = jnp.matmul(x, weights, precision=regression.HIGHEST) * scale + mean  # class ids, as numbers
-    classes = [_nearest(values[:, k], factors[:, k], size) for k, size in enumerate(sizes)]
-    return _scores(jnp.abs(weights), jnp.stack(classes, axis=1), factors, test_factors)
+    return weights, jnp.matmul(x, weights, precision=regression.HIGHEST) * scale + mean
 
 
 def _nearest(values: Array, labels: Array, size: int) -> Array:
@@ -253,10 +270,14 @@ def _scores(importance: Array, predicted: Array, factors: Array, test_factors: A
     rows."""
     num, truth = len(factors), jnp.concatenate([factors, test_factors])
     varies = jnp.ptp(truth, axis=0) > 0
+    right = jnp.where(varies[None], predicted[: len(truth)] == truth, jnp.nan)
+    return _summarized(importance, varies, right[:num].mean(axis=0), right[num:].mean(axis=0))
+
+
+def _summarized(importance: Array, varies: Array, train: Array, test: Array) -> DCIScores:
+    """DCI of importance [d, K], unnormalized, and of how well each factor [K] is predicted of the rows."""
     total = importance.sum(axis=0)
     importance = jnp.where(varies[None], importance / jnp.where(total > 0, total, 1)[None], 0)
-    right = jnp.where(varies[None], predicted[: len(truth)] == truth, jnp.nan)
-    train, test = right[:num].mean(axis=0), right[num:].mean(axis=0)
     return DCIScores(
         disentanglement=disentanglement(importance, varies.sum()),
         completeness=disentanglement(importance.T),
@@ -290,6 +311,28 @@ def _lasso(representations: np.ndarray, factors: np.ndarray, split: inputs.Split
     train, test = split
     kernel = functools.partial(dci_lasso_kernel, factors=factors[train], test_factors=factors[test], sizes=sizes)
     return jax.vmap(lambda x, test_x: kernel(x, test_representations=test_x))(
+        representations[:, train], representations[:, test]
+    )
+
+
+@jax.jit
+def _regression(representations: Array, factors: Array, test_representations: Array, test_factors: Array) -> DCIScores:
+    """`dci` by lasso of continuous factors [N, K] float32, with R² in place of accuracy."""
+    weights, values = _lasso_values(representations, factors, test_representations, PENALTY)
+    truth, num = jnp.concatenate([factors, test_factors]), len(factors)
+    varies = jnp.ptp(truth, axis=0) > 0
+
+    def explained(rows: slice) -> Array:
+        spread = jnp.square(truth[rows] - truth[rows].mean(axis=0, keepdims=True)).sum(axis=0)
+        error = jnp.square(values[rows] - truth[rows]).sum(axis=0)
+        return jnp.where(spread > 0, 1 - error / jnp.where(spread > 0, spread, 1), jnp.nan)
+
+    return _summarized(jnp.abs(weights), varies, explained(slice(None, num)), explained(slice(num, None)))
+
+
+def _regression_of_members(representations: np.ndarray, factors: np.ndarray, split: inputs.Split) -> DCIScores:
+    train, test = split
+    return jax.vmap(lambda x, test_x: _regression(x, factors[train], test_x, factors[test]))(
         representations[:, train], representations[:, test]
     )
 

@@ -21,8 +21,8 @@ class Inputs(NamedTuple):
     """Checked representations and factors. Classes are numbered 0 to sizes[k] - 1; constant factors are gone."""
 
     representations: np.ndarray  # [N, d] float32 or float64, as given
-    factors: np.ndarray  # [N, K] int32
-    sizes: tuple[int, ...]  # number of classes of each kept factor
+    factors: np.ndarray  # [N, K] int32; float64 where they are continuous
+    sizes: tuple[int, ...]  # number of classes of each kept factor; empty where they are continuous
     dropped: tuple[int, ...]  # positions of the constant factors, in the factors as given
 
 
@@ -47,6 +47,31 @@ def check(representations: ArrayLike, factors: ArrayLike) -> Inputs:
         sizes=tuple(len(columns[k][0]) for k in kept),
         dropped=tuple(k for k in range(len(columns)) if k not in kept),
     )
+
+
+def is_continuous(factors: ArrayLike) -> bool:
+    """Returns whether factors are real numbers that are not all whole: no class ids, whatever their type."""
+    factors = np.asarray(factors)
+    return factors.dtype.kind == "f" and bool((factors % 1 != 0).any())
+
+
+def check_continuous(representations: ArrayLike, factors: ArrayLike) -> Inputs:
+    """Returns representations [N, d] and continuous factors [N, K] ready for a metric that takes them; see `check`.
+
+    Raises:
+      ValueError: for what `check_representations` refuses of either, different N, and where no factor varies.
+    """
+    representations = check_representations(representations)
+    factors = check_representations(factors, "factors").astype(np.float64)
+    if len(factors) != len(representations):
+        raise ValueError(
+            f"representations have {len(representations)} rows but factors have {len(factors)}: each point needs one "
+            "of both"
+        )
+    varies = np.ptp(factors, axis=0) > 0
+    if not varies.any():
+        raise ValueError(f"every one of the {factors.shape[1]} factors is constant: nothing can be disentangled")
+    return Inputs(representations, factors[:, varies], (), tuple(np.flatnonzero(~varies).tolist()))
 
 
 def check_representations(representations: ArrayLike, name: str = "representations") -> np.ndarray:
@@ -97,7 +122,8 @@ def _check_factors(factors: np.ndarray, num_rows: int) -> np.ndarray:
     if factors.dtype.kind not in "iub":
         raise ValueError(
             f"factors must be integer class ids, not {factors.dtype}: cast ids that are stored as floats "
-            "with .astype(int), and bin continuous factors first"
+            "with .astype(int), and bin continuous factors first, or score them by mcc, r2, dci with estimator='lasso' "
+            "and sap with continuous=True"
         )
     if factors.dtype.kind == "i" and factors.min() < 0:
         columns = np.flatnonzero((factors < 0).any(axis=0)).tolist()

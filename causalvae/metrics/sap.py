@@ -49,7 +49,7 @@ def sap(
 
     Args:
       representations: latents [N, d] of any framework.
-      factors: integer class ids [N, K].
+      factors: integer class ids [N, K], or real numbers where `continuous`.
       continuous: False takes the test accuracy of a linear support vector machine (scikit-learn's LinearSVC, C = 0.01,
         balanced classes) on one latent. True takes the squared correlation of latent and class id, which reads a class
         id as a number (compiled: `sap_kernel`).
@@ -64,11 +64,13 @@ def sap(
     Raises:
       ValueError: for malformed input, see `inputs.check`.
     """
-    checked = inputs.check(representations, factors)
+    real = continuous and inputs.is_continuous(factors)
+    checked = (inputs.check_continuous if real else inputs.check)(representations, factors)
     train, test = inputs.split_rows(len(checked.representations), num_train, num_test, seed if shuffle else None)
     if continuous:
         single = inputs.for_kernel(checked.representations)[train]
-        score, per_factor, scores = map(np.asarray, sap_kernel(single, checked.factors[train]))
+        numbers = inputs.for_kernel(checked.factors) if real else checked.factors
+        score, per_factor, scores = map(np.asarray, sap_kernel(single, numbers[train]))
         return SAP(float(score), per_factor, scores, len(train), 0, checked.dropped)
     guess = _constant_guess(checked, train, test)
     scores = _accuracies(checked, train, test, seed, guess)
@@ -83,7 +85,7 @@ def sap_kernel(representations: Array, factors: Array) -> tuple[Array, Array, Ar
 
     Args:
       representations: [N, d] float32.
-      factors: [N, K] int32.
+      factors: [N, K] int32, or float32 where they are continuous.
 
     Returns:
       Score [], gap of each factor [K] and squared correlations [d, K]. A constant factor has no gap (NaN) and does not

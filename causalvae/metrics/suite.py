@@ -64,6 +64,7 @@ class Metric(NamedTuple):
     ceiling: float | None = 1.0  # what perfect representations reach; None: what the factors themselves score
     range: tuple[float, float] = (0.0, 1.0)
     null: bool = True  # whether measuring once more, with permuted rows, is affordable
+    continuous: bool = False  # whether it takes continuous factors as they are
 
 
 def evaluate_representations(
@@ -80,7 +81,8 @@ def evaluate_representations(
 
     Args:
       representations: latents [N, d].
-      factors: integer class ids [N, K].
+      factors: integer class ids [N, K]; or real numbers, for the metrics that take them: `mcc`, `r2`, `sap_continuous`
+        and `dci_lasso`, whose informativeness is R² then. The others say that they are undefined.
       metrics: "all", or names of `METRICS`, separated by commas or in a list.
       options: sample sizes and choices.
       nulls: False leaves nulls out, which halves the time.
@@ -92,7 +94,8 @@ def evaluate_representations(
       ValueError: for representations or factors that are malformed, and for names that do not exist.
     """
     names = check_names(metrics)
-    checked = inputs.check(representations, factors)
+    check = inputs.check_continuous if inputs.is_continuous(factors) else inputs.check
+    checked = check(representations, factors)
     # Too few rows raise here.
     split = inputs.split_rows(len(checked.factors), options.num_train, options.num_test, options.seed)
     permuted = _permuted(checked, split, options.seed)
@@ -143,6 +146,8 @@ def check_names(metrics: str | Sequence[str]) -> tuple[str, ...]:
 
 def _measure(name: str, checked: inputs.Inputs, options: Options) -> tuple[dict[str, Measured], str]:
     """(score -> what was measured, ""), or ({}, the metric's own words for what it cannot answer)."""
+    if not checked.sizes and not METRICS[name].continuous:
+        return {}, "factors are continuous, and it takes classes: bin them first"
     try:
         measured = METRICS[name].measure(checked, options)
     except ValueError as error:
@@ -282,16 +287,16 @@ MCC = {
 METRICS: dict[str, Metric] = {
     "mig": Metric(_mig, "histogram, 20 bins", ceiling=None),
     "dci": Metric(_dci, _trees),
-    "dci_lasso": Metric(_dci_lasso, "lasso"),
+    "dci_lasso": Metric(_dci_lasso, "lasso", continuous=True),
     "sap_discrete": Metric(_sap, "linear SVM, C = 0.01", ceiling=None, null=False),  # seconds each time
-    "sap_continuous": Metric(_sap_continuous, "squared correlation", ceiling=None),
+    "sap_continuous": Metric(_sap_continuous, "squared correlation", ceiling=None, continuous=True),
     "modularity": Metric(_modularity, "histogram, 20 bins", ceiling=None),
     "explicitness": Metric(_explicitness, "logistic regression, area under ROC", ceiling=None),
     "irs": Metric(_irs, "0.99 quantile of deviations", ceiling=None),
     "infomec": Metric(_infomec, INFOMEC, ceiling=None, range=(-np.inf, 1.0)),  # InfoE is negative until it converges
     "betavae": Metric(_betavae, "logistic regression, batches of 64 pairs"),
     "factorvae": Metric(_factorvae, "majority vote, batches of 64"),
-    "mcc": Metric(_mcc, MCC),
-    "r2": Metric(_r2, "linear regression", range=(-np.inf, 1.0)),
+    "mcc": Metric(_mcc, MCC, continuous=True),
+    "r2": Metric(_r2, "linear regression", range=(-np.inf, 1.0), continuous=True),
 }
 """name -> metric: a new one is one line here."""
