@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,6 +48,55 @@ def draw(
         figures["mediation"] = mediation(found.mediation, dataset.factor_names, about)
     folder = pathlib.Path(folder)
     return [plots.save(figure, folder / f"{name}{suffix}.png") for name, figure in figures.items()]
+
+
+def redraw(results: Mapping[str, Any], folder: str | pathlib.Path) -> list[pathlib.Path]:
+    """Writes the figures of a run's results anew, without its model, as PNG files.
+
+    They are those of what results.json holds: factor effects, patching and mediation. Reconstructions and traversals
+    are images, which it does not: `evaluate` what `causalvae.load` returns, and `draw` that.
+
+    Args:
+      results: what results.json holds, or `causalvae.load(workdir).results`.
+      folder: where the files go; it is made where there is none.
+
+    Returns:
+      The paths, named as `experiments.main` names them.
+
+    Raises:
+      ValueError: where nothing was found by setting factors.
+    """
+    about = f"{results['architecture']['name']} on {results['data']['name']} ({results['data']['source']} data)"
+    factors, members = tuple(results["data"]["factors"]), results["members"]
+    paths = []
+    for member in members:
+        suffix = "" if len(members) == 1 else f"_seed{member['seed']}"
+        for name, figure in _of_record(member, factors, about).items():
+            paths.append(plots.save(figure, pathlib.Path(folder) / f"{name}{suffix}.png"))
+    if not paths:
+        raise ValueError(f"the results of {about} hold nothing that was found by setting factors: there is no figure")
+    return paths
+
+
+def _of_record(member: Mapping[str, Any], factors: Sequence[str], about: str) -> dict[str, Figure]:
+    drawn = {}
+    if member.get("factor_effects") is not None:
+        drawn["factor_effects"] = factor_effects(_array(member["factor_effects"]), factors, about)
+    if member.get("patching") is not None:
+        drawn["patching"] = patching(_part(Patching, member["patching"]), factors, about)
+    if member.get("mediation") is not None:
+        drawn["mediation"] = mediation(_part(Mediated, member["mediation"]), factors, about)
+    return drawn
+
+
+def _part(kind: Any, stored: Mapping[str, Any]) -> Any:
+    """A part of an evaluation, of what results.json holds of it."""
+    names = ("sites", "effects")
+    return kind(**{name: tuple(value) if name in names else _array(value) for name, value in stored.items()})
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.array(value, float)  # null, of what is undefined, is NaN
 
 
 def traversals(found: Evaluation, about: str, carries: str) -> Figure:

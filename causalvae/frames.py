@@ -67,9 +67,10 @@ def frame(
 
     It takes the results of `interventions` (patching, mediation, its summary and interactions, Shapley shares, claims,
     paths, attribution, knock-outs) and of `metrics.effect_strength`; circuits, one or a mapping from factors; scores,
-    one or a list; what `evaluate` returns and each of its parts; a run that `load` returns or its results; and the
-    table of a study. Of arrays it takes what factors do to latents [K, d] (or site -> [K, units]), distances of latent
-    perturbations [d, V, N] (or distance -> [d, V, N]), and one number for each latent [d].
+    one or a list, and differences of two runs' (`experiments.compare`); what `evaluate` returns and each of its parts;
+    a run that `load` returns or its results; and the table of a study. Of arrays it takes what factors do to latents
+    [K, d] (or site -> [K, units]), distances of latent perturbations [d, V, N] (or distance -> [d, V, N]), and one
+    number for each latent [d].
 
     Args:
       result: any of these.
@@ -91,7 +92,7 @@ def frame(
         return SPECIAL[kind](result, names)
     if isinstance(result, Mapping):
         return _of_mapping(result, names)
-    if isinstance(result, (list, tuple)) and result and type(result[0]).__name__ == "Score":
+    if isinstance(result, (list, tuple)) and result and type(result[0]).__name__ in ("Score", "Difference"):
         return _of_scores(result, names)
     if isinstance(result, (np.ndarray, jax.Array)) and result.ndim in ARRAYS:
         name, axes = ARRAYS[result.ndim]

@@ -177,7 +177,7 @@ def evaluate(config: Config, model, dataset, settings, trained, step: int, workd
             **dict(config.architecture),
         },
         "data": dataset.describe(),
-        "training": {**budget, "seeds": [m["seed"] for m in members], "pretrained": config.pretrained},
+        "training": {**budget, "steps": step, "seeds": [m["seed"] for m in members], "pretrained": config.pretrained},
         "evaluation": dict(config.evaluation),
         "versions": versions(),
         "device": device_name(),

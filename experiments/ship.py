@@ -68,13 +68,15 @@ def of_run(workdir: pathlib.Path) -> tuple[Config, Architecture, Dataset, Any]:
     model, dataset, _ = pipeline.prepare(config)
     pipeline.check_trained(workdir, config.training.steps)
     state = runs.restore(model, workdir, pipeline.seeds(config), config.training.schedule)
+    config.training.steps = int(state.step)  # perhaps more than was asked for last
     return config, model, dataset, training.member(state.params, 0)
 
 
 def of_study(workdir: pathlib.Path, run_id: str) -> tuple[Config, Architecture, Dataset, Any]:
     """Returns the same of a run of a study."""
     group, run = trained.find(workdir, run_id)
-    model, dataset, params, _ = trained.restore(workdir, group, run)
+    model, dataset, params, step = trained.restore(workdir, group, run)
+    run.config.training.steps = step
     return run.config, model, dataset, params
 
 

@@ -12,7 +12,9 @@ import sys
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+import causalvae as cv
 from causalvae import runs, training
 from configs import common
 from experiments import pipeline, speed
@@ -191,6 +193,26 @@ def test_a_run_writes_everything_it_promises_and_one_that_was_stopped_the_same(t
     pipeline.run(config, stopped)
     for name in ("results.json", "metrics.jsonl", "config.json"):
         assert (stopped / name).read_bytes() == (tmp_path / name).read_bytes(), name
+    assert_redrawn(tmp_path)
+    more = smoke("betatc", "3dshapes", seeds=2, training__steps=6)
+    assert pipeline.run(more, stopped, stage="train") is None
+    again = pipeline.run(config, stopped, stage="evaluate")  # asks for 4 steps, and finds 6
+    assert again["training"]["steps"] == stored_results(stopped)["training"]["steps"] == 6
+    assert "6 training steps" in (stopped / "explorer_seed0.html").read_text()
+    assert "6 steps" in capsys.readouterr().out
+    table = cv.frame(cv.load(stopped))
+    assert set(table.steps) == {6} and set(table.seed) == {0, 1}
+
+
+def assert_redrawn(workdir):
+    """The figures of results.json are those that were drawn when it was written."""
+    paths = cv.figures.redraw(cv.load(workdir).results, workdir / "redrawn")
+    assert {path.name for path in paths} == {
+        f"{name}_seed{seed}.png" for name in ("factor_effects", "patching", "mediation") for seed in (0, 1)
+    }
+    for path in paths:
+        drawn = Image.open(workdir / "figures" / path.name)
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), np.asarray(drawn), err_msg=path.name)
 
 
 def test_all_thirty_configs_exist_and_agree_with_their_names():

@@ -73,8 +73,8 @@ class Store:
             )
         return True
 
-    def add(self, run: Run, dataset: Dataset, result: Result) -> None:
-        """Writes the run's record and counts it as done."""
+    def add(self, run: Run, dataset: Dataset, result: Result, step: int | None = None) -> None:
+        """Writes the run's record and counts it as done. step: of the parameters, where not the configuration's."""
         model = pipeline.create_model(run.config, dataset)
         parameters = networks.parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
         record = {
@@ -84,7 +84,7 @@ class Store:
             "seed": run.seed,
             "architecture": {**dict(run.config.architecture), "latents": model.latents, "parameters": int(parameters)},
             "data": dataset.describe(),
-            "training": dict(run.config.training),
+            "training": {**run.config.training, "steps": step or run.config.training.steps},
             "evaluation": dict(run.config.evaluation),
             "config": settings_of(run.config),
             "versions": pipeline.versions(),
@@ -126,7 +126,8 @@ def settings_of(config: Config) -> dict[str, Any]:
 def lasting(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a stored configuration without what results do not depend on, and with the defaults of what it lacks."""
     kept = complete(config)
-    kept["data"] = {name: kept["data"][name] for name in ("name", "source")}
+    own = ("resize", "bins")  # of images of one's own, where they are said
+    kept["data"] = {k: v for k, v in kept["data"].items() if k in ("name", "source") or (k in own and v)}
     kept["training"] = {k: v for k, v in kept["training"].items() if k not in ("log_every", "checkpoint_every")}
     return kept
 

@@ -44,7 +44,7 @@ class Worker:
         dataset = planning.load_dataset(group.runs[0])
         began = time.monotonic()
         try:
-            trained, untrained, diverged = train(group, dataset, self.store.workdir, self.pace, self.clock)
+            trained, untrained, diverged, step = train(group, dataset, self.store.workdir, self.pace, self.clock)
         except training.Stopped:
             raise
         except Exception as error:
@@ -62,15 +62,15 @@ class Worker:
             member = group.runs.index(run)
             if diverged[member] is None:
                 params = (training.member(trained, member), training.member(untrained, member))
-                self.evaluate(run, dataset, *params, seconds)
+                self.evaluate(run, dataset, params, step, seconds)
             else:
                 reason = f"the loss was not finite by step {diverged[member]}"
                 self.store.add(run, dataset, failure(reason, seconds))
         sharding.wait_for_all(group.id)
         self.store.done.update(run.id for run in pending)
 
-    def evaluate(self, run: Run, dataset: Dataset, params: PyTree, untrained: PyTree, training_s: float) -> None:
-        """Measures one member and stores it."""
+    def evaluate(self, run: Run, dataset: Dataset, params: tuple[PyTree, PyTree], step: int, training_s: float) -> None:
+        """Measures one member and stores it. params: after `step` steps, and before the first."""
         self.clock.check(self.longest_evaluation, f"evaluating {run.id}")
         number = f"{len(self.store.done) + 1} of {len(self.store.runs)} runs"
         pipeline.say(f"  evaluating {run.id} ({number}, {self.pace.left()} left)")
@@ -78,23 +78,23 @@ class Worker:
         model = pipeline.create_model(run.config, dataset)
         settings = evaluation.Settings(**run.config.evaluation)
         try:
-            found = evaluation.evaluate(model, params, dataset, settings, untrained)
+            found = evaluation.evaluate(model, params[0], dataset, settings, params[1])
         except Exception as error:
             self.store.add_failed([run], dataset, error)
             return
         seconds = time.monotonic() - began
         self.longest_evaluation = max(self.longest_evaluation, seconds)
-        self.store.add(run, dataset, success(found, training_s, seconds))
+        self.store.add(run, dataset, success(found, training_s, seconds), step)
 
 
 def train(
     group: Group, dataset: Dataset, workdir: pathlib.Path, pace: Pace, clock: Clock
-) -> tuple[PyTree, PyTree, list[int | None]]:
+) -> tuple[PyTree, PyTree, list[int | None], int]:
     """Trains the group's members, from their checkpoint where there is one.
 
     Returns:
-        Their parameters [M, ...] after training and before, and the logged step by which each one's loss was not
-        finite, or None.
+        Their parameters [M, ...] after training and before, the logged step by which each one's loss was not finite, or
+        None, and the step that training has reached.
     """
     structures = [planning.structure(run, dataset) for run in group.runs]
     model, names = structures[0][0], structures[0][1]
@@ -112,7 +112,7 @@ def train(
         **dict(group.config.training),
     )
     diverged = first_not_finite(group.folder(workdir) / "metrics.jsonl", len(group.runs))
-    return state.params, training.initial_params(model, seeds), diverged
+    return state.params, training.initial_params(model, seeds), diverged, int(state.step)
 
 
 def mesh_of(group: Group) -> Any:
