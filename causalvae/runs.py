@@ -27,7 +27,7 @@ RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may diff
 # What a configuration need not say.
 DEFAULTS: dict[str, Any] = {
     "architecture": {"name": "vae", "latents": 10, "network": "standard"},
-    "data": {"name": "dsprites", "source": "auto", "dir": "", "residency": "auto", "resize": ""},
+    "data": {"name": "dsprites", "source": "auto", "dir": "", "residency": "auto", "resize": "", "bins": ""},
     "seeds": 1,
     "seed": 0,
     "pretrained": "",
@@ -131,8 +131,23 @@ def load_dataset(config: Mapping[str, Any]) -> Dataset:
     # Where images live is a question for stored sets only; left to their reader unless it is asked for.
     options = {} if section["residency"] == "auto" else {"residency": section["residency"]}
     options |= {"resize": section["resize"]} if section.get("resize") else {}
+    options |= {"bins": parse_bins(section["bins"])} if section.get("bins") else {}
     dataset = data.load(section["name"], source=section["source"], data_dir=section["dir"] or None, **options)
     return arrays.check_content(dataset, section.get("sha256"))
+
+
+def parse_bins(bins: str | Mapping[str, int]) -> dict[str, int]:
+    """Returns factor -> number of bins of "x:8,y:4", or of such a mapping.
+
+    Raises:
+      ValueError: for another text.
+    """
+    if isinstance(bins, Mapping):
+        return dict(bins)
+    parts = [part.strip().rpartition(":") for part in bins.split(",")]
+    if not all(name and number.strip().isdecimal() for name, _, number in parts):
+        raise ValueError(f"data.bins is factor:number, …, such as x:8,y:4, not {bins!r}")
+    return {name.strip(): int(number) for name, _, number in parts}
 
 
 def create_model(config: Mapping[str, Any], dataset: Dataset) -> Architecture:

@@ -102,8 +102,9 @@ def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
     config = ConfigDict(
         {
             "architecture": {"name": architecture, "latents": 10, "network": "standard"},
-            # resize: of images of your own (name: an .npz file or a folder), "32" or "32x48", height and width in px
-            "data": {"name": dataset, "source": "auto", "dir": "", "residency": "auto", "resize": ""},
+            # Of images of your own (name: an .npz file or a folder): resize "32" or "32x48", height and width in px;
+            # bins "x:8,y:4", how many classes a continuous factor is divided into.
+            "data": {"name": dataset, "source": "auto", "dir": "", "residency": "auto", "resize": "", "bins": ""},
             "seeds": 1,  # members trained together in one program
             "seed": 0,  # of the first member; the others count up
             "pretrained": "",  # a shipped model to evaluate in place of training one

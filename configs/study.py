@@ -31,7 +31,7 @@ def get_config(preset: str = "") -> ConfigDict:
             # Trained together at most; 0: as many as memory allows. On a CPU members run one after the other, and alone
             # each is stored the sooner.
             "members": 1 if preset == "overnight" else 0,
-            "data": {"source": base.data.source, "dir": base.data.dir, "residency": base.data.residency},
+            "data": {name: value for name, value in base.data.items() if name != "name"},
             "training": dict(base.training),
             "evaluation": dict(base.evaluation),
         }

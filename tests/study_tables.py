@@ -85,8 +85,8 @@ def change(table: dict, name: str, architecture: str, values) -> dict:
 
 
 def write_study(workdir, table, real: tuple[str, ...] = (), failed: tuple[str, ...] = ()) -> None:
-    """Records and images of every row, and the table. `real`: data sets that are real, with attributes only.
-    `failed`: runs that are recorded as failed."""
+    """Records and images of every row, and the table. `real`: data sets with attributes only, real where the table
+    says that they are procedural. `failed`: runs that are recorded as failed."""
     stored = []
     for i in range(len(table["run"])):
         row = {name: values[i].item() for name, values in table.items()}
@@ -131,7 +131,7 @@ def make_record(row: dict, real: bool) -> dict:
         "architecture": {"name": row["architecture"], "latents": int(row["latents"]), "parameters": 12345},
         "data": {
             "name": row["dataset"],
-            "source": "real" if real else "procedural",
+            "source": "real" if real and row["source"] == "procedural" else row["source"],
             "factors": factors,
             "factor_kind": "attributes" if real else "generative",
         },

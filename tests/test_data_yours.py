@@ -362,3 +362,17 @@ def test_a_run_of_images_alone(tmp_path):
         cv.load(tmp_path / "run")
     with pytest.raises(ValueError, match="data.sha256 is '.*' there and '.*' here"):
         cv.train(config, tmp_path / "run")
+
+
+def test_bins_are_said_on_the_command_line(tmp_path):
+    factors = FACTORS + [0.0, 0.5, 0.0]
+    np.savez(tmp_path / "mine.npz", images=pictures(), factors=factors, names=NAMES)
+    section = {"name": "mine.npz", "source": "auto", "dir": str(tmp_path), "residency": "auto", "resize": ""}
+    with pytest.raises(ValueError, match="factor 'x' is continuous .* in a shell --config.data.bins=x:8, makes 8"):
+        cv.runs.load_dataset({"data": section})
+    dataset = cv.runs.load_dataset({"data": {**section, "bins": "shape:2, x:3,y:3"}})
+    assert dataset.factor_sizes == (2, 3, 3)
+    np.testing.assert_allclose(dict(dataset.describe()["bins"])["x"], np.linspace(0.5, 2.5, 4))
+    for wrong in ("x", "x:", "x:three", ":3", "x:3,"):
+        with pytest.raises(ValueError, match="data.bins is factor:number, …, such as x:8,y:4, not "):
+            cv.runs.parse_bins(wrong)

@@ -13,8 +13,10 @@ import study_tables
 from markupsafe import escape
 from PIL import Image
 
+from causalvae import plots
 from experiments.report import html_tables
 from experiments.report import page as report
+from experiments.report.drawing import Drawer
 from experiments.report.tables import rows_of
 from experiments.study import records
 
@@ -195,6 +197,28 @@ def test_a_short_or_unfinished_study_says_so(tmp_path):
     text = report.write(tmp_path).read_text()
     assert "0 of 1 runs finished" in text and "No run has finished." in text
     assert "Trained for 4 steps only" in text and "mean nothing" in text
+
+
+@pytest.mark.long
+def test_images_of_ones_own_have_parts_of_their_own(tmp_path):
+    table = study_tables.table(seeds=1)
+    sources = {"dsprites": "procedural", "mpi3d": "arrays", "celeba": "arrays, observational"}
+    table = rows_of(table, np.isin(table["dataset"], list(sources)) & np.isin(table["architecture"], ["vae", "beta"]))
+    table["source"] = np.array([sources[name] for name in table["dataset"]])
+    study_tables.write_study(tmp_path, table, real=("celeba",))
+    page = Page(report.write(tmp_path).read_text())
+    assert {"verdicts-procedural", "verdicts-arrays", "arrays-mpi3d", "arrays-observational-celeba"} <= set(page.ids)
+    assert all(target[1:] in page.ids for target in page.targets) and len(set(page.ids)) == len(page.ids)
+    assert (tmp_path / "figures" / "heat_active_latents_arrays_observational.png").exists()
+    assert list(json.loads((tmp_path / "findings.json").read_text())) == list(sources.values())
+
+
+def test_sources_stand_in_a_known_order_and_have_names_for_sections_and_files(tmp_path):
+    listed = ["arrays, observational", "procedural", "arrays", "real"]
+    assert report.sources({"source": np.array(listed)}) == ["real", "procedural", "arrays", "arrays, observational"]
+    assert report.anchor("across", "arrays, observational") == "across-arrays-observational"
+    drawn = Drawer(tmp_path, "arrays, observational").one("heat", plots.titled(2.0, 2.0, "Heat", ""))
+    assert "Heat (arrays, observational data)" in drawn and (tmp_path / "heat_arrays_observational.png").exists()
 
 
 def test_a_directory_without_a_study_says_what_makes_one(tmp_path):

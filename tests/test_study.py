@@ -30,7 +30,7 @@ from experiments.report import page as report
 from experiments.study import estimates, planning, records, runner, trained
 from experiments.study.estimates import Pace
 from experiments.study.plan import Options, Shard, describe
-from experiments.study.store import Store
+from experiments.study.store import Store, settings_of
 
 TESTS = pathlib.Path(__file__).parent
 toy_images = pytest.mark.usefixtures("toy_images")
@@ -71,6 +71,56 @@ def test_a_grid_shares_its_runs_with_the_study_and_ties_options():
         settings(architectures="vae", datasets="dsprites", seeds=1, latents=6, grid="vae.latents: 4")
     )
     assert other.config.architecture.latents == 4 and other.variant == "latents=4"
+
+
+def write_images(path, seed=0):
+    """Sixteen images, of every combination of two factors."""
+    images = np.random.default_rng(seed).integers(0, 256, (16, 32, 32), dtype=np.uint8)
+    np.savez(path, images=images, factors=[(i // 4, i % 4) for i in range(16)], names=["a", "b"])
+
+
+def test_images_of_ones_own_are_a_data_set_of_a_study(tmp_path):
+    (tmp_path / "mine").mkdir()
+    write_images(tmp_path / "more.npz")
+    config = settings(datasets="dsprites,mine,more.npz", architectures="vae", seeds=1, data__dir=str(tmp_path))
+    config.data.resize = "16"
+    runs = planning.list_runs(config)
+    assert [run.id for run in runs] == ["dsprites-vae-s0", "mine-vae-s0", "more-vae-s0"]
+    assert runs[2].config.data.name == str(tmp_path / "more.npz") and runs[2].dataset == "more"
+    assert [run.id for run in planning.choose_runs(runs, datasets="more")] == ["more-vae-s0"]
+    kept = settings_of(runs[2].config)["data"]
+    assert kept == {"name": str(tmp_path / "more.npz"), "source": "auto", "resize": "16"}
+    dataset = planning.load_dataset(runs[2])
+    assert dataset.name == "more" and dataset.image_shape == (16, 16, 1)
+    planning.check_images(dataset, tmp_path / "groups.json")
+    planning.remember_groups([planning.make_group(runs)], tmp_path / "groups.json")
+    planning.check_images(dataset, tmp_path / "groups.json")
+    assert len(planning.known_groups(tmp_path / "groups.json")) == 1
+    write_images(tmp_path / "more.npz", seed=1)
+    planning._load.cache_clear()
+    with pytest.raises(ValueError, match="more has other images or labels than those that the run began with"):
+        planning.check_images(planning.load_dataset(runs[2]), tmp_path / "groups.json")
+    (tmp_path / "more").mkdir()
+    with pytest.raises(ValueError, match="two data sets would be called 'more': rename .*/more"):
+        planning.list_datasets("more.npz,more", str(tmp_path))
+    with pytest.raises(
+        ValueError, match="no data set 'dsprits'; there are: .*or the path of an .npz file.* 'dsprites'"
+    ):
+        planning.list_datasets("dsprits")
+
+
+@pytest.mark.long
+def test_a_study_of_ones_own_images_from_start_to_report(tmp_path):
+    write_images(tmp_path / "grid.npz")
+    write_images(tmp_path / "labels.npz")
+    for name, source in (("grid", "arrays"), ("labels", "arrays, observational")):
+        options = dict(architectures="vae,vq", seeds=1, datasets=str(tmp_path / f"{name}.npz"), data__source=source)
+        runner.run(settings(**options, evaluation__sites="latent/z"), tmp_path / name)
+        table = table_of(tmp_path / name)
+        assert {row["source"] for row in table.values()} == {source}
+        assert {row["status"] for row in table.values()} == {"done"}
+        text = report.write(tmp_path / name).read_text()
+        assert "2 of 2 runs finished" in text and f"{name} ({source})" in text
 
 
 @pytest.mark.parametrize(

@@ -198,9 +198,9 @@ def _classes(name: str, column: np.ndarray, bins: int | None) -> _Classes:
         if (column % 1).any():
             raise ValueError(
                 f"factor {name!r} is continuous ({len(np.unique(column)):,} values from {column.min():g} to "
-                f"{column.max():g}), and factors are classes: bins={{{name!r}: 8}} of from_arrays or from_folder makes "
-                "8 of them, and records the edges. As it is, it is scored by the regression forms of the metrics, "
-                "causalvae.metrics.mcc and r2"
+                f"{column.max():g}), and factors are classes: bins={{{name!r}: 8}} of from_arrays or from_folder, "
+                f"in a shell --config.data.bins={name}:8, makes 8 of them and records the edges. As it is, it is "
+                "scored by the regression forms of the metrics, causalvae.metrics.mcc and r2"
             )
         column = column.astype(np.int64)
     values, ids = np.unique(column, return_inverse=True)

@@ -101,6 +101,7 @@ def make_plan(
     compiled: set[tuple] = set()
     for name in dict.fromkeys(run.dataset for run in runs):
         dataset = planning.load_dataset(next(run for run in runs if run.dataset == name))
+        planning.check_images(dataset, path)
         _check([run for run in runs if run.dataset == name], dataset)
         here = [group for group in remembered if group.dataset == name]
         here += planning.group_runs([run for run in rest if run.dataset == name], dataset, largest)

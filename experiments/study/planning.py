@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from causalvae import architectures, data
+from causalvae import architectures, data, sharding
 from causalvae._files import read_json
 from causalvae.architectures import Architecture
+from causalvae.data import arrays, folders
 from causalvae.data.base import Dataset
 from causalvae.progress import write_json
 from configs.common import ARCHITECTURES, config_for
@@ -76,7 +77,7 @@ def list_runs(config: Config) -> list[Run]:
     """
     grid = parse_grid(config.grid)
     names = split(config.architectures, ARCHITECTURES, "architecture")
-    known = split(config.datasets, data.DATASETS, "data set")
+    known = list_datasets(config.datasets, config.data.dir)
     unused = set(grid) - set(names)
     if unused:
         raise ValueError(f"grid: {', '.join(sorted(unused))} is not among the architectures {', '.join(names)}")
@@ -89,6 +90,30 @@ def list_runs(config: Config) -> list[Run]:
         for options in grid.get(name, [{}])
         for s in range(config.seeds)
     ]
+
+
+def list_datasets(text: str, folder: str = "") -> list[str]:
+    """Returns the data sets in a list separated by commas: names of `DATASETS`, or whole paths of images of one's own,
+    which may be given from `folder` on.
+
+    Raises:
+        ValueError: for one that does not exist, and for two that would be called the same.
+        FileNotFoundError: where nothing is at a path.
+    """
+    found: dict[str, str] = {}
+    for name in (name.strip() for name in text.split(",") if name.strip()):
+        path = None if name in data.DATASETS else folders.find(name, folder or None)
+        known = [*data.DATASETS, "or the path of an .npz file or of a folder"]
+        whole = split(name, known, "data set")[0] if path is None else str(path.resolve())
+        if found.setdefault(dataset_name(whole), whole) != whole:
+            raise ValueError(f"two data sets would be called {dataset_name(whole)!r}: rename {whole}")
+    return list(found.values()) or split("", data.DATASETS, "data set")
+
+
+def dataset_name(dataset: str) -> str:
+    """Returns what a data set is called in results: its name, or that of its file or folder."""
+    path = pathlib.Path(dataset)
+    return dataset if dataset in data.DATASETS else path.stem if path.suffix == ".npz" else path.name
 
 
 def choose_runs(runs: Sequence[Run], only: str = "", datasets: str = "") -> list[Run]:
@@ -139,7 +164,8 @@ def _value(word: str) -> Any:
 
 
 def make_run(config: Config, dataset: str, architecture: str, options: dict[str, Any], seed: int) -> Run:
-    """Returns a run with a configuration of its own: the study's settings over the architecture's.
+    """Returns a run with a configuration of its own: the study's settings over the architecture's. dataset: one of
+    `list_datasets`.
 
     Options that say what is so by default make no variant, so that a grid shares its runs with the study without one.
     """
@@ -155,8 +181,9 @@ def make_run(config: Config, dataset: str, architecture: str, options: dict[str,
         own.evaluation.update(config.evaluation)
         own.seed = seed
     variant = ",".join(f"{name}={value}" for name, value in options.items())
-    parts = (dataset, architecture, variant.replace(",", "_"), f"s{seed}")
-    return Run("-".join(filter(None, parts)), architecture, variant, dataset, seed, own.lock())
+    name = dataset_name(dataset)
+    parts = (name, architecture, variant.replace(",", "_"), f"s{seed}")
+    return Run("-".join(filter(None, parts)), architecture, variant, name, seed, own.lock())
 
 
 def _default(config: Config, option: str) -> Any:
@@ -234,10 +261,30 @@ def remembered_groups(runs: Sequence[Run], path: pathlib.Path) -> tuple[list[Gro
 def remember_groups(groups: Sequence[Group], path: pathlib.Path) -> None:
     """Adds groups to those that `path`, a JSON file, holds."""
     known = known_groups(path) | {group.id: [run.id for run in group.runs] for group in groups}
-    write_json(path, {"groups": known})
+    write_json(path, {**_remembered(path), "groups": known})
 
 
 def known_groups(path: pathlib.Path) -> dict[str, list[str]]:
-    """Returns group -> its runs, of a study's groups.json; empty where there is none."""
-    shape = {"groups": {...: [str]}}
-    return read_json(path, "list of a study's groups", shape)["groups"] if path.exists() else {}
+    """Returns group -> the ids of its runs, of groups.json; empty where there is none."""
+    return _remembered(path).get("groups", {})
+
+
+def check_images(dataset: Dataset, path: pathlib.Path) -> None:
+    """Notes in `path`, a JSON file, which images of the user's a study has begun with.
+
+    Raises:
+        ValueError: where it began with others.
+    """
+    content = arrays.content(dataset).get("sha256")
+    if content is None:
+        return
+    remembered = _remembered(path)
+    images = remembered.get("images", {})
+    arrays.check_content(dataset, images.get(dataset.name))
+    if dataset.name not in images and sharding.is_first_process():
+        write_json(path, {"groups": {}, **remembered, "images": {**images, dataset.name: content}})
+
+
+def _remembered(path: pathlib.Path) -> dict[str, Any]:
+    shape = {"groups": {...: [str]}, "images?": {...: str}}
+    return read_json(path, "list of a study's groups", shape) if path.exists() else {}
