@@ -8,8 +8,8 @@ import networkx
 import numpy as np
 import pytest
 
-from causalvae import interventions as iv
 from causalvae import edges, planted_edges, run
+from causalvae import interventions as iv
 from causalvae.planted import FACTORS, all_factors
 from causalvae.planted_edges import LINKS
 from experiments import planted_edges as experiment
