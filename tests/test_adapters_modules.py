@@ -414,6 +414,53 @@ def test_everything_is_measured_of_a_model_that_is_not_ours(name, tmp_path):
     assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
 
 
+def test_the_total_correlation_of_a_map_is_said_to_be_undefined():
+    from causalvae.evaluation.representations import Encoded, total_correlation_score
+
+    model, params, _ = functions()
+    whole = adapters.as_architecture(model, params, (4, 4, 1))
+    encoded = Encoded(
+        *[None] * 2,
+        mean=jnp.ones((6, 2, 2, 3)),
+        log_variance=jnp.zeros((6, 2, 2, 3)),
+        **dict.fromkeys(Encoded._fields[4:]),
+    )
+    found = total_correlation_score(whole, encoded, KEY)
+    assert found.value is None and found.note == "undefined: latents are a map, whose positions are no sample"
+
+
+@pytest.mark.long
+def test_a_map_of_latents_is_evaluated_drawn_and_explored(tmp_path):
+    from experiments.explorer.explore import explore
+
+    dataset = cv.planted.linear_world()
+    height, width, _ = dataset.image_shape
+    weights = jax.random.normal(KEY, (4, 3))
+
+    def encode(w, x):  # a vector of 3 for each block of 2 x 2 pixels, as an AutoencoderKL has one of 4
+        blocks = x.reshape(len(x), height // 2, 2, width // 2, 2).swapaxes(2, 3)
+        mean = blocks.reshape(len(x), height // 2, width // 2, 4) @ w
+        return mean, jnp.full_like(mean, -4.0)
+
+    def decode(w, z):
+        blocks = jax.nn.sigmoid(z @ w.T).reshape(len(z), height // 2, width // 2, 2, 2)
+        return blocks.swapaxes(2, 3).reshape(len(z), height, width, 1)
+
+    model = adapters.from_functions(encode, decode)
+    sizes = dict(codes=60, test_codes=30, votes=20, images=4, pairs=4, effects=4)
+    found = cv.evaluate(model, weights, dataset, cv.evaluation.Settings(**sizes, metrics="mig", sites="latent/z"))
+    scores = {score.name: score for score in found.scores}
+    assert scores["total_correlation"].note == "undefined: latents are a map, whose positions are no sample"
+    images = dataset.sample(KEY, 5)[1]
+    mean, log_variance = encode(weights, images)
+    kl = 0.5 * (mean**2 + jnp.exp(log_variance) - log_variance - 1).sum(axis=(1, 2)).mean(axis=0)
+    whole = adapters.as_architecture(model, weights, dataset.image_shape)
+    np.testing.assert_allclose(whole.activity(weights, images), kl, rtol=1e-5)
+    assert np.isfinite([scores[name].value for name in ("kl", "ces_l2", "mig", "mean_squared_error")]).all()
+    assert len(cv.figures.draw(found, whole, dataset, tmp_path)) == 5
+    assert len(explore(whole, weights, dataset, KEY, "latent/z", 2).latent_names) == 3
+
+
 def test_what_is_no_weight_is_not_drawn_anew_and_a_variance_stays_one():
     module = NNXVAE(nnx.Rngs(0, noise=1))  # whose state holds keys and counts
     state = adapters.from_nnx(module)[1]

@@ -138,6 +138,10 @@ def total_correlation_score(model: Architecture, encoded: Encoded, key: jax.Arra
     name, estimator = "total_correlation", "Gaussian, nats, from Cov(mean) + E[variance]"
     if model.codebook is not None:
         return Score(name, None, estimator=estimator, note="undefined: discrete codes have no density")
+    if encoded.mean.ndim > 2:
+        return Score(
+            name, None, estimator=estimator, note="undefined: latents are a map, whose positions are no sample"
+        )
     found = _total_correlation(encoded.mean, encoded.log_variance, key)
     bounds = {"density_lower": float(found.lower), "density_upper": float(found.upper)}
     samples = {"images": len(encoded.mean), "points": min(TC_POINTS, len(encoded.mean))}
