@@ -87,6 +87,12 @@ def _expected(init: Callable) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
 
 
+def named_leaves(params: PyTree) -> dict[str, Any]:
+    """Returns path -> leaf of a pytree, "encoder/Dense_0/kernel"."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
 def positional(function: Callable) -> int | None:
     """Returns how many positional arguments a function takes; None where it does not say, or takes any number."""
     try:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
+from causalvae._inputs import named_leaves
 from causalvae.progress import write_bytes
 
 PyTree = Any
@@ -58,12 +59,6 @@ def load_params(path: str | os.PathLike, like: PyTree = None) -> PyTree:
     else:
         found = _nested(_safetensors(path))
     return found if like is None else fitted(named_leaves(found), like, str(path))
-
-
-def named_leaves(params: PyTree) -> dict[str, Any]:
-    """Returns path -> leaf of a pytree, "encoder/Dense_0/kernel"."""
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def fitted(arrays: Mapping[str, Any], like: PyTree, where: str) -> PyTree:

@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.numpy
 
 from causalvae import _files, architectures
-from causalvae.adapters.files import named_leaves
+from causalvae._inputs import named_leaves
 from causalvae.architectures import Architecture, inference_params
 
 __all__ = [
