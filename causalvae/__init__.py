@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from causalvae import figures as figures
     from causalvae import frames as frames
     from causalvae import layers as layers
+    from causalvae import locks as locks
     from causalvae import networks as networks
     from causalvae import plots as plots
     from causalvae import progress as progress
@@ -82,6 +83,7 @@ _INTERNAL = (
     "figures",
     "frames",
     "layers",
+    "locks",
     "networks",
     "plots",
     "progress",

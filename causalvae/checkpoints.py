@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
+import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -18,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae import _files
-from causalvae.progress import write_json
+from causalvae.progress import write_json, writing
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
@@ -28,24 +30,44 @@ DIGESTS = "digests.json"  # in the folder of a step: what its files were when th
 METRIC = "loss"  # what "best" means: the lowest training loss, averaged since the last report
 
 
-def manager(directory: str | pathlib.Path, keep: int = 1) -> ocp.CheckpointManager:
-    """Returns the checkpoint manager of a run: it keeps the latest `keep` steps and the best one."""
-    import orbax.checkpoint as ocp  # takes a second
-    from orbax.checkpoint import checkpoint_managers
+class _LatestAndBest:
+    """Orbax's rule of what to keep: the latest step, and the one with the lowest loss as its folder says. (Orbax
+    forgets losses when its process ends, and would keep every step of the one before.)"""
 
-    keep_policy = checkpoint_managers.AnyPreservationPolicy(
-        [
-            checkpoint_managers.LatestN(keep),
-            checkpoint_managers.BestN(get_metric_fn=lambda metrics: -metrics[METRIC], n=1),
-        ]
-    )
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=keep_policy, create=True, enable_async_checkpointing=False
-    )
-    handlers = {"state": ocp.StandardCheckpointHandler()}
-    directory = pathlib.Path(directory).resolve()
+    def __init__(self, directory: pathlib.Path):
+        self.directory = directory
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        losses = {info.step: _stored_loss(self.directory / str(info.step)) for info in checkpoints}
+        kept = {max(losses, default=0)}
+        if any(math.isfinite(loss) for loss in losses.values()):
+            kept.add(min(losses, key=lambda step: (losses[step], step)))
+        return [info.step in kept for info in checkpoints]
+
+
+def _stored_loss(folder: pathlib.Path) -> float:
+    """The loss that a checkpoint was saved with; infinite where it says none, and so never the best."""
     try:
-        with _quiet():
+        value = json.loads((folder / "_CHECKPOINT_METADATA").read_text())["custom_metadata"][METRIC]
+        return float(value) if math.isfinite(value) else math.inf
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def manager(directory: str | pathlib.Path, read_only: bool = False) -> ocp.CheckpointManager:
+    """Returns the checkpoint manager of a run: it keeps the latest step and the best one, also over interruptions."""
+    import orbax.checkpoint as ocp  # takes a second
+
+    directory = pathlib.Path(directory).resolve()
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, read_only=True, create=False)
+    if not read_only:
+        policy: Any = _LatestAndBest(directory)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy, create=True, enable_async_checkpointing=False
+        )
+    handlers = {"state": ocp.StandardCheckpointHandler()}
+    try:
+        with _quiet(), writing(directory):
             return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
     except (OSError, _files.DamagedFile):
         raise
@@ -60,18 +82,28 @@ def latest_step(directory: pathlib.Path) -> int:
 
 
 def save(checkpoints: ocp.CheckpointManager, step: int, state: PyTree, loss: float) -> None:
-    """Writes `state` as the checkpoint of `step`. Atomic: a killed process leaves the previous one whole."""
+    """Writes `state` as the checkpoint of `step`. Atomic: a killed process leaves the previous one whole.
+
+    loss: by which the best is chosen; infinite for a checkpoint that is to go as soon as there is a later one.
+    """
     if step in checkpoints.all_steps():
         return
     import orbax.checkpoint as ocp
 
     # Values, not device arrays: of several hosts each has all of them, and Orbax lets the first one write.
     arrays = ocp.args.StandardSave(jax.tree.map(np.asarray, _without_key_types(state)))
-    checkpoints.save(step, args=ocp.args.Composite(state=arrays), metrics={METRIC: float(loss)}, force=True)
-    checkpoints.wait_until_finished()
-    if jax.process_index() == 0:
-        folder = pathlib.Path(checkpoints.directory) / str(step)
-        write_json(folder / DIGESTS, _digests(folder))
+    own = {METRIC: float(loss)} if math.isfinite(loss) else {}
+    folder = pathlib.Path(checkpoints.directory) / str(step)
+    with writing(folder):
+        try:
+            checkpoints.save(step, args=ocp.args.Composite(state=arrays), custom_metadata=own, force=True)
+            checkpoints.wait_until_finished()
+        except ValueError as error:  # TensorStore's errors are no OSErrors
+            if "No space left" in str(error) or "File too large" in str(error):
+                raise OSError(0, "no space left on the disk") from error
+            raise
+        if jax.process_index() == 0:
+            write_json(folder / DIGESTS, _digests(folder))
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:

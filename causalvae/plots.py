@@ -6,12 +6,13 @@ without a display. `save` writes one as a PNG, whole or not at all.
 
 from __future__ import annotations
 
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from causalvae.progress import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,13 +25,12 @@ SEQUENTIAL = "viridis"
 def save(figure: Figure, path: str | pathlib.Path, dpi: int = 130) -> pathlib.Path:
     """Writes a figure as the file type of `path`'s suffix, through a temporary file beside it; returns the path."""
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     texts: Any = figure.findobj(lambda artist: hasattr(artist, "set_parse_math"))
     for text in texts:
         text.set_parse_math(False)  # a name may hold dollars, which are no formula
-    figure.savefig(temporary, dpi=dpi, bbox_inches="tight", facecolor="white")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(temporary, dpi=dpi, bbox_inches="tight", facecolor="white")
     return path
 
 

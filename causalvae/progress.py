@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import pathlib
+import re
+import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from causalvae import _files
+
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")  # the names of `whole_file`
+SAFE = "What was stored before is whole: make room, or mend it, and the same command goes on."
 
 
 def duration(seconds: float) -> str:
@@ -91,22 +97,26 @@ class JsonLines:
 
     def __init__(self, path: str | pathlib.Path, keep: Callable[[dict[str, Any]], bool] = lambda line: True):
         self.path = pathlib.Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             kept = [line for line in read_json_lines(self.path) if keep(line)]
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-        self.file = self.path.open("a")
+        with writing(self.path):
+            self.file = self.path.open("a", encoding="utf-8")
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        self.file.close()
+        with contextlib.suppress(OSError):  # a full disk has been said by then
+            self.file.close()
 
     def write(self, line: dict[str, Any]) -> None:
         """Appends one object and flushes it."""
-        self.file.write(json.dumps(finite(line)) + "\n")
-        self.file.flush()
+        with writing(self.path):
+            self.file.write(json.dumps(finite(line)) + "\n")
+            self.file.flush()
 
 
 CURVES = {  # a line of metrics.jsonl
@@ -120,17 +130,57 @@ def read_json_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
     return _files.read_json_lines(path, "file of training curves", CURVES)
 
 
+@contextlib.contextmanager
+def whole_file(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields the name of a temporary file beside `path`, which takes its place at the end: a whole file or none.
+
+    Raises:
+      OSError: where it cannot be written; says why, how much room there is and what is safe.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.stem[:100]}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        with writing(path):
+            yield temporary
+            temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def writing(path: str | pathlib.Path) -> Iterator[None]:
+    """Gives an OSError within the context the file's name, the room on its disk and what is safe."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if getattr(error, "of_a_file", False):  # said already, of a part of what is written here
+            raise
+        found = OSError(f"{path} cannot be written ({error.strerror or error}{_room(pathlib.Path(path))}). {SAFE}")
+        found.of_a_file = True  # type: ignore[attr-defined]
+        raise found from error
+
+
+def _room(path: pathlib.Path) -> str:
+    """', 3.2 GiB free', or nothing where that cannot be found out."""
+    try:
+        return f", {shutil.disk_usage(path.parent).free / 2**30:.3g} GiB free there"
+    except OSError:
+        return ""
+
+
 def write_text(path: str | pathlib.Path, text: str) -> None:
-    """Writes a whole file or nothing: through a temporary file beside it and a rename."""
+    """Writes a whole file or nothing, in UTF-8: through a temporary file beside it and a rename."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: str | pathlib.Path, data: bytes) -> None:
     """Writes a whole file or nothing, as `write_text` does."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_json(path: str | pathlib.Path, value: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from causalvae import _files, architectures, checkpoints, data, evaluation, pretrained, training
+from causalvae import _files, architectures, checkpoints, data, evaluation, locks, pretrained, training
 from causalvae.architectures import Architecture
 from causalvae.data import arrays
 from causalvae.data.base import Dataset
@@ -112,9 +112,10 @@ def train(config: Mapping[str, Any], workdir: str | pathlib.Path, deadline: floa
         raise ValueError(f"the shipped model {whole['pretrained']} is trained: load it with causalvae.load_pretrained")
     dataset = load_dataset(whole)
     model = create_model(whole, dataset)
-    workdir = claim_workdir(workdir, whole, dataset)
     seeds = member_seeds(whole)
-    state = training.train(model, dataset, workdir, seeds=seeds, deadline=deadline, **whole["training"])
+    with locks.hold(workdir):
+        workdir = claim_workdir(workdir, whole, dataset)
+        state = training.train(model, dataset, workdir, seeds=seeds, deadline=deadline, **whole["training"])
     return Trained(model, training.member(state.params, 0), dataset, read_config(workdir), None)
 
 
@@ -178,7 +179,7 @@ def restore(model: Architecture, workdir: pathlib.Path, seeds: list[int], schedu
         raise FileNotFoundError(f"no checkpoint in {workdir}: it has not been trained. `experiments.main` trains it.")
     optimizer = training.make_optimizer(model, schedule=schedule, steps=1)
     template = jax.eval_shape(lambda: training.init_state(model, optimizer, seeds))
-    kept = checkpoints.manager(folder)
+    kept = checkpoints.manager(folder, read_only=True)
     try:
         state = checkpoints.restore(kept, template)
     finally:

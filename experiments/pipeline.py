@@ -19,10 +19,12 @@ from typing import Any
 import jax
 from clu import parameter_overview
 
+import causalvae
 from causalvae import (
     checkpoints,
     evaluation,
     figures,
+    locks,
     networks,
     pretrained,
     runs,
@@ -48,9 +50,20 @@ def run(
     stage: "all", "train" (None is returned), or "evaluate", of a run that is trained. clock: the time limit.
     Raises ValueError, OSError or training.TrainingError with a text for the user; nothing is half-written.
     """
-    clock = clock or slices.Clock()
+    prepared = prepare(config)
+    with locks.hold(workdir):
+        return _run(config, prepared, pathlib.Path(workdir), stage, clock or slices.Clock())
+
+
+def _run(
+    config: Config,
+    prepared: tuple[Architecture, Dataset, evaluation.Settings],
+    workdir: pathlib.Path,
+    stage: str,
+    clock: slices.Clock,
+) -> dict[str, Any] | None:
+    model, dataset, settings = prepared
     started = time.monotonic()
-    model, dataset, settings = prepare(config)
     say(f"data: {dataset.name} ({dataset.source}), {dataset.size:,} images of {image_size(dataset)}{dataset.reason}")
     workdir = runs.claim_workdir(workdir, config.to_dict(), dataset)
     say(f"model: {model.name}, {config.architecture.network} network, {model.latents} latents; results go to {workdir}")
@@ -269,5 +282,5 @@ def processor_name() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that a result depends on."""
-    names = ("causalvae", "jax", "flax", "optax", "numpy", "scikit-learn")
-    return {name: importlib.metadata.version(name) for name in names}
+    names = ("jax", "flax", "optax", "numpy", "scikit-learn")
+    return {"causalvae": causalvae.__version__, **{name: importlib.metadata.version(name) for name in names}}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 
 import jax
@@ -14,9 +15,8 @@ import toy_study
 from causalvae import runs, training
 from configs import common
 from experiments import pipeline, slices
-from experiments.study import planning, runner
+from experiments.study import lock, planning, runner
 from experiments.study.plan import Options, Shard, parse_shard
-from experiments.study.records import StudyLock
 
 SETTINGS = dict(batch_size=8, learning_rate=1e-3, schedule="trapezoid", warmup=2, log_every=2, checkpoint_every=4)
 
@@ -166,12 +166,12 @@ def test_evaluation_alone_leaves_out_what_is_not_trained(tmp_path, toy_images):
 
 def test_shards_lock_each_other_out_of_the_same_part_only(tmp_path):
     first, second = Shard(0, 2), Shard(1, 2)
-    with StudyLock(tmp_path, first), StudyLock(tmp_path, second):
+    with lock.hold(tmp_path, first), lock.hold(tmp_path, second):
         for taken in (first, None):
-            with pytest.raises(ValueError, match="in use by a study that runs"):
-                StudyLock(tmp_path, taken).__enter__()
-    with StudyLock(tmp_path), pytest.raises(ValueError, match="in use by a study that runs"):
-        StudyLock(tmp_path, first).__enter__()
+            with pytest.raises(ValueError, match=f"in use by .*process {os.getpid()} on"), lock.hold(tmp_path, taken):
+                pass
+    with lock.hold(tmp_path), pytest.raises(ValueError, match="in use by process"), lock.hold(tmp_path, first):
+        pass
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2"])

@@ -27,7 +27,7 @@ from configs import study as study_config
 from experiments import pipeline, ship
 from experiments import speed as speeds
 from experiments.report import page as report
-from experiments.study import estimates, planning, records, runner, trained
+from experiments.study import estimates, lock, planning, records, runner, trained
 from experiments.study.estimates import Pace
 from experiments.study.plan import Options, Shard, describe
 from experiments.study.store import Store, settings_of
@@ -170,29 +170,11 @@ def test_a_plan_is_its_arithmetic_at_the_measured_speed(monkeypatch):
 
 
 def test_two_studies_on_one_directory_refuse_each_other(tmp_path):
-    with records.StudyLock(tmp_path):
-        with pytest.raises(ValueError, match=rf"in use by a study that runs \(process {os.getpid()} on"):
-            records.StudyLock(tmp_path).__enter__()
-    with records.StudyLock(tmp_path):
+    with lock.hold(tmp_path):
+        with pytest.raises(ValueError, match=rf"in use by process {os.getpid()} on .*, since "), lock.hold(tmp_path):
+            pass
+    with lock.hold(tmp_path):
         pass
-
-
-def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
-    code = (
-        "import pathlib, sys, time; from experiments.study import records; "
-        "lock = records.StudyLock(pathlib.Path(sys.argv[1])); lock.__enter__(); print('held', flush=True); "
-        "time.sleep(600)"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    with subprocess.Popen(command, cwd=TESTS.parent, stdout=subprocess.PIPE, text=True) as holder:
-        try:
-            assert any("held" in line for line in holder.stdout)
-            with pytest.raises(ValueError, match=f"process {holder.pid}"):
-                records.StudyLock(tmp_path).__enter__()
-        finally:
-            holder.send_signal(signal.SIGKILL)
-    with records.StudyLock(tmp_path):
-        assert f"process {os.getpid()}" in (tmp_path / "study.lock").read_text()
 
 
 def test_undefined_values_are_empty_cells_and_numbers_are_exact():

@@ -76,6 +76,8 @@ def test_stopped_by_a_signal_and_resumed_is_bit_identical(uninterrupted, tmp_pat
     expected, log = uninterrupted
     assert same(plain(state), plain(expected))
     assert read_json_lines(tmp_path / "metrics.jsonl") == log
+    steps = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert len(steps) <= 2 and "10" in steps and "4" not in steps, "that of the interruption is gone"
 
 
 def test_killed_between_checkpoints_and_resumed_is_bit_identical(uninterrupted, tmp_path):
@@ -163,11 +165,14 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_the_latest_and_the_best_checkpoint_are_kept(tmp_path):
-    kept = checkpoints.manager(tmp_path)
-    for step, loss in enumerate((5.0, 1.0, 3.0, 2.0)):
+    """Also by managers of processes that ended; and one whose loss is infinite, of an interruption, goes."""
+    for step, loss in enumerate((5.0, 1.0, 3.0, np.inf, 2.0, 6.0)):
+        kept = checkpoints.manager(tmp_path)
         checkpoints.save(kept, step, {"w": jnp.full(2, float(step))}, loss)
-    assert sorted(kept.all_steps()) == [1, 3]
-    assert checkpoints.restore(kept, {"w": jnp.zeros(2)})["w"][0] == 3.0
+        assert sorted(kept.all_steps()) == sorted({step, min(step, 1)})
+        kept.close()
+    kept = checkpoints.manager(tmp_path, read_only=True)
+    assert checkpoints.restore(kept, {"w": jnp.zeros(2)})["w"][0] == 5.0
 
 
 @pytest.mark.parametrize(

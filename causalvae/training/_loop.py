@@ -122,8 +122,9 @@ def train(
                 _check_finite(report.diverged, seeds, sharding.fetch(state, mesh), workdir)
             reason = stop.reason()
             stopping = sharding.on_any_process(reason is not None)
-            if target == plan.steps or target % plan.checkpoint_every == 0 or stopping:
-                checkpoints.save(kept, target, sharding.fetch(state, mesh), loss)
+            regular = target == plan.steps or target % plan.checkpoint_every == 0
+            if regular or stopping:  # where a run was stopped must not decide which checkpoint is the best
+                checkpoints.save(kept, target, sharding.fetch(state, mesh), loss if regular else math.inf)
             if stopping and target < plan.steps:
                 raise Stopped(
                     f"stopped by {reason or 'another process'} at step {target} of {plan.steps}; saved in {workdir}. "
@@ -226,7 +227,14 @@ def _check_finite(diverged: jax.Array, seeds: Sequence[int], state: TrainState, 
     checkpoints.save(failed, int(state.step), state, float("inf"))
     failed.close()
     step, member = min(bad)
+    good = checkpoints.latest_step(workdir / "checkpoints")
     raise TrainingError(
         f"the loss of member {member} (seed {seeds[member]}) was not finite at step {step}. The state after it is in "
-        f"{workdir / 'diverged'}, the last good one in {workdir / 'checkpoints'}. Try a lower learning rate."
+        f"{workdir / 'diverged'}"
+        + (
+            f", the last good one, of step {good}, in {workdir / 'checkpoints'}"
+            if good
+            else "; no earlier one was saved"
+        )
+        + ". Try a lower learning rate, in another folder."
     )

@@ -12,6 +12,8 @@ import pathlib
 
 from absl import flags
 
+from causalvae import locks
+from causalvae.runs import read_config
 from experiments import cli, pipeline
 from experiments.explorer import runs
 
@@ -21,8 +23,11 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The directory of a run.")
 def main(argv: list[str]) -> None:
     if WORKDIR.value is None:
         cli.fail("--workdir is needed: the directory of a run, e.g. --workdir=runs/betatc_3dshapes_quick")
-    for path in runs.write(pathlib.Path(WORKDIR.value)):
-        pipeline.say(f"explorer: {path} ({path.stat().st_size / 2**20:.1f} MB)")
+    workdir = pathlib.Path(WORKDIR.value)
+    read_config(workdir)  # before anything is written where there is no run
+    with locks.hold(workdir):
+        for path in runs.write(workdir):
+            pipeline.say(f"explorer: {path} ({path.stat().st_size / 2**20:.1f} MB)")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ import pathlib
 
 from absl import flags
 
+from causalvae import locks
 from experiments import cli
 from experiments.report import page
+from experiments.study import records
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The directory of a study.")
 
@@ -21,7 +23,11 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The directory of a study.")
 def main(argv: list[str]) -> None:
     if WORKDIR.value is None:
         cli.fail("--workdir is needed: the directory of a study, e.g. --workdir=runs/study_quick")
-    page.write(pathlib.Path(WORKDIR.value))
+    workdir = pathlib.Path(WORKDIR.value)
+    records.read_table(workdir)  # before anything is written where there is no study
+    with locks.hold(workdir, "report", sweep=False):  # a study may be at work beside
+        locks.remove_left_overs(workdir / "figures")
+        page.write(workdir)
 
 
 if __name__ == "__main__":

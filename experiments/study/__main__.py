@@ -19,17 +19,18 @@ with its own --process) on a directory that all can reach, each evaluates its sh
 
 from __future__ import annotations
 
+import functools
 import pathlib
 
 import jax
 from absl import flags
 from ml_collections import config_flags
 
-from causalvae import sharding
+from causalvae import locks, sharding
 from experiments import cli, pipeline, slices
 from experiments.report import page
 from experiments.study import explorers, runner
-from experiments.study.plan import Options, parse_shard
+from experiments.study.plan import Options, Plan, parse_shard
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file: configs/study.py[:overnight|:quick|:smoke].")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where results go. Default: runs/study[_<preset>].")
@@ -54,11 +55,15 @@ def main(argv: list[str]) -> None:
     stage, shard = slices.STAGE.value, parse_shard(SHARD.value)
     clock = slices.Clock(slices.TIME_LIMIT.value)
     options = Options(ONLY.value, DATASETS.value, RETRY.value, stage, clock, shard)
-    plan = runner.run(CONFIG.value, workdir, options, PLAN.value)
-    whole = shard is None and stage != "train"
-    if REPORT.value and whole and not PLAN.value and sharding.is_first_process():
+    runner.run(CONFIG.value, workdir, options, PLAN.value, functools.partial(report, workdir, options))
+
+
+def report(workdir: pathlib.Path, options: Options, plan: Plan) -> None:
+    """Writes explorers and report of a whole study, where they are asked for."""
+    if REPORT.value and options.shard is None and options.stage != "train" and sharding.is_first_process():
         explorers.write(workdir, plan.groups)
-        page.write(workdir)
+        with locks.hold(workdir, "report", sweep=False):
+            page.write(workdir)
 
 
 if __name__ == "__main__":

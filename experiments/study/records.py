@@ -10,16 +10,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import fcntl
 import io
 import json
 import math
-import os
 import pathlib
 import re
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +24,7 @@ import numpy as np
 from causalvae import _files
 from causalvae._files import NUMBER, Numbers
 from causalvae._npz import Wanted, read_npz
-from causalvae.progress import write_json, write_text
+from causalvae.progress import whole_file, write_json, write_text, writing
 from configs.common import ARCHITECTURES, DATASETS
 
 # Columns of text; all others are numbers.
@@ -65,45 +61,6 @@ IMAGES = {
 }
 
 
-class StudyLock:
-    """One study at a time on a directory, or one call of each of its shards. The operating system lets go of the lock
-    when its process ends, however it ends, so a stale lock cannot be left behind."""
-
-    def __init__(self, workdir: pathlib.Path, shard: Any = None):
-        """shard: the part (number, parts) that the call does, beside others that do other parts."""
-        self.workdir = workdir
-        self.locks = {"study.lock": fcntl.LOCK_EX}
-        if shard:
-            self.locks = {"study.lock": fcntl.LOCK_SH, f"study_{shard.number + 1}of{shard.parts}.lock": fcntl.LOCK_EX}
-
-    def __enter__(self):
-        self.workdir.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as files:
-            for name, kind in self.locks.items():
-                file = files.enter_context((self.workdir / name).open("a+"))
-                self._lock(file, kind)
-                if kind == fcntl.LOCK_EX:
-                    file.truncate(0)
-                    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-                    file.flush()
-            self.files = files.pop_all()
-        return self
-
-    def _lock(self, file, kind: int) -> None:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise ValueError(
-                f"{self.workdir} is in use by a study that runs ({holder}). Wait for it, stop it, or choose "
-                "another --workdir."
-            ) from error
-
-    def __exit__(self, *exception):
-        self.files.close()
-
-
 # --- one run ---------------------------------------------------------------------------------------------
 
 
@@ -118,7 +75,8 @@ def run_folder(workdir: pathlib.Path, run_id: str) -> pathlib.Path:
 def write_record(workdir: pathlib.Path, record: Mapping[str, Any], images: Mapping[str, np.ndarray], seconds) -> None:
     """Store a finished or failed run; its record last, so that a run counts only when everything is there."""
     folder = run_folder(workdir, record["run"])
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     if images:
         write_npz(folder / "images.npz", images)
     write_json(folder / "timing.json", seconds)
@@ -175,9 +133,8 @@ def read_images(workdir: pathlib.Path, run_id: str) -> dict[str, np.ndarray]:
 
 def write_npz(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
     """A compressed .npz, whole or not at all; the same arrays give the same bytes."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    np.savez_compressed(temporary, **arrays)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
 
 
 # --- the table -------------------------------------------------------------------------------------------

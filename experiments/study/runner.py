@@ -5,20 +5,27 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import time
+from collections.abc import Callable
 
 from causalvae import sharding
 from causalvae._programs import free_programs
 from causalvae.progress import duration
 from experiments import pipeline
 from experiments.cli import Config
-from experiments.study import planning, records
+from experiments.study import lock, planning, records
 from experiments.study.estimates import Pace
 from experiments.study.plan import Options, Plan, describe, is_trained, make_plan
 from experiments.study.store import Store
 from experiments.study.worker import Worker
 
 
-def run(config: Config, workdir: pathlib.Path, options: Options | None = None, plan_only: bool = False) -> Plan:
+def run(
+    config: Config,
+    workdir: pathlib.Path,
+    options: Options | None = None,
+    plan_only: bool = False,
+    finish: Callable[[Plan], None] = lambda plan: None,
+) -> Plan:
     """Does what is left of a study, group by group, and writes the table after each.
 
     Args:
@@ -26,6 +33,7 @@ def run(config: Config, workdir: pathlib.Path, options: Options | None = None, p
         workdir: where results go. What is stored there is not done again.
         options: which part of it this call does; None is all.
         plan_only: whether to say what would be done, and leave.
+        finish: called with the plan when all is done, while the directory is still held.
 
     Returns:
         The plan that was made.
@@ -38,12 +46,13 @@ def run(config: Config, workdir: pathlib.Path, options: Options | None = None, p
     options, first = options or Options(), sharding.is_first_process()
     runs = planning.list_runs(config)
     chosen = planning.choose_runs(runs, options.only, options.datasets)
-    with records.StudyLock(workdir, options.shard) if first else contextlib.nullcontext():
+    with lock.hold(workdir, options.shard) if first else contextlib.nullcontext():
         store = Store(workdir, runs, options.retry)
         plan = make_plan(chosen, store.done, workdir, config.members, options)
         pipeline.say(f"{describe(plan)}\nresults go to {workdir}")
         if not plan_only:
             _do(plan, store, options)
+            finish(plan)
     return plan
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from causalvae import evaluation, networks, sharding
 from causalvae.data.base import Dataset
-from causalvae.progress import finite
+from causalvae.progress import finite, write_text, writing
 from causalvae.runs import complete, first_difference, flatten
 from experiments import pipeline
 from experiments.cli import Config
@@ -101,8 +101,9 @@ class Store:
         pipeline.say(f"  failed: {reason}")
         for run in runs:
             folder = records.run_folder(self.workdir, run.id)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / "traceback.txt", "".join(traceback.format_exception(error)))
             self.add(run, dataset, failure(reason))
 
     def read(self, runs: Iterable[Run]) -> dict[str, dict[str, Any]]:

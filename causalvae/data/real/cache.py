@@ -13,7 +13,6 @@ the next one.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from causalvae import locks
 from causalvae.data.real.entry import (  # noqa: F401 (also for whoever reads a cache)
     MEND,
     PROVENANCE,
@@ -239,27 +239,11 @@ def _built_since(entry: Path, time_ns: int) -> bool:
 
 @contextlib.contextmanager
 def _only_writer(folder: Path) -> Iterator[None]:
-    """One writer in a cache folder at a time. The folder itself is what is locked: nothing is left behind.
-
-    A file system without locks costs double work, never a wrong result: entries appear by rename.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            locked = True
-        except BlockingIOError:
-            print(f"waiting for another process that prepares data in {folder}", file=sys.stderr, flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            locked = True
-        except OSError:
-            locked = False
-        if locked:  # so whoever made these is gone
-            for left_over in folder.glob(".*.partial"):
-                shutil.rmtree(left_over, ignore_errors=True)
+    """One writer in a cache folder at a time, which removes what killed ones left."""
+    with locks.hold(folder, "prepare", wait=True, sweep=False):
+        for left_over in folder.glob(".*.partial"):
+            shutil.rmtree(left_over, ignore_errors=True)
         yield
-    finally:
-        os.close(handle)
 
 
 def _make_folder(folder: Path) -> None:
