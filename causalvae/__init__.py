@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         training,
     )
     from causalvae import checkpoints as checkpoints
+    from causalvae import commands as commands
     from causalvae import figures as figures
     from causalvae import frames as frames
     from causalvae import layers as layers
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from causalvae import plots as plots
     from causalvae import progress as progress
     from causalvae import runs as runs
+    from causalvae import schema as schema
     from causalvae import sharding as sharding
     from causalvae import tensorboard as tensorboard
     from causalvae import vector_quantization as vector_quantization
@@ -80,6 +82,7 @@ __all__ = [
 # may change without notice.
 _INTERNAL = (
     "checkpoints",
+    "commands",
     "figures",
     "frames",
     "layers",
@@ -88,6 +91,7 @@ _INTERNAL = (
     "plots",
     "progress",
     "runs",
+    "schema",
     "sharding",
     "tensorboard",
     "vector_quantization",

@@ -54,17 +54,13 @@ def _stored_loss(folder: pathlib.Path) -> float:
         return math.inf
 
 
-def manager(directory: str | pathlib.Path, read_only: bool = False) -> ocp.CheckpointManager:
+def manager(directory: str | pathlib.Path) -> ocp.CheckpointManager:
     """Returns the checkpoint manager of a run: it keeps the latest step and the best one, also over interruptions."""
     import orbax.checkpoint as ocp  # takes a second
 
     directory = pathlib.Path(directory).resolve()
-    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, read_only=True, create=False)
-    if not read_only:
-        policy: Any = _LatestAndBest(directory)
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, create=True, enable_async_checkpointing=False
-        )
+    policy: Any = _LatestAndBest(directory)
+    options = ocp.CheckpointManagerOptions(preservation_policy=policy, create=True, enable_async_checkpointing=False)
     handlers = {"state": ocp.StandardCheckpointHandler()}
     try:
         with _quiet(), writing(directory):

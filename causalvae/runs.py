@@ -17,34 +17,14 @@ from typing import Any, NamedTuple
 
 import jax
 
-from causalvae import _files, architectures, checkpoints, data, evaluation, locks, pretrained, training
+from causalvae import _files, architectures, checkpoints, data, locks, pretrained, schema, training
 from causalvae.architectures import Architecture
 from causalvae.data import arrays
 from causalvae.data.base import Dataset
 from causalvae.progress import write_json
 
 RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may differ between a run and its continuation
-# What a configuration need not say.
-DEFAULTS: dict[str, Any] = {
-    "architecture": {"name": "vae", "latents": 10, "network": "standard"},
-    "data": {"name": "dsprites", "source": "auto", "dir": "", "residency": "auto", "resize": "", "bins": ""},
-    "seeds": 1,
-    "seed": 0,
-    "pretrained": "",
-    "training": {
-        "steps": 300_000,
-        "batch_size": 64,
-        "learning_rate": 1e-4,
-        "schedule": "constant",
-        "warmup": 0,
-        "log_every": 500,
-        "checkpoint_every": 10_000,
-        "tensorboard": False,
-    },
-    "evaluation": evaluation.Settings()._asdict(),
-}
-
-
+DEFAULTS: dict[str, Any] = schema.defaults()  # what a configuration need not say
 SECTIONS = ("architecture", "data", "training", "evaluation")
 CONFIG = "configuration of a run"
 WRITTEN = {"architecture": {"name": str}, "data": {"name": str}, "training": dict, "evaluation?": dict}  # always
@@ -95,8 +75,8 @@ def train(config: Mapping[str, Any], workdir: str | pathlib.Path, deadline: floa
     """Trains by a configuration, from the latest checkpoint in `workdir` where there is one.
 
     Args:
-      config: sections "architecture", "data" and "training", and "seed" (of the first member) and "seeds" (how many),
-        as in configs/common.py. What is not said is taken from `DEFAULTS`.
+      config: sections "architecture", "data" and "training", and "seed" (of the first member) and "seeds" (how many);
+        docs/settings.md lists them. What is not said has its default.
       workdir: where config.json, metrics.jsonl and checkpoints/ go.
       deadline: on `time.monotonic()`'s clock, when there must be nothing left to do.
 
@@ -108,6 +88,7 @@ def train(config: Mapping[str, Any], workdir: str | pathlib.Path, deadline: floa
       training.TrainingError: where a loss is no longer finite, or training was asked to stop.
     """
     whole = complete(config)
+    schema.check(whole)
     if whole["pretrained"]:
         raise ValueError(f"the shipped model {whole['pretrained']} is trained: load it with causalvae.load_pretrained")
     dataset = load_dataset(whole)
@@ -131,6 +112,11 @@ def load_dataset(config: Mapping[str, Any]) -> Dataset:
     section = config["data"]
     # Where images live is a question for stored sets only; left to their reader unless it is asked for.
     options = {} if section["residency"] == "auto" else {"residency": section["residency"]}
+    if options and not data.is_real(section["name"], section["source"], section["dir"] or None):
+        raise ValueError(
+            f"data.residency is {section['residency']!r}, but {section['name']} is not read from prepared files here: "
+            "leave it at 'auto'"
+        )
     options |= {"resize": section["resize"]} if section.get("resize") else {}
     options |= {"bins": parse_bins(section["bins"])} if section.get("bins") else {}
     dataset = data.load(section["name"], source=section["source"], data_dir=section["dir"] or None, **options)
@@ -176,10 +162,12 @@ def restore(model: Architecture, workdir: pathlib.Path, seeds: list[int], schedu
     """
     folder = workdir / "checkpoints"
     if not folder.is_dir():
-        raise FileNotFoundError(f"no checkpoint in {workdir}: it has not been trained. `experiments.main` trains it.")
+        raise FileNotFoundError(
+            f"no checkpoint in {workdir}: it has not been trained. `python -m causalvae run` trains it."
+        )
     optimizer = training.make_optimizer(model, schedule=schedule, steps=1)
     template = jax.eval_shape(lambda: training.init_state(model, optimizer, seeds))
-    kept = checkpoints.manager(folder, read_only=True)
+    kept = checkpoints.manager(folder)
     try:
         state = checkpoints.restore(kept, template)
     finally:
@@ -201,7 +189,7 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     """
     path = workdir / "config.json"
     if not path.exists():
-        raise FileNotFoundError(f"no run in {workdir}: no {path.name}. `python -m experiments.main` makes one.")
+        raise FileNotFoundError(f"no run in {workdir}: no {path.name}. `python -m causalvae run` makes one.")
     stored = _stored_config(path)
     stored["data"].pop("factors", None)
     return stored
@@ -252,7 +240,7 @@ def read_results(workdir: pathlib.Path) -> dict[str, Any]:
       FileNotFoundError: where there is none.
       ValueError: where it is damaged.
     """
-    mend = "`python -m experiments.main` writes it anew where it is deleted"
+    mend = "`python -m causalvae run` writes it anew where it is deleted"
     return _files.read_json(workdir / "results.json", "file of a run's results", RESULTS, mend)
 
 

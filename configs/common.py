@@ -1,10 +1,10 @@
 """The tables behind every config: architectures, data sets and presets.
 
-A config file is one call of `config_for(architecture, dataset, preset)`. Presets, given after a colon
-(`--config=configs/betatc_3dshapes.py:quick`): none is the published budget, for an accelerator; `overnight` is a
-budget with which two CPU cores train and evaluate the study's 90 runs in a night; `quick` is minutes a run; `smoke`
-is for tests, and its numbers mean nothing; `pretrained` evaluates a shipped model, where there is one, and trains
-nothing.
+What a setting is, its type and its range stand in causalvae/schema.py, and in docs/settings.md. A config file is one
+call of `config_for(architecture, dataset, preset)`. Presets, given after a colon (`--config=betatc_3dshapes:quick`):
+none is the published budget, for an accelerator; `overnight` is a budget with which two CPU cores train and evaluate
+the study's 90 runs in a night; `quick` is minutes a run; `smoke` is for tests, and its numbers mean nothing;
+`pretrained` evaluates a shipped model, where there is one, and trains nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import difflib
 
 from ml_collections import ConfigDict
+
+from causalvae import schema
 
 # Hyper-parameters within the published sweeps (Locatello et al. 2019; van den Oord et al. 2017). What is not
 # said here has its default in causalvae/architectures/.
@@ -99,43 +101,11 @@ def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
         near = difflib.get_close_matches(preset, PRESETS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no preset {preset!r}; there are: none, {', '.join(filter(None, PRESETS))}.{hint}")
-    config = ConfigDict(
-        {
-            "architecture": {"name": architecture, "latents": 10, "network": "standard"},
-            # Of images of your own (name: an .npz file or a folder): resize "32" or "32x48", height and width in px;
-            # bins "x:8,y:4", how many classes a continuous factor is divided into.
-            "data": {"name": dataset, "source": "auto", "dir": "", "residency": "auto", "resize": "", "bins": ""},
-            "seeds": 1,  # members trained together in one program
-            "seed": 0,  # of the first member; the others count up
-            "pretrained": "",  # a shipped model to evaluate in place of training one
-            "training": {
-                "steps": 300_000,
-                "batch_size": 64,
-                "learning_rate": 1e-4,
-                "schedule": "constant",  # or cosine, trapezoid: up over `warmup` steps, and down to 0 at the last
-                "warmup": 0,
-                "log_every": 500,
-                "checkpoint_every": 10_000,
-                "tensorboard": False,  # event files in <workdir>/tensorboard
-            },
-            "evaluation": {
-                "codes": 10_000,  # images whose codes the disentanglement metrics are fitted on
-                "test_codes": 5_000,  # and scored on
-                "votes": 10_000,  # of the FactorVAE score
-                "images": 256,  # base images of latent perturbations
-                "pairs": 256,  # counterfactual pairs per factor for patching and mediation
-                "effects": 1024,  # images for factor -> latent effects
-                "active_threshold": 0.01,  # nats of KL from which a latent counts as active
-                "sites": "*",  # sites to patch: patterns separated by commas
-                "metrics": "all",  # disentanglement metrics: all, or names separated by commas
-                "dci_estimator": "xla",  # or sklearn, random_forest, lasso
-                "seed": 0,
-            },
-        }
-    )
+    config = ConfigDict(schema.defaults())
     with config.unlocked():
         if preset == "pretrained":
             config.pretrained = f"{architecture}_{dataset}"
+        config.architecture.name, config.data.name = architecture, dataset
         config.architecture.update(ARCHITECTURES[architecture] | OF_ARCHITECTURE.get((preset, architecture), {}))
         for section, values in PRESETS[preset].items():
             config[section].update(values)

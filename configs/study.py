@@ -11,6 +11,7 @@ runs are kept when seeds, data sets or grid values are added.
 
 from ml_collections import ConfigDict
 
+from causalvae import schema
 from configs.common import ARCHITECTURES, DATASETS, config_for
 
 
@@ -18,21 +19,17 @@ def get_config(preset: str = "") -> ConfigDict:
     if preset == "pretrained":
         raise ValueError("a study trains its models: choose no preset, or overnight, quick or smoke")
     base = config_for("vae", "dsprites", preset)
-    return ConfigDict(
+    config = ConfigDict(schema.defaults(schema.STUDY))
+    config.update(
         {
             "preset": preset,
             "architectures": ",".join(ARCHITECTURES),
             "datasets": ",".join(DATASETS),
-            "seeds": 3,
-            "seed": 0,  # the first one
-            "grid": "",  # architecture.option: value value …; … beside each architecture's own defaults
             "network": base.architecture.network,
-            "latents": 0,  # of every architecture; 0: each one's own default
-            # Trained together at most; 0: as many as memory allows. On a CPU members run one after the other, and alone
-            # each is stored the sooner.
+            # On two CPU cores members run one after the other, and alone each is stored the sooner.
             "members": 1 if preset == "overnight" else 0,
-            "data": {name: value for name, value in base.data.items() if name != "name"},
             "training": dict(base.training),
             "evaluation": dict(base.evaluation),
         }
-    ).lock()
+    )
+    return config.lock()

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import config_flags
 
-from causalvae import architectures, data, metrics, networks, pretrained, sites
+from causalvae import architectures, data, metrics, networks, pretrained, schema, sites
 from configs import common
 from experiments import cli, pipeline, slices
 
@@ -51,6 +51,8 @@ def catalog() -> str:
     shapes = sites.site_shapes(model, params, image)
     lines = [
         "architectures: " + ", ".join(architectures.ARCHITECTURES),
+        "  options:     "
+        + "; ".join(_options(name) for name in architectures.ARCHITECTURES if schema.options_of(name)),
         "data sets:     " + ", ".join(data.DATASETS),
         "networks:      " + ", ".join(networks.NETWORKS),
         "metrics:       " + ", ".join(metrics.METRICS),
@@ -60,9 +62,14 @@ def catalog() -> str:
         "configs:       configs/<architecture>_<data set>.py[:overnight|:quick|:smoke|:pretrained] of "
         + ", ".join(common.ARCHITECTURES),
         "               with any: --config.architecture.name=, --config.data.name= (a name, a file or a folder)",
+        "settings:      " + ", ".join(schema.RUN) + " (--help says more)",
     ]
     return re.sub(r"[ ]+$", "", "\n".join(lines), flags=re.MULTILINE)
 
 
+def _options(architecture: str) -> str:
+    return f"{architecture}: {', '.join(schema.options_of(architecture))}"
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, schema.RUN)

@@ -20,10 +20,11 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from causalvae import metrics
+from causalvae import metrics, schema
 from causalvae._files import DamagedFile
 from causalvae._npz import Wanted, open_npz
 from causalvae.metrics.ceilings import CEILINGS
+from causalvae.progress import write_text
 from experiments import cli
 
 HELD = {"codes": Wanted("buifc"), "factors": Wanted("buifc"), "factor_names": Wanted("US", (None,), itemsize=4096)}
@@ -53,6 +54,10 @@ def main(argv: list[str]) -> None:
         near = cli.nearest(DATA_SET.value, CEILINGS)
         raise ValueError(f"no ceilings of {DATA_SET.value!r}; there are: {', '.join(CEILINGS)}.{near}")
     metrics.check_names(METRICS.value)
+    schema.check_value("dci_estimator", ESTIMATOR.value, schema.EVALUATION["dci_estimator"])
+    schema.check_value("seed", SEED.value, schema.EVALUATION["seed"])
+    cli.check_folder_of(CSV.value, "csv")
+    cli.check_folder_of(JSON.value, "json")
     codes, factors, names = load(pathlib.Path(CODES.value))
     options = metrics.Options(
         num_train=NUM_TRAIN.value,
@@ -68,10 +73,10 @@ def main(argv: list[str]) -> None:
         scores = [s._replace(ceiling=ceilings.get(s.name, s.ceiling)) for s in scores]
     print(metrics.table(scores))
     if CSV.value:
-        pathlib.Path(CSV.value).write_text(metrics.to_csv(scores))
+        write_text(CSV.value, metrics.to_csv(scores))
     if JSON.value:
         provenance = {"codes": CODES.value, "factor_names": names, "data_set": DATA_SET.value}
-        pathlib.Path(JSON.value).write_text(metrics.to_json(scores, **provenance) + "\n")
+        write_text(JSON.value, metrics.to_json(scores, **provenance) + "\n")
 
 
 def load(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:

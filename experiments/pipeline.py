@@ -28,6 +28,7 @@ from causalvae import (
     networks,
     pretrained,
     runs,
+    schema,
     sharding,
     training,
 )
@@ -98,6 +99,7 @@ def _run(
 
 def prepare(config: Config) -> tuple[Architecture, Dataset, evaluation.Settings]:
     """The model, data set and evaluation settings of a config, checked before anything is computed."""
+    check_device()
     check_training(config)
     dataset = load_dataset(config.data)
     model = create_model(config, dataset)
@@ -106,12 +108,22 @@ def prepare(config: Config) -> tuple[Architecture, Dataset, evaluation.Settings]
     return model, dataset, settings
 
 
+def check_device() -> None:
+    """ValueError where JAX has not the accelerator that the environment asks for."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # an assertion, where the first platform asked for is missing
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"JAX_PLATFORMS={asked} asks for a device that JAX does not find here{f' ({said})' if said else ''}: leave "
+            "it out, or install JAX for that device"
+        ) from error
+
+
 def check_training(config: Config) -> None:
-    """ValueError for training settings out of range."""
-    counts = ("steps", "batch_size", "log_every", "checkpoint_every")
-    training.check_positive(seeds=config.seeds, **{f"training.{name}": config.training[name] for name in counts})
-    if not config.training.learning_rate > 0:
-        raise ValueError(f"training.learning_rate must be positive, not {config.training.learning_rate}")
+    """ValueError for a setting that does not exist, or that is out of range."""
+    schema.check(config.to_dict())
     training.check_schedule(config.training.schedule, config.training.warmup, config.training.steps)
 
 

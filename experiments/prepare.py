@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from causalvae import data
+from causalvae import data, locks
 from causalvae.data.real import locations
 from causalvae.data.records import MPI3D, Record, Release
 from experiments import cli
@@ -29,8 +29,8 @@ VERIFY = flags.DEFINE_bool("verify", False, "Check the sha256 of what lies prepa
 FILE = flags.DEFINE_string("file", None, "Which file, where the folder holds several.")
 VARIANT = flags.DEFINE_enum("variant", None, tuple(MPI3D.releases), "Of mpi3d. Default: toy.")
 SPLIT = flags.DEFINE_string("split", None, "Of smallnorb: both, train or test. Default: both.")
-CROP = flags.DEFINE_integer("crop", None, "Of celeba: side of the central square to keep, px. Default: everything.")
-SIZE = flags.DEFINE_integer("size", None, "Of celeba and smallnorb: px after resizing. Default: 64.")
+CROP = flags.DEFINE_integer("crop", None, "Of celeba: side of the central square to keep, px. Default: everything.", 1)
+SIZE = flags.DEFINE_integer("size", None, "Of celeba and smallnorb: px after resizing. Default: 64.", 1)
 RESAMPLE = flags.DEFINE_string("resample", None, "Of celeba and smallnorb: Pillow's filter. Default: bicubic, lanczos.")
 
 OPTIONS = (CACHE_DIR, REBUILD, VERIFY, FILE, VARIANT, SPLIT, CROP, SIZE, RESAMPLE)
@@ -38,7 +38,7 @@ OPTIONS = (CACHE_DIR, REBUILD, VERIFY, FILE, VARIANT, SPLIT, CROP, SIZE, RESAMPL
 
 def main(_: list[str]) -> None:
     """Prepares what the flags ask for, and say what it is."""
-    options = {option.name: option.value for option in OPTIONS if option.value}
+    options = {option.name: option.value for option in OPTIONS if option.value not in (None, False, "")}
     print(describe(prepare(DATASET.value, DATA_DIR.value, options)))
 
 
@@ -52,9 +52,27 @@ def prepare(name: str, data_dir: str | None, options: dict[str, Any]) -> data.Da
         if options.get("file"):  # no download has a file of this name: say that it is missing
             which = (options.get(option) for option in ("file", "cache_dir", real[name].choice))
             locations.locate(real[name], folder, *which)
-        download(real[name], folder, real[name].release(options.get(real[name].choice)))
+        release = real[name].release(options.get(real[name].choice))
+        _check_download(real[name], folder, release)
+        with locks.hold(folder, "prepare", wait=True, sweep=False):  # one download at a time
+            if not locations.prepared(real[name], folder, **options):
+                download(real[name], folder, release)
     # Prepared sets are opened, not loaded onto a device: nothing is computed here.
     return data.load(name, source="real", data_dir=str(folder), residency="stream", **options)
+
+
+def _check_download(record: Record, folder: Path, release: Release) -> None:
+    """OSError where there is no TensorFlow to download with."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise OSError(
+            f"{folder} has no files of {record.name}, and downloading them needs TensorFlow "
+            f"(pip install 'causalvae[tensorflow]'). {_by_hand(record, folder, release)}"
+        )
+
+
+def _by_hand(record: Record, folder: Path, release: Release) -> str:
+    files = record.by_hand or " or ".join(file for file in release.files if "*" not in file)
+    return f"Fetch {files} from {release.url} by hand and put it into {folder}."
 
 
 def download(record: Record, folder: Path, release: Release) -> None:
@@ -63,13 +81,7 @@ def download(record: Record, folder: Path, release: Release) -> None:
     Raises:
         OSError: that fails, for any reason; the message says which files to fetch by hand, from where and whereto.
     """
-    files = record.by_hand or " or ".join(file for file in release.files if "*" not in file)
-    by_hand = f"Fetch {files} from {release.url} by hand and put it into {folder}."
-    if importlib.util.find_spec("tensorflow") is None:
-        raise OSError(
-            f"{folder} has no files of {record.name}, and downloading them needs TensorFlow "
-            f"(pip install 'causalvae[tensorflow]'). {by_hand}"
-        )
+    _check_download(record, folder, release)
     import tensorflow_datasets as tfds
 
     import causalvae.data.real.mpi3d_tfds  # noqa: F401 (registers mpi3d)
@@ -81,6 +93,7 @@ def download(record: Record, folder: Path, release: Release) -> None:
         builder.download_and_prepare()
     except Exception as error:  # downloads fail in as many ways as there are hosts
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        by_hand = _by_hand(record, folder, release)
         raise OSError(f"{release.tfds} could not be downloaded and prepared: {first_line}\n{by_hand}") from error
 
 

@@ -41,10 +41,10 @@ class Spread(NamedTuple):
 
 
 def main(argv: list[str]) -> None:
-    workdirs = [name for name in flags.FLAGS.workdirs.split(",") if name]
+    workdirs = list(dict.fromkeys(pathlib.Path(name).resolve() for name in flags.FLAGS.workdirs.split(",") if name))
     if not workdirs and not flags.FLAGS.study:
         cli.fail("--workdirs is needed: directories of finished runs of one configuration, separated by commas")
-    entries = [collect([read_results(pathlib.Path(name)) for name in workdirs])] if workdirs else []
+    entries = [collect([read_results(workdir) for workdir in workdirs])] if workdirs else []
     entries += of_study(pathlib.Path(flags.FLAGS.study)) if flags.FLAGS.study else []
     print("\n\n".join(map(table, entries)))
     if flags.FLAGS.store:
@@ -70,7 +70,7 @@ def read_results(workdir: pathlib.Path) -> dict[str, Any]:
     """results.json of a finished run; FileNotFoundError where there is none."""
     path = workdir / "results.json"
     if not path.exists():
-        raise FileNotFoundError(f"no finished run in {workdir}: no {path.name}. `experiments.main` makes one.")
+        raise FileNotFoundError(f"no finished run in {workdir}: no {path.name}. `python -m causalvae run` makes one.")
     return runs.read_results(workdir)
 
 

@@ -70,7 +70,7 @@ def test_a_damaged_entry_is_named_and_rebuilt_only_when_asked(folder, what):
     else:
         (entry / "provenance.json").write_text('{"arrays": ')
     for _ in range(2):  # it must not heal, nor be forgotten, by itself
-        with pytest.raises(cache.CorruptCache, match=f"{ENTRY}.*rebuild=True.*experiments.prepare") as error:
+        with pytest.raises(cache.CorruptCache, match=f"{ENTRY}.*rebuild=True.*causalvae prepare") as error:
             load(folder)
     if what in ("byte", "length"):
         assert "sha256" in str(error.value)

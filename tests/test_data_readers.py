@@ -336,7 +336,7 @@ def test_missing_files_are_named_with_their_source(tmp_path, name, options, file
         data.load(name, source="real", data_dir=tmp_path / "nowhere", **options)
     message = str(error.value)
     assert all(part in message for part in (file, url, str(tmp_path / "nowhere"), "does not exist"))
-    assert f"experiments.prepare --dataset={name}" in message
+    assert f"causalvae prepare --dataset={name}" in message
     with pytest.raises(FileNotFoundError, match="has no file of it"):
         data.load(name, source="real", data_dir=tmp_path, **options)
 

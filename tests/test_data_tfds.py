@@ -141,7 +141,7 @@ def test_prepared_folders_that_cannot_be_read(tmp_path):
         data.load("dsprites", source="real", data_dir=tmp_path)
     record = json.loads((path / "dataset_info.json").read_text())
     (path / "dataset_info.json").write_text(json.dumps({**record, "fileFormat": "tfrecord"}))
-    with pytest.raises(ValueError, match="prepared as tfrecord, which needs TensorFlow.*experiments.prepare"):
+    with pytest.raises(ValueError, match="prepared as tfrecord, which needs TensorFlow.*causalvae prepare"):
         data.load("dsprites", source="real", data_dir=tmp_path)
 
 

@@ -387,7 +387,7 @@ def test_the_command_writes_a_page_for_every_member_of_a_run(toy_images, tmp_pat
 @pytest.mark.parametrize(
     "content, error, message",
     [
-        (None, FileNotFoundError, "no run in .*no config.json. `python -m experiments.main` makes one"),
+        (None, FileNotFoundError, "no run in .*no config.json. `python -m causalvae run` makes one"),
         ("{", ValueError, "config.json is not a (readable )?configuration of a run"),
         ("{}", ValueError, "config.json is not a (readable )?configuration of a run"),
         ("config", FileNotFoundError, "no checkpoint in .*it has not been trained"),

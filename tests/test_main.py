@@ -42,7 +42,7 @@ def smoke(architecture="vae", dataset="dsprites", **changes):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([CONFIG, "--config.data.sorce=real"], 'no setting \'sorce\'. Did you mean "source"'),
+        ([CONFIG, "--config.data.sorce=real"], 'no setting \'sorce\'. Did you mean \'source\''),
         (["--config=configs/vae_dsprite.py"], "no config file configs/vae_dsprite.py. Did you mean 'configs/vae_ds"),
         (["--config=configs/vae_dsprites.py:quik"], "none, quick, overnight, pretrained, smoke. Did you mean 'quick'?"),
         ([CONFIG, "--config.seeds=0"], "seeds must be at least 1, not 0"),

@@ -222,7 +222,7 @@ def test_sources_stand_in_a_known_order_and_have_names_for_sections_and_files(tm
 
 
 def test_a_directory_without_a_study_says_what_makes_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no study in .*no table.npz. `python -m experiments.study` makes one"):
+    with pytest.raises(FileNotFoundError, match="no study in .*no table.npz. `python -m causalvae study` makes one"):
         report.write(tmp_path)
     assert not list(tmp_path.iterdir())
 

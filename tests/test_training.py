@@ -171,7 +171,7 @@ def test_the_latest_and_the_best_checkpoint_are_kept(tmp_path):
         checkpoints.save(kept, step, {"w": jnp.full(2, float(step))}, loss)
         assert sorted(kept.all_steps()) == sorted({step, min(step, 1)})
         kept.close()
-    kept = checkpoints.manager(tmp_path, read_only=True)
+    kept = checkpoints.manager(tmp_path)
     assert checkpoints.restore(kept, {"w": jnp.zeros(2)})["w"][0] == 5.0
 
 

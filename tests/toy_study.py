@@ -3,6 +3,7 @@
 python toy_study.py <workdir>
 """
 
+import math
 import pathlib
 import sys
 
@@ -26,7 +27,7 @@ def get_config(**changes):
         "architectures": "vae,beta,betatc",
         "datasets": "dsprites",
         "seeds": 2,
-        "grid": "beta.beta: Infinity",
+        "grid": "beta.beta: 3e38",
         "latents": 4,
         "evaluation__metrics": "mig",
         "evaluation__sites": "latent/z",
@@ -34,9 +35,20 @@ def get_config(**changes):
     return settings(**{**toy_settings, **changes})
 
 
+OVERFLOWS = 3e38  # a weight that training shall find to be infinite, which no configuration may say
+_structure = planning.structure
+
+
+def _overflowing(run, dataset):
+    model, hyper = _structure(run, dataset)
+    return model, {name: math.inf if value == OVERFLOWS else value for name, value in hyper.items()}
+
+
 def patch(set_attribute) -> None:
-    """Toy images under every data set's name."""
+    """Toy images under every data set's name, and a weight that overflows."""
     planning._load.cache_clear()
+    if planning.structure is not _overflowing:
+        set_attribute(planning, "structure", _overflowing)
     set_attribute(pipeline, "load_dataset", lambda options: toy.dataset())
 
 

@@ -42,13 +42,14 @@ def create(name: str, image_shape: tuple[int, int, int] = (64, 64, 3), **options
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no architecture {name!r}; there are: {', '.join(ARCHITECTURES)}.{hint}")
     known = list(inspect.signature(ARCHITECTURES[name]).parameters)[1:]
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}  # of JSON
     for option in options:
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             has = ", ".join(known)
             raise ValueError(f"architecture {name!r} has no option {option!r}; it has: {has}.{hint}")
-    return _create(name, tuple(image_shape), **options)
+    return _create(name, tuple(image_shape), **dict(sorted(options.items())))  # in whatever order they were given
 
 
 @functools.lru_cache(maxsize=256)

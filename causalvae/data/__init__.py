@@ -91,6 +91,14 @@ def load(name: str, source: str = "auto", data_dir: str | None = None, **options
     return make(**options)
 
 
+def is_real(name: str, source: str = "auto", data_dir: str | None = None) -> bool:
+    """Returns whether `load` reads the published set's own files for these arguments."""
+    record = DATASETS[name].real if name in DATASETS else None
+    if record is None or source not in ("real", "auto"):
+        return False
+    return source == "real" or _is_prepared(record, data_dir, {})
+
+
 def _load_path(path: Path, source: str, options: dict[str, Any]) -> Dataset:
     """The data set of a user's file or folder, which must be what `source` says."""
     sources = ("auto", arrays.ARRAYS, arrays.OBSERVATIONAL)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from causalvae import metrics
+from causalvae import metrics, schema
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.sites import check_site, site_shapes
@@ -31,7 +31,7 @@ STREAMS = {
 
 
 class Settings(NamedTuple):
-    """Sample sizes and choices of an evaluation; `configs/common.py` says what each is for."""
+    """Sample sizes and choices of an evaluation; docs/settings.md says what each is for."""
 
     codes: int = 10_000
     test_codes: int = 5_000
@@ -60,10 +60,8 @@ def check_settings(settings: Settings, model: Architecture, dataset: Dataset) ->
     Raises:
       ValueError: for sizes below what an evaluation needs, and for sites or metrics that do not exist.
     """
-    least = {"codes": 20, "test_codes": 10, "votes": 1, "images": 2, "pairs": 2, "effects": 2}
-    for name, minimum in least.items():
-        if getattr(settings, name) < minimum:
-            raise ValueError(f"evaluation.{name} must be at least {minimum}, not {getattr(settings, name)}")
+    for name, field in schema.EVALUATION.items():
+        schema.check_value(f"evaluation.{name}", getattr(settings, name), field)
     chosen_sites(settings, model, dataset)
     metrics.check_names(settings.metrics)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from causalvae import schema
 from causalvae.metrics import inputs
 from causalvae.metrics.betavae import betavae_score
 from causalvae.metrics.dci import dci
@@ -94,6 +95,8 @@ def evaluate_representations(
       ValueError: for representations or factors that are malformed, and for names that do not exist.
     """
     names = check_names(metrics)
+    for name in ("dci_estimator", "seed"):
+        schema.check_value(name, getattr(options, name), schema.EVALUATION[name])
     check = inputs.check_continuous if inputs.is_continuous(factors) else inputs.check
     checked = check(representations, factors)
     # Too few rows raise here.
@@ -136,6 +139,7 @@ def check_names(metrics: str | Sequence[str]) -> tuple[str, ...]:
     if metrics == "all":
         return tuple(METRICS)
     names = [name.strip() for name in metrics.split(",")] if isinstance(metrics, str) else list(metrics)
+    names = list(dict.fromkeys(names))  # a metric that is named twice is one
     for name in names:
         if name not in METRICS:
             near = difflib.get_close_matches(name, METRICS, n=1)

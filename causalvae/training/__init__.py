@@ -8,7 +8,6 @@ that never stopped.
 from causalvae.training._loop import Plan as Plan
 from causalvae.training._loop import Stopped, TrainingError, train
 from causalvae.training._loop import StopRequest as StopRequest
-from causalvae.training._loop import check_positive as check_positive
 from causalvae.training._optimizers import check_schedule as check_schedule
 from causalvae.training._optimizers import make_optimizer
 from causalvae.training._steps import (

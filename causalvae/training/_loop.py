@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from causalvae import checkpoints, sharding
+from causalvae import checkpoints, schema, sharding
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import JsonLines, Progress
@@ -54,8 +54,8 @@ class Plan(NamedTuple):
 
     def check(self) -> None:
         """Raises ValueError for a number that is out of range."""
-        counts = ("steps", "batch_size", "log_every", "checkpoint_every")
-        check_positive(**{name: getattr(self, name) for name in counts})
+        for name, field in schema.TRAINING.items():
+            schema.check_value(f"training.{name}", getattr(self, name), field)
         check_schedule(self.schedule, self.warmup, self.steps)
 
     def targets(self, step: int) -> Iterator[int]:
@@ -210,13 +210,6 @@ class StopRequest:
         del frame
         signal.signal(number, self._previous[number])
         self.signal = signal.Signals(number).name
-
-
-def check_positive(**numbers: int) -> None:
-    """Raises ValueError naming the first of `numbers` that is less than 1."""
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, not {number}")
 
 
 def _check_finite(diverged: jax.Array, seeds: Sequence[int], state: TrainState, workdir: pathlib.Path) -> None:

@@ -62,13 +62,14 @@ def main(argv: list[str]) -> None:
     if values.list:
         print("\n".join(f"{name:15} {function.__doc__}" for name, function in SECTIONS.items()))
         return
-    for name in values.only:
+    chosen = list(dict.fromkeys(values.only))
+    for name in chosen:
         if name not in SECTIONS:
             cli.fail(f"no section {name!r}; there are: {', '.join(SECTIONS)}.{cli.nearest(name, SECTIONS)}")
     settings = Settings(**{name: values[name].value for name in Settings._fields})
     results = {"machine": machine(), "settings": settings._asdict(), "sections": {}}
     print("  ".join(f"{key} {value}" for key, value in results["machine"].items()), flush=True)
-    for name in values.only:
+    for name in chosen:
         table = SECTIONS[name](settings)
         print(show(name, table), flush=True)
         results["sections"][name] = {**table._asdict(), "rows": [row._asdict() for row in table.rows]}

@@ -58,7 +58,7 @@ def _kind() -> Any:
     except ImportError as error:
         raise ImportError(
             "the explorer in a notebook needs anywidget: `pip install anywidget`, or this package's extra 'colab'. "
-            "`python -m experiments.explorer --workdir=RUN` writes the same as a page, without it."
+            "`python -m causalvae explore --workdir=RUN` writes the same as a page, without it."
         ) from error
 
     class Explorer(anywidget.AnyWidget):

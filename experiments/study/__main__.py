@@ -26,7 +26,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from causalvae import locks, sharding
+from causalvae import locks, schema, sharding
 from experiments import cli, pipeline, slices
 from experiments.report import page
 from experiments.study import explorers, runner
@@ -67,4 +67,4 @@ def report(workdir: pathlib.Path, options: Options, plan: Plan) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, schema.STUDY)

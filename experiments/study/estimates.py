@@ -103,10 +103,12 @@ def training_bytes(model: Architecture, dataset: Dataset, batch: int, members: i
 class Pace:
     """The time left of a study: what is left of the estimates, at the pace of what has been done."""
 
-    def __init__(self, expected: Mapping[str, float]):
+    def __init__(self, expected: Mapping[str, float], runs: int = 0):
         """Args:
         expected: seconds of each group that is to be done, in their order. Where any is NaN, all count as much.
+        runs: that are to be evaluated.
         """
+        self.runs = runs
         self._known = all(map(math.isfinite, expected.values()))
         self._left = dict(expected) if self._known else dict.fromkeys(expected, 1.0)
         self._expected = self._taken = 0.0

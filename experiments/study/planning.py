@@ -12,12 +12,13 @@ import inspect
 import itertools
 import json
 import pathlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from causalvae import architectures, data, sharding
+from causalvae import architectures, data, schema, sharding
 from causalvae._files import read_json
 from causalvae.architectures import Architecture
 from causalvae.data import arrays, folders
@@ -26,6 +27,8 @@ from causalvae.progress import write_json
 from configs.common import ARCHITECTURES, config_for
 from experiments import cli, pipeline
 from experiments.cli import Config
+
+LONGEST = 200  # bytes of a run's name, which is its folder's
 
 
 class Run(NamedTuple):
@@ -75,21 +78,37 @@ def list_runs(config: Config) -> list[Run]:
     Raises:
         ValueError: for names that do not exist, and for a grid that is none.
     """
+    schema.check(config.to_dict(), schema.STUDY)
     grid = parse_grid(config.grid)
     names = split(config.architectures, ARCHITECTURES, "architecture")
     known = list_datasets(config.datasets, config.data.dir)
     unused = set(grid) - set(names)
     if unused:
         raise ValueError(f"grid: {', '.join(sorted(unused))} is not among the architectures {', '.join(names)}")
-    if config.seeds < 1:
-        raise ValueError(f"seeds must be at least 1, not {config.seeds}")
-    return [
+    runs = [
         make_run(config, dataset, name, options, config.seed + s)
         for dataset in known
         for name in names
         for options in grid.get(name, [{}])
         for s in range(config.seeds)
     ]
+    check_identities(runs)
+    return runs
+
+
+def check_identities(runs: Sequence[Run]) -> None:
+    """ValueError where two runs have one name, or are one run under two; and for a name that no folder can have."""
+    names: set[str] = set()
+    known: dict[str, str] = {}
+    for run in runs:
+        if run.id in names:
+            raise ValueError(f"two runs of the study are named {run.id}: name each value once")
+        if re.search(r"[/\\\0]", run.id) or len(run.id.encode()) > LONGEST:
+            raise ValueError(f"no folder can have the name of run {run.id!r}: choose shorter, plain values in the grid")
+        names.add(run.id)
+        content = json.dumps(json.loads(run.config.to_json_best_effort(), parse_int=float), sort_keys=True)
+        if known.setdefault(content, run.id) != run.id:
+            raise ValueError(f"runs {known[content]} and {run.id} are the same: name each value once")
 
 
 def list_datasets(text: str, folder: str = "") -> list[str]:
@@ -145,7 +164,9 @@ def parse_grid(text: str) -> dict[str, list[dict[str, Any]]]:
         architecture, dot, option = name.strip().partition(".")
         if not (dot and option and listed.split()):
             raise ValueError(f"grid: {part!r} is not 'architecture.option: value value …'")
-        values.setdefault(architecture, {})[option] = [_value(word) for word in listed.split()]
+        if option in values.setdefault(architecture, {}):
+            raise ValueError(f"grid: {name.strip()} stands there twice; name its values once: '{name.strip()}: …'")
+        values[architecture][option] = _unique(_value(word) for word in listed.split())
     return {
         architecture: [_untied(options, combination) for combination in itertools.product(*options.values())]
         for architecture, options in values.items()
@@ -154,6 +175,15 @@ def parse_grid(text: str) -> dict[str, list[dict[str, Any]]]:
 
 def _untied(options: Iterable[str], values: Sequence[Any]) -> dict[str, Any]:
     return {name: value for tied, value in zip(options, values) for name in tied.split("+")}
+
+
+def _unique(values: Iterable[Any]) -> list[Any]:
+    """The values, each once: 4 and 4.0 are the same, 1 and true are not."""
+    kept: list[Any] = []
+    for value in values:
+        if not any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in kept):
+            kept.append(value)
+    return kept
 
 
 def _value(word: str) -> Any:
@@ -180,6 +210,7 @@ def make_run(config: Config, dataset: str, architecture: str, options: dict[str,
         own.training.update(config.training)
         own.evaluation.update(config.evaluation)
         own.seed = seed
+    schema.check(own.to_dict())
     variant = ",".join(f"{name}={value}" for name, value in options.items())
     name = dataset_name(dataset)
     parts = (name, architecture, variant.replace(",", "_"), f"s{seed}")

@@ -35,7 +35,7 @@ DONE, FAILED = "done", "failed"
 ORDER = tuple(DATASETS), tuple(ARCHITECTURES)
 COLUMNS = ("run", "label", "architecture", "variant", "dataset", "source", "seed", "steps", "status", "reason")
 COLUMNS += ("num_factors", "latents", "parameters", "device", "versions", "config")  # that every table has
-AGAIN = "delete that run's folder, and `python -m experiments.study` with the same flags does it again"
+AGAIN = "delete that run's folder, and `python -m causalvae study` with the same flags does it again"
 SETTINGS = {"sites?": ({...: NUMBER}, list, str), "null_*": NUMBER}
 SCORE = {"name": str, "value": NUMBER, "settings": SETTINGS, **dict.fromkeys(BESIDE, NUMBER)}
 RECORD = {
@@ -109,7 +109,7 @@ def read_records(workdir: pathlib.Path) -> list[dict[str, Any]]:
     folder = workdir / "runs"
     names = [path.parent.relative_to(folder).as_posix() for path in sorted(folder.rglob("record.json"))]
     if not names:
-        raise FileNotFoundError(f"no study in {workdir}: no run is evaluated. `python -m experiments.study` does that.")
+        raise FileNotFoundError(f"no study in {workdir}: no run is evaluated. `python -m causalvae study` does that.")
     return sorted((stored_record(workdir, name) for name in names), key=_place)
 
 
@@ -235,9 +235,9 @@ def read_table(workdir: str | pathlib.Path) -> dict[str, np.ndarray]:
         return tabulate(read_records(path.parent))
     if (path.parent / "groups.json").exists():
         raise FileNotFoundError(
-            f"no run of the study in {workdir} is finished. `python -m experiments.study` with the same flags goes on."
+            f"no run of the study in {workdir} is finished. `python -m causalvae study` with the same flags goes on."
         )
-    raise FileNotFoundError(f"no study in {workdir}: no {path.name}. `python -m experiments.study` makes one.")
+    raise FileNotFoundError(f"no study in {workdir}: no {path.name}. `python -m causalvae study` makes one.")
 
 
 def _stored_table(path: pathlib.Path) -> dict[str, np.ndarray]:

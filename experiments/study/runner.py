@@ -43,6 +43,7 @@ def run(
             work in the directory, and where every run failed.
         training.Stopped: for a signal or the time limit, with everything stored that was done.
     """
+    pipeline.check_device()
     options, first = options or Options(), sharding.is_first_process()
     runs = planning.list_runs(config)
     chosen = planning.choose_runs(runs, options.only, options.datasets)
@@ -58,7 +59,7 @@ def run(
 
 def _do(plan: Plan, store: Store, options: Options) -> None:
     started = time.monotonic()
-    pace = Pace({work.group.id: work.seconds for work in plan.todo})
+    pace = Pace({work.group.id: work.seconds for work in plan.todo}, sum(len(work.pending) for work in plan.todo))
     worker = Worker(store, pace, options.stage, options.clock)
     for work in plan.todo:
         began = time.monotonic()

@@ -32,6 +32,7 @@ class Worker:
         """stage and clock: see slices.py."""
         self.store, self.pace, self.stage, self.clock = store, pace, stage, clock
         self.longest_evaluation = 0.0  # seconds
+        self.begun = 0  # runs whose evaluation has begun
 
     def do(self, group: Group, pending: Sequence[Run]) -> None:
         """Trains a group's members together, then evaluates and stores the pending ones.
@@ -72,7 +73,8 @@ class Worker:
     def evaluate(self, run: Run, dataset: Dataset, params: tuple[PyTree, PyTree], step: int, training_s: float) -> None:
         """Measures one member and stores it. params: after `step` steps, and before the first."""
         self.clock.check(self.longest_evaluation, f"evaluating {run.id}")
-        number = f"{len(self.store.done) + 1} of {len(self.store.runs)} runs"
+        self.begun += 1
+        number = f"{self.begun} of {self.pace.runs} runs to do"
         pipeline.say(f"  evaluating {run.id} ({number}, {self.pace.left()} left)")
         began = time.monotonic()
         model = pipeline.create_model(run.config, dataset)

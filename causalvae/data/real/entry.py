@@ -14,7 +14,7 @@ from causalvae._files import DamagedFile
 
 PROVENANCE = "provenance.json"
 ALWAYS_VERIFY_BELOW = 256 * 2**20  # bytes: smaller arrays are hashed at every opening (under 0.3 s)
-MEND = "pass rebuild=True to `load` (or --rebuild to `python -m experiments.prepare`), or delete that folder"
+MEND = "pass rebuild=True to `load` (or --rebuild to `python -m causalvae prepare`), or delete that folder"
 _ARRAY = {"sha256": str, "bytes": int, "modified_ns": int, "file?": str}
 RECORD = {"files": [{"name": str, **_ARRAY}], "arrays": {...: _ARRAY}}
 

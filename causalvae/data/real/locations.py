@@ -208,5 +208,5 @@ def _not_found(record: Record, root: Path, file: str | None, choice: str | None)
     return (
         f"no real {record.name}: {root} {problem} (looked there and in {root / record.name} for "
         f"{file or ' or '.join(release.files)}). Get it from {release.url} and put it there, or let TensorFlow "
-        f"Datasets do it: `python -m experiments.prepare --dataset={record.name}{flag} --data_dir={root}`"
+        f"Datasets do it: `python -m causalvae prepare --dataset={record.name}{flag} --data_dir={root}`"
     )

@@ -36,7 +36,7 @@ class Records:
         if file_format != "array_record":
             raise ValueError(
                 f"{path} was prepared as {file_format}, which needs TensorFlow to be read. Prepare it as "
-                "array_record (`python -m experiments.prepare` in another folder), or convert it: `tfds "
+                "array_record (`python -m causalvae prepare` in another folder), or convert it: `tfds "
                 f"convert_format --dataset_dir={path} --out_file_format=array_record --out_path=…`"
             )
 

@@ -1,0 +1,44 @@
+"""Commands on toy images. A server that has imported everything forks a process for each, which saves imports."""
+
+import multiprocessing
+import os
+import resource
+import runpy
+import sys
+
+import jax
+import toy
+
+from causalvae import runs
+from experiments import pipeline, streams  # noqa: F401 (imported before the fork, as what follows)
+from experiments.report import page  # noqa: F401
+from experiments.study import explorers, runner  # noqa: F401
+
+
+def server():
+    """Returns what makes processes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["toy_command"])
+    return context
+
+
+def run(words, streams_folder, cache, fills_cache=False, limit=None):
+    """The whole life of a process: `python -m experiments.<words>`, with its streams in files of a folder.
+
+    cache: of compiled programs. (Killed while it writes there, a process would leave what fails all later reads.)
+    limit: bytes that a file may have, at most; more is as on a full disk.
+    """
+    streams.stop_at_once()  # as `python -m` does it
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(streams_folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_compilation_cache_max_size", -1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0 if fills_cache else 1000.0)
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    runs.load_dataset = lambda config: toy.dataset()
+    sys.argv = [f"{words[0]}.py", *words[1:]]
+    (streams_folder / "begun").touch()
+    runpy.run_module(f"experiments.{words[0]}", run_name="__main__", alter_sys=True)
