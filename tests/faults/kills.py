@@ -13,6 +13,7 @@ import toy_command
 
 from causalvae import locks
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "full disk")
 GO_ON = 75
 SIZES = "--config.training.steps=12 --config.training.log_every=2 --config.training.checkpoint_every=4".split()
@@ -107,3 +108,18 @@ def contents(folder):
         elif path.parent.name == "checkpoints":
             found[name] = b""
     return found
+
+
+def together(words, cache, gap=0.0):
+    """Starts a command twice; returns how both ended."""
+    first = Started(words, cache)
+    time.sleep(gap)
+    second = Started(words, cache)
+    return [first.end(), second.end()]
+
+
+def refused(ended):
+    """Of two ends, those that are not 'done' or 'in use by the other', and how many were done."""
+    lines = [(end.errors.strip().splitlines() or [""])[-1] for end in ended]
+    fine = [end.status == 0 or "is in use by process" in line for end, line in zip(ended, lines)]
+    return [end.errors for end, good in zip(ended, fine) if not good], sum(end.status == 0 for end in ended)

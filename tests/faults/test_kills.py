@@ -6,6 +6,7 @@ import kills
 import pytest
 
 SEED = 20
+TRAIN = [*kills.RUN, "--stage=train"]
 
 
 def until_done(words, folder, cache, seconds, draw, most):
@@ -23,15 +24,35 @@ def until_done(words, folder, cache, seconds, draw, most):
     return ways, wrong
 
 
-def test_training_that_is_ended_at_random_goes_on_to_the_same_bytes(tmp_path):
-    words, draw = [*kills.RUN, "--stage=train"], random.Random(SEED)
-    seconds = kills.undisturbed(words, tmp_path / "whole", tmp_path / "cache")
-    ways, wrong = until_done(words, tmp_path / "ended", tmp_path / "cache", seconds, draw, most=1)
-    assert not wrong and not kills.differences(tmp_path / "ended", tmp_path / "whole"), ways
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(a trained run, the cache of its programs)."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "cache").mkdir()
+    ended = kills.Started([*TRAIN, f"--workdir={folder / 'whole'}"], folder / "cache", fills_cache=True).end()
+    assert ended.status == 0, ended.errors
+    return folder / "whole", folder / "cache"
+
+
+def test_training_that_is_ended_at_random_goes_on_to_the_same_bytes(trained, tmp_path):
+    whole, cache = trained
+    ways, wrong = until_done(TRAIN, tmp_path / "ended", cache, 2.0, random.Random(SEED), most=1)
+    assert not wrong and not kills.differences(tmp_path / "ended", whole), ways
+
+
+def test_two_trainings_of_one_folder(trained, tmp_path):
+    whole, cache = trained
+    wrong, done = kills.refused(kills.together([*TRAIN, f"--workdir={tmp_path / 'both'}"], cache))
+    assert not wrong and done >= 1
+    assert not kills.differences(tmp_path / "both", whole)
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("words, times", [(kills.STUDY, 50), (kills.RUN, 20)], ids=["study", "run"])
+@pytest.mark.parametrize(
+    "words, times",
+    [([*kills.STUDY, "--report=false"], 50), (kills.STUDY, 10), (kills.RUN, 20)],
+    ids=["study", "reported", "run"],
+)
 def test_many_times(tmp_path, words, times):
     draw, cache = random.Random(SEED), tmp_path / "cache"
     seconds = kills.undisturbed(words, tmp_path / "whole", cache)

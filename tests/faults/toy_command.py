@@ -1,15 +1,19 @@
 """Commands on toy images. A server that has imported everything forks a process for each, which saves imports."""
 
+import functools
+import hashlib
 import multiprocessing
 import os
+import pickle
 import resource
 import runpy
 import sys
 
 import jax
+import numpy as np
 import toy
 
-from causalvae import runs
+from causalvae import evaluation, runs
 from experiments import pipeline, streams  # noqa: F401 (imported before the fork, as what follows)
 from experiments.report import page  # noqa: F401
 from experiments.study import explorers, runner  # noqa: F401
@@ -20,6 +24,20 @@ def server():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["toy_command"])
     return context
+
+
+def remembered(evaluate, folder, fills, model, params, dataset, settings, untrained):
+    """An evaluation, which the same parameters give again: taken from the cache where it has been made. (What is tested
+    here is how results are kept, not how they are found.)"""
+    leaves = jax.tree.leaves((params, untrained))
+    text = b"".join(np.asarray(leaf).tobytes() for leaf in leaves) + repr((model.name, settings)).encode()
+    path = folder / f"{hashlib.sha256(text).hexdigest()}.pickle"
+    if path.exists():
+        return pickle.loads(path.read_bytes())
+    found = evaluate(model, params, dataset, settings, untrained)
+    if fills:
+        path.write_bytes(pickle.dumps(found))
+    return found
 
 
 def run(words, streams_folder, cache, fills_cache=False, limit=None):
@@ -39,6 +57,7 @@ def run(words, streams_folder, cache, fills_cache=False, limit=None):
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     runs.load_dataset = lambda config: toy.dataset()
+    evaluation.evaluate = functools.partial(remembered, evaluation.evaluate, cache, fills_cache)
     sys.argv = [f"{words[0]}.py", *words[1:]]
     (streams_folder / "begun").touch()
     runpy.run_module(f"experiments.{words[0]}", run_name="__main__", alter_sys=True)
