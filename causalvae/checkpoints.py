@@ -7,11 +7,13 @@ PRNG keys are stored as their raw data.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
 import math
 import pathlib
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +93,7 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: PyTree, loss: flo
     own = {METRIC: float(loss)} if math.isfinite(loss) else {}
     folder = pathlib.Path(checkpoints.directory) / str(step)
     with writing(folder):
+        _check_room(pathlib.Path(checkpoints.directory), arrays.item)
         try:
             checkpoints.save(step, args=ocp.args.Composite(state=arrays), custom_metadata=own, force=True)
             checkpoints.wait_until_finished()
@@ -124,6 +127,12 @@ def _check_digests(folder: pathlib.Path) -> None:
     different = sorted(name for name in expected if found.get(name) != expected[name])
     if different:
         raise _files.DamagedFile(f"{folder / different[0]} is not as it was saved: the checkpoint is damaged; {mend}")
+
+
+def _check_room(directory: pathlib.Path, state: PyTree) -> None:
+    """OSError where the disk cannot hold a state: Orbax would find that out in many threads at once."""
+    if shutil.disk_usage(directory).free < sum(leaf.nbytes for leaf in jax.tree.leaves(state)):
+        raise OSError(errno.ENOSPC, "no space left on the disk")
 
 
 def restore(checkpoints: ocp.CheckpointManager, template: PyTree, step: int | None = None) -> PyTree | None:

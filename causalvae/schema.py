@@ -184,7 +184,7 @@ def check(config: Mapping[str, Any], fields: Mapping[str, Field] = RUN) -> None:
       ValueError: names the first setting that does not exist, or whose value cannot be, and says what can.
     """
     flat = {key: value for key, value in _flatten(config).items() if key not in STORED and "data.factors." not in key}
-    known = dict(fields)
+    known, name = dict(fields), ""
     if "architecture.name" in fields:
         name = flat.get("architecture.name", fields["architecture.name"].default)
         check_value("architecture.name", name, fields["architecture.name"])
@@ -193,7 +193,7 @@ def check(config: Mapping[str, Any], fields: Mapping[str, Field] = RUN) -> None:
         if key in known:
             check_value(key, value, known[key])
         elif key.startswith("architecture."):
-            name, option = flat["architecture.name"], key.partition(".")[2]
+            option = key.partition(".")[2]
             own = [other.partition(".")[2] for other in known if other.startswith("architecture.")][1:]
             raise ValueError(
                 f"architecture {name!r} has no option {option!r}; it has: {', '.join(own)}.{_nearest(option, own)}"
@@ -309,7 +309,9 @@ def _kind(field: Field) -> str:
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= (
+            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+        )
     return flat
 
 

@@ -36,7 +36,7 @@ def run(main: Callable[[list[str]], None], settings: Mapping[str, schema.Field] 
     settings = settings or {}
 
     def guarded(argv):
-        logging.set_verbosity(logging.ERROR)  # orbax and jax say at INFO what only their authors need
+        logging.set_verbosity(logging.FATAL)  # orbax says what only its authors need; its errors reach us as exceptions
         if argv[1:]:
             fail(f"unexpected argument {argv[1]!r}. `--help` lists the flags.")
         overrides.apply(flags.FLAGS)
@@ -88,8 +88,10 @@ def _unless_debugging() -> None:
 
 def fail(message: str, status: int = 1) -> NoReturn:
     """Print the message to stderr, as an error where the status is 1, and leave with that exit status."""
-    with contextlib.suppress(OSError):
+    try:
         sys.stdout.flush()
+    except OSError:  # a full disk; Python would complain at its end again
+        streams.forget_stdout()
     with contextlib.suppress(OSError):
         print(f"error: {message}" if status == 1 else message, file=sys.stderr, flush=True)
     sys.exit(status)

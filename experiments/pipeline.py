@@ -34,7 +34,7 @@ from causalvae import (
 )
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
-from causalvae.progress import duration, write_json
+from causalvae.progress import duration, write_json, writing
 from experiments import slices, speed, spread
 from experiments.cli import Config
 from experiments.explorer import moves, packing, page
@@ -246,7 +246,8 @@ def default_workdir(config_filename: str) -> pathlib.Path:
 def say(text: str) -> None:
     """Prints, on one of the hosts."""
     if sharding.is_first_process():
-        print(text, flush=True)
+        with writing("the output"):
+            print(text, flush=True)
 
 
 @dataclasses.dataclass

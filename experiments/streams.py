@@ -52,6 +52,7 @@ def stop_by_exception() -> None:
     if signal.getsignal(signal.SIGINT) is _leave:
         _handle(signal.default_int_handler, signal.SIGINT)
     sys.unraisablehook = _deliver_again
+    sys.excepthook = _uncaught
 
 
 def stopped_by(name: str) -> str:
@@ -68,6 +69,13 @@ def _leave(number: int, frame: Any) -> None:
 def _terminate(number: int, frame: Any) -> None:
     del number, frame
     raise Terminated
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Python's own, but for what TensorStore's threads say after an error that has been reported: they find their event
+    loop closed."""
+    if str(error) != "Event loop is closed":
+        sys.__excepthook__(kind, error, trace)
 
 
 def _deliver_again(unraisable: Any) -> None:

@@ -199,6 +199,7 @@ def make_run(config: Config, dataset: str, architecture: str, options: dict[str,
 
     Options that say what is so by default make no variant, so that a grid shares its runs with the study without one.
     """
+    schema.check({"architecture": {"name": architecture, **options}})  # a ConfigDict refuses less kindly
     own: Config = config_for(architecture, dataset, config.preset)
     with own.unlocked():
         own.architecture.network = config.network

@@ -46,7 +46,7 @@ class Worker:
         began = time.monotonic()
         try:
             trained, untrained, diverged, step = train(group, dataset, self.store.workdir, self.pace, self.clock)
-        except training.Stopped:
+        except (training.Stopped, OSError):  # a disk that is full, say, is no property of the runs
             raise
         except Exception as error:
             if out_of_memory(error) and len(group.runs) > 1:
@@ -81,6 +81,8 @@ class Worker:
         settings = evaluation.Settings(**run.config.evaluation)
         try:
             found = evaluation.evaluate(model, params[0], dataset, settings, params[1])
+        except OSError:
+            raise
         except Exception as error:
             self.store.add_failed([run], dataset, error)
             return

@@ -1,5 +1,6 @@
 """The runner that kills anywhere: processes ended at random instants, and what they leave, compared."""
 
+import fcntl
 import os
 import pathlib
 import random
@@ -44,6 +45,9 @@ class Started:
         """options: of `toy_command.run`."""
         self.streams = pathlib.Path(tempfile.mkdtemp(dir=cache.parent, prefix="streams"))
         self.process = SERVER.Process(target=toy_command.run, args=(words, self.streams, cache), kwargs=options)
+        os.mkfifo(self.streams / "err")  # a pipe: no limit to the size of files holds for it
+        self.errors = os.open(self.streams / "err", os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.fcntl(self.errors, fcntl.F_SETPIPE_SZ, 2**20)
         self.process.start()
         while not (self.streams / "begun").exists() and self.process.is_alive():
             time.sleep(0.001)
@@ -56,7 +60,11 @@ class Started:
             if self.process.is_alive():
                 os.kill(self.process.pid, number)
         self.process.join(600)
-        return Ended(self.process.exitcode, (self.streams / "err").read_text(), time.monotonic() - self.began)
+        return Ended(self.process.exitcode, self._said(), time.monotonic() - self.began)
+
+    def _said(self):
+        with open(self.errors, "rb", closefd=True) as pipe:
+            return (pipe.read() or b"").decode(errors="replace")
 
 
 def undisturbed(words, folder, cache):

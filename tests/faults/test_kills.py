@@ -47,7 +47,7 @@ def test_two_trainings_of_one_folder(trained, tmp_path):
     assert not kills.differences(tmp_path / "both", whole)
 
 
-@pytest.mark.faults
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words, times",
     [([*kills.STUDY, "--report=false"], 50), (kills.STUDY, 10), (kills.RUN, 20)],

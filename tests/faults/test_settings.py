@@ -147,7 +147,7 @@ def test_a_value_is_taken_or_refused_in_a_sentence():
     assert not tried(SEED, 60) + study_tried(SEED, 20)
 
 
-@pytest.mark.faults
+@pytest.mark.long
 def test_many_values():
     wrong = tried(SEED + 1, 6000) + study_tried(SEED + 1, 1500)
     print(f"seed {SEED + 1}: 7,500 settings, {len(wrong)} wrong")

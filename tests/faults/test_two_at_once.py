@@ -10,7 +10,7 @@ import pytest
 import real_files
 
 
-@pytest.mark.faults
+@pytest.mark.long
 def test_two_of_everything(tmp_path):
     cache, count = tmp_path / "cache", {}
     for words in (kills.RUN, kills.STUDY):
@@ -39,7 +39,7 @@ def test_two_of_everything(tmp_path):
     print(count)
 
 
-@pytest.mark.faults
+@pytest.mark.long
 def test_two_shards_and_a_whole_study(tmp_path):
     cache = tmp_path / "cache"
     kills.undisturbed(kills.STUDY, tmp_path / "whole", cache)
@@ -53,7 +53,7 @@ def test_two_shards_and_a_whole_study(tmp_path):
     assert not kills.differences(tmp_path / "shards", tmp_path / "whole")
 
 
-@pytest.mark.faults
+@pytest.mark.long
 def test_two_preparations(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()

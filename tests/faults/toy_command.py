@@ -47,8 +47,8 @@ def run(words, streams_folder, cache, fills_cache=False, limit=None):
     limit: bytes that a file may have, at most; more is as on a full disk.
     """
     streams.stop_at_once()  # as `python -m` does it
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(streams_folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(streams_folder / "err", os.O_WRONLY), 2)
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_compilation_cache_max_size", -1)
