@@ -165,9 +165,9 @@ def writing(path: str | pathlib.Path) -> Iterator[None]:
 
 
 def _room(path: pathlib.Path) -> str:
-    """', 3.2 GiB free', or nothing where that cannot be found out."""
+    """', 3,200 MiB free there', or nothing where that cannot be found out."""
     try:
-        return f", {shutil.disk_usage(path.parent).free / 2**30:.3g} GiB free there"
+        return f", {shutil.disk_usage(path.parent).free / 2**20:,.1f} MiB free there"
     except OSError:
         return ""
 

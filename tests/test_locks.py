@@ -70,7 +70,7 @@ def test_a_file_is_whole_or_not_there_and_an_error_names_it(tmp_path):
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert os.listdir(tmp_path) == []
-    with pytest.raises(OSError, match=r"results.json cannot be written \(No space left.*GiB free there\). What was"):
+    with pytest.raises(OSError, match=r"results.json cannot be written \(No space left.*MiB free there\). What was"):
         with progress.whole_file(path):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(OSError, match=r"cannot be written \(File name too long"):
