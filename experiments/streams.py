@@ -52,7 +52,6 @@ def stop_by_exception() -> None:
     if signal.getsignal(signal.SIGINT) is _leave:
         _handle(signal.default_int_handler, signal.SIGINT)
     sys.unraisablehook = _deliver_again
-    sys.excepthook = _uncaught
 
 
 def stopped_by(name: str) -> str:
@@ -71,15 +70,13 @@ def _terminate(number: int, frame: Any) -> None:
     raise Terminated
 
 
-def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Python's own, but for what TensorStore's threads say after an error that has been reported: they find their event
-    loop closed."""
-    if str(error) != "Event loop is closed":
-        sys.__excepthook__(kind, error, trace)
-
-
 def _deliver_again(unraisable: Any) -> None:
-    """Sends a signal again whose exception was raised where Python can only ignore it, as in a garbage collection."""
+    """Sends a signal again whose exception was raised where Python can only ignore it, as in a garbage collection.
+
+    TensorStore's threads, which find their event loop closed after an error that has been reported, are not heard.
+    """
+    if str(unraisable.exc_value) == "Event loop is closed":
+        return
     numbers = {Terminated: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}
     if unraisable.exc_type not in numbers:
         sys.__unraisablehook__(unraisable)
