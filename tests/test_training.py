@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     for file in (tmp_path / "3" / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.raises(ValueError, match="step 3 .* delete that step's folder"):
+    with pytest.raises(ValueError, match="3/state/.* is not as it was saved.*delete that step's folder"):
         checkpoints.restore(kept, state)
 
 
