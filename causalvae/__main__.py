@@ -19,7 +19,10 @@ def main() -> None:
     streams.print_anything()
     streams.stop_at_once()
     if name in ("--help", "-h", "help"):
-        print(_help())
+        try:
+            print(_help(), flush=True)
+        except BrokenPipeError:  # `| head` has read enough
+            streams.forget_stdout()
         return
     if name == "--version":
         import causalvae

@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "experiments.main",
     "study": "experiments.study",
     "report": "experiments.report",
+    "compare": "experiments.compare",
     "explore": "experiments.explorer",
     "metrics": "experiments.metrics",
     "prepare": "experiments.prepare",

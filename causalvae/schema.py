@@ -68,6 +68,10 @@ DATA = {
         "auto", "Where real images live while training: device, stream (on disk) or auto, by their size.",
         choices=lambda: ("auto", "device", "stream"), noun="data.residency",
     ),
+    "resize": Field(
+        "", "Of images of your own: 32, or 32x48, height and width in px.", pattern=r"|\d+|\d+x\d+"
+    ),
+    "bins": Field("", "Of images of your own: x:8,y:4, how many classes each continuous factor is divided into."),
 }  # fmt: skip
 TRAINING = {
     "steps": Field(300_000, "Training steps.", **_COUNT),
@@ -118,9 +122,6 @@ RUN = {
     **{f"architecture.{name}": field for name, field in ARCHITECTURE.items()},
     "data.name": Field("dsprites", "A data set, or the path of an .npz file or a folder of images."),
     **{f"data.{name}": field for name, field in DATA.items()},
-    "data.resize": Field(
-        "", "Of images of your own: 32, or 32x48, height and width in px.", pattern=r"|\d+|\d+x\d+"
-    ),
     "seeds": Field(1, "Members trained together in one program.", least=1, most=2**16),
     "seed": Field(0, "Of the first member; the others count up.", **_SEED),
     "pretrained": Field("", "A shipped model to evaluate in place of training one."),
@@ -141,6 +142,7 @@ STUDY = {
     **{f"data.{name}": field for name, field in DATA.items()},
 }
 STORED = ("data.sha256", "data.factors")  # what config.json holds besides
+MAPPINGS = ("data.factors.", "data.bins.")  # of names that are the data's
 
 
 def defaults(fields: Mapping[str, Field] = RUN) -> dict[str, Any]:
@@ -183,7 +185,7 @@ def check(config: Mapping[str, Any], fields: Mapping[str, Field] = RUN) -> None:
     Raises:
       ValueError: names the first setting that does not exist, or whose value cannot be, and says what can.
     """
-    flat = {key: value for key, value in _flatten(config).items() if key not in STORED and "data.factors." not in key}
+    flat = {key: value for key, value in _flatten(config).items() if key not in STORED and not key.startswith(MAPPINGS)}
     known, name = dict(fields), ""
     if "architecture.name" in fields:
         name = flat.get("architecture.name", fields["architecture.name"].default)
