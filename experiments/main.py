@@ -29,6 +29,7 @@ from experiments import cli, pipeline, slices
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/betatc_3dshapes.py:quick.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where results go. Default: runs/<config file>[_<preset>].")
+SCORES = flags.DEFINE_enum("scores", "main", ["main", "all"], "Which scores are printed; results.json has all.")
 LIST = flags.DEFINE_bool("list", False, "List architectures, data sets, networks, sites and metrics, and leave.")
 
 
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> None:
         cli.fail("--config is needed, e.g. --config=configs/betatc_3dshapes.py:quick (`--list` shows what exists)")
     name = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = WORKDIR.value or pipeline.default_workdir(name)
-    pipeline.run(CONFIG.value, workdir, slices.STAGE.value, slices.Clock(slices.TIME_LIMIT.value))
+    pipeline.run(CONFIG.value, workdir, slices.STAGE.value, slices.Clock(slices.TIME_LIMIT.value), SCORES.value)
 
 
 def catalog() -> str:

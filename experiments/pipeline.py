@@ -44,16 +44,27 @@ RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may diff
 
 
 def run(
-    config: Config, workdir: str | pathlib.Path, stage: str = "all", clock: slices.Clock | None = None
+    config: Config,
+    workdir: str | pathlib.Path,
+    stage: str = "all",
+    clock: slices.Clock | None = None,
+    scores: str = "main",
 ) -> dict[str, Any] | None:
     """Train (or go on), evaluate, draw; everything lands in `workdir`. Returns what results.json holds.
 
-    stage: "all", "train" (None is returned), or "evaluate", of a run that is trained. clock: the time limit.
+    stage: "all", "train" (None is returned), or "evaluate", of a run that is trained. clock: the time limit. scores: of
+    the table that is printed, see `evaluation.table`.
     Raises ValueError, OSError or training.TrainingError with a text for the user; nothing is half-written.
     """
     prepared = prepare(config)
     with locks.hold(workdir):
-        return _run(config, prepared, pathlib.Path(workdir), stage, clock or slices.Clock())
+        results = _run(config, prepared, pathlib.Path(workdir), stage, clock or slices.Clock())
+    if results is not None:
+        known = spread.find(results)
+        say("\n" + "\n".join(evaluation.summarize(results, known)))
+        say(f"\n{evaluation.table(results, known, scores)}\n")
+        say(f"results in {workdir}: results.json, figures/, explorer.html")
+    return results
 
 
 def _run(
@@ -90,10 +101,7 @@ def _run(
     clock.check(0.0, "evaluation")
     results = evaluate(config, model, dataset, settings, params, step, workdir)
     write_json(workdir / "timing.json", {"training_s": trained - started, "evaluation_s": time.monotonic() - trained})
-    known = spread.find(results)
-    say("\n" + "\n".join(evaluation.summarize(results, known)))
-    say(f"\n{evaluation.table(results, known)}\n")
-    say(f"results in {workdir}: results.json, figures/, explorer.html ({duration(time.monotonic() - started)} in all)")
+    say(f"done in {duration(time.monotonic() - started)}")
     return results
 
 

@@ -172,6 +172,7 @@ def test_a_run_writes_everything_it_promises_and_one_that_was_stopped_the_same(t
         "explorer_seed0.html", "explorer_seed1.html",
     }  # fmt: skip
     parameters = stored_results(tmp_path)["architecture"]["parameters"]
+    assert "The model redraws its images with" in printed and "Disentanglement:" in printed and "Others:" not in printed
     assert re.search(rf"\| total +\| \d+ +\| {parameters:,} ", printed), "parts sum to what results.json says"
     names = ("reconstructions", "traversals", "factor_effects", "patching", "mediation")
     drawn = {p.name for p in (tmp_path / "figures").iterdir()}
@@ -196,10 +197,11 @@ def test_a_run_writes_everything_it_promises_and_one_that_was_stopped_the_same(t
     assert_redrawn(tmp_path)
     more = smoke("betatc", "3dshapes", seeds=2, training__steps=6)
     assert pipeline.run(more, stopped, stage="train") is None
-    again = pipeline.run(config, stopped, stage="evaluate")  # asks for 4 steps, and finds 6
+    again = pipeline.run(config, stopped, stage="evaluate", scores="all")  # asks for 4 steps, and finds 6
     assert again["training"]["steps"] == stored_results(stopped)["training"]["steps"] == 6
     assert "6 training steps" in (stopped / "explorer_seed0.html").read_text()
-    assert "6 steps" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "6 steps" in printed and "Others:" in printed
     table = cv.frame(cv.load(stopped))
     assert set(table.steps) == {6} and set(table.seed) == {0, 1}
 
