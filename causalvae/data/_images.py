@@ -32,7 +32,8 @@ def checked(images: Any) -> np.ndarray:
         return pixels
     if pixels.dtype.kind != "f":
         raise ValueError(f"images are {pixels.dtype}: give uint8 (0 to 255), bool, or floats in [0, 1]")
-    pixels = pixels.astype(np.float32)
+    with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and refused as that
+        pixels = pixels.astype(np.float32)
     _check_range(pixels)
     return pixels
 

@@ -89,7 +89,7 @@ def other_array(draw, array: np.ndarray, objects: bool = True) -> np.ndarray:
     how = draw(st.sampled_from([*kinds, *shapes, *(["object"] if objects else [])]))
     if how in shapes:
         return {
-            "scalar": lambda: array.reshape(-1)[0] if array.size else np.zeros(()),
+            "scalar": lambda: array.reshape(-1)[:1].reshape(()) if array.size else np.zeros(()),
             "none": lambda: array[:0],
             "fewer": lambda: array[: max(1, len(array) // 2)],
             "more": lambda: np.concatenate([array, array]),
@@ -104,6 +104,11 @@ def other_array(draw, array: np.ndarray, objects: bool = True) -> np.ndarray:
     if how == "nan":
         values.reshape(-1)[: draw(st.integers(1, 3))] = draw(st.sampled_from([np.nan, np.inf, -np.inf, 1e300]))
         return values
+    with np.errstate(all="ignore"):
+        return _of_type(how, values, objects)
+
+
+def _of_type(how: str, values: np.ndarray, objects: bool) -> np.ndarray:
     return {
         "float": lambda: values,
         "complex": lambda: values + 1j,
@@ -112,8 +117,8 @@ def other_array(draw, array: np.ndarray, objects: bool = True) -> np.ndarray:
         "bool": lambda: values > 0,
         "int64": lambda: values.astype(np.int64),
         "big": lambda: values.astype(">i4"),
-        "structured": lambda: np.zeros(array.shape, [("a", "i4"), ("b", "f8")]),
-        "date": lambda: np.zeros(array.shape, "i8") if not objects else np.zeros(array.shape, "M8[s]"),
+        "structured": lambda: np.zeros(values.shape, [("a", "i4"), ("b", "f8")]),
+        "date": lambda: np.zeros(values.shape, "i8") if not objects else np.zeros(values.shape, "M8[s]"),
         "half": lambda: values.astype(np.float16),
         "object": lambda: values.astype(object),
     }[how]()
