@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ import jax
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from causalvae import _files
+from causalvae._npz import Wanted, read_npz
 from causalvae.interventions.factors import counterfactuals
 from causalvae.planted import FACTORS
 from causalvae.planted_edges.network import LINKS, PlantedEdges
@@ -112,17 +115,34 @@ def load_export(folder: str | pathlib.Path) -> Export:
 
     Args:
       folder: the folder.
+
+    Raises:
+      ValueError: where a file is damaged; names it.
     """
     folder = pathlib.Path(folder)
-    graph = json.loads((folder / "graph.json").read_text())
-    sizes: dict[str, int] = {}
-    for node in graph["nodes"]:
-        sizes[node["site"]] = max(sizes.get(node["site"], 0), node["unit"] + 1)
+    path, what, mend = folder / "graph.json", "graph of planted edges", "export it again"
+    graph = _files.read_json(path, what, GRAPH, mend)
+    with _files.reading(path, what, mend):
+        masks = _masks(graph)
+    pairs = read_npz(folder / "pairs.npz", {...: Wanted("buif")}, "file of pairs", mend)
+    with _files.reading(folder / "weights.safetensors", "safetensors file", mend):
+        weights = load_file(folder / "weights.safetensors")
+    return Export(weights, graph, pairs, masks)
+
+
+GRAPH = {
+    "graph": {"factors": [str]},
+    "nodes": [{"site": str, "unit": int}],
+    "edges": [{"source": str, "target": str, "factors": [str]}],
+}
+
+
+def _masks(graph: dict[str, Any]) -> dict[str, dict[tuple[str, str], np.ndarray]]:
+    """factor -> link -> whether an edge between two units carries it."""
+    sizes = collections.Counter(node["site"] for node in graph["nodes"])
     masks = {f: {link: np.zeros([sizes[s] for s in link], bool) for link in LINKS} for f in graph["graph"]["factors"]}
     for edge in graph["edges"]:
         (site, u), (following, w) = (edge[end].split(":") for end in ("source", "target"))
         for factor in edge["factors"]:
             masks[factor][site, following][int(u), int(w)] = True
-    with np.load(folder / "pairs.npz") as stored:
-        pairs = dict(stored)
-    return Export(load_file(folder / "weights.safetensors"), graph, pairs, masks)
+    return masks

@@ -317,8 +317,8 @@ def ending(workdir: pathlib.Path, table: Table) -> Markup:
         "Versions": {k: v for text_ in sorted(set(table["versions"].tolist())) for k, v in json.loads(text_).items()},
         "Devices": sorted(set(table["device"].tolist())),
         "Data": [record["data"] for record in firsts],
-        "Settings of training": example["training"],
-        "Settings of evaluation": example["evaluation"],
+        "Settings of training": example.get("training"),
+        "Settings of evaluation": example.get("evaluation"),
     }
     blocks = [html("<h3>{}</h3><pre>{}</pre>", title, json.dumps(fact, indent=1)) for title, fact in facts.items()]
     note = html(

@@ -249,6 +249,10 @@ def _stored_table(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise error if mend in str(error) else _files.DamagedFile(f"{error}; {mend}") from error
     if len({len(values) for values in table.values()}) > 1 or not len(table["run"]):
         raise _files.DamagedFile(f"{path} is no {what}: its columns differ in length, or are empty; {mend}")
+    with _files.reading(path, what, mend):
+        cells = [json.loads(text) for text in (*table["versions"], *table["config"])]
+    if not all(isinstance(cell, dict) for cell in cells):
+        raise _files.DamagedFile(f"{path} is no {what}: its versions and configurations are no objects; {mend}")
     return table
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import damage
+import jax
 import numpy as np
 import real_files as real
 import study_tables
 from PIL import Image
 
-from causalvae import checkpoints, data, pretrained, progress, runs, training
+from causalvae import checkpoints, data, planted_edges, pretrained, progress, runs, training
 from experiments import metrics as metrics_command
 from experiments.explorer import page as explorer_page
 from experiments.explorer import runs as explorer_runs
@@ -190,6 +191,14 @@ def written(write, *args, **options):
     return into
 
 
+def write_export(folder):
+    planted_edges.export(planted_edges.plant_edges("linear"), folder, jax.random.key(0), num=2)
+
+
+def read_export(folder, scratch):
+    return planted_edges.load_export(folder)
+
+
 BYTES = damage.in_bytes
 FORMATS = {
     "config.json": Format(write_config, read_config, "config.json", (BYTES, damage.in_json)),
@@ -257,6 +266,9 @@ FORMATS = {
     "mine.npz": Format(write_archive, read_archive, "mine.npz", (BYTES, damage.in_npz)),
     "labels.csv": Format(write_folder, read_folder, "mine/labels.csv", (BYTES, damage.in_list)),
     "mine/*.png": Format(write_folder, read_folder, "mine/*.png", (BYTES, damage.in_image)),
+    "graph.json": Format(write_export, read_export, "graph.json", (BYTES, damage.in_json)),
+    "pairs.npz": Format(write_export, read_export, "pairs.npz", (BYTES, damage.in_npz)),
+    "weights.safetensors": Format(write_export, read_export, "weights.safetensors", (BYTES,)),
     "codes.npz": Format(
         write_codes, lambda f, s: metrics_command.load(f / "codes.npz"), "codes.npz", (BYTES, damage.in_npz)
     ),
