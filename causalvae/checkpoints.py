@@ -126,7 +126,8 @@ def _check_digests(folder: pathlib.Path) -> None:
         found = _digests(folder)
     different = sorted(name for name in expected if found.get(name) != expected[name])
     if different:
-        raise _files.DamagedFile(f"{folder / different[0]} is not as it was saved: the checkpoint is damaged; {mend}")
+        where = f"the checkpoint of step {folder.name} is damaged: {folder / different[0]}"
+        raise _files.DamagedFile(f"{where} is not as it was saved; {mend}")
 
 
 def _check_room(directory: pathlib.Path, state: PyTree) -> None:
