@@ -1,4 +1,4 @@
-"""A page in Chromium, without a window: the one that Qt's WebEngine has within it, so that `pip install PySide6` is all.
+"""A page in Chromium, without a window: that of Qt's WebEngine, so that `pip install PySide6` is all it takes.
 
 `visit(path, script)` loads a page in a process of its own, runs a script in it and returns what that gives, with
 whatever the page wrote to its console. Run as a script, this file is that process: it reads a task as JSON and writes

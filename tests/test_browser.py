@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import study_tables
-import toy
 from chromium import visit
 
 from experiments.explorer import page as explorer_page
