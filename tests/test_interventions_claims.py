@@ -145,6 +145,16 @@ def test_rounding_is_no_effect_and_edges_keep_their_shape():
     assert cv.frame(iv.claims(effects[1], KEY), units=["a", "b", "c"]).unit.tolist() == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("method", ["flips", "bootstrap"])
+def test_few_pairs_give_no_bound_and_one_pair_no_claim(method):
+    effects = np.array([[1.0, 1.1, 0.9, 1.2], [0, 0, 0, 0]])
+    for pairs in (1, 2):
+        found = iv.claims(effects[:, :pairs], jax.random.key(0), method=method)
+        assert not found.claimed.any() and np.isinf(found.high).tolist() == [True, False]
+    nothing = iv.claims(effects, jax.random.key(0), method=method, total=np.zeros(4))
+    assert np.isnan(nothing.effect).all() and nothing.p_value[1] == 1, "no shares of nothing"
+
+
 def test_units_of_several_sites_that_carry_planted_factors():
     model = planted.plant("merged")
     pairs = {

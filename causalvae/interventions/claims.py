@@ -79,7 +79,9 @@ def claims(
         raise ValueError("no pair of which all effects are defined: nothing can be claimed")
     values, whole = _without_rounding(values[:, valid], whole[valid], total is not None)
     weights = _drawn(method, key, draws, values.shape[1])
-    p_value = np.minimum(_step_down(_deviations(values, whole, least), weights) * families, 1)
+    p_value = np.ones(len(values))  # of a single pair nothing can be claimed
+    if values.shape[1] > 1:
+        p_value = np.minimum(_step_down(_deviations(values, whole, least), weights) * families, 1)
     effect, half = _simultaneous(values, whole, weights, level / families)
     return Claims(
         claimed=(p_value <= level).reshape(shape),
@@ -173,9 +175,9 @@ def _simultaneous(
     values: np.ndarray, total: np.ndarray, weights: np.ndarray, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means [units], or shares of the mean total, and half the width of their simultaneous intervals."""
-    num = values.shape[1]
-    mean = values.mean(axis=1) / total.mean()
-    residuals = (values - mean[:, None] * total) / total.mean()
+    num, whole = values.shape[1], total.mean() or np.nan  # there are no shares of nothing
+    mean = values.mean(axis=1) / whole
+    residuals = (values - mean[:, None] * total) / whole
     deviation = np.sqrt((residuals**2).sum(axis=1) / max(num - 1, 1))
     largest, size = np.zeros(len(weights)), max(1, CHUNK // len(weights))
     for start in range(0, len(values), size):
@@ -183,6 +185,7 @@ def _simultaneous(
         largest = np.maximum(largest, _by_chance([part, -part], weights).max(axis=1, initial=0))
     place = min(int(np.ceil((1 - level) * (len(weights) + 1))), len(weights)) - 1
     statistic = np.sort(largest)[place]
-    with np.errstate(divide="ignore"):  # few pairs, all drawn to one side: no bound
-        critical = statistic * np.sqrt((num - 1) / np.maximum(num - statistic**2, 0))
-    return mean, np.where(deviation > 0, critical * deviation / np.sqrt(num), 0.0)
+    rest = num - statistic**2
+    critical = statistic * np.sqrt((num - 1) / rest) if rest > TIE * num else np.inf  # few pairs: no bound
+    varies = (deviation > 0) | ((num == 1) & values.any(axis=1)) | np.isnan(deviation)
+    return mean, np.where(varies, critical * np.where(varies, np.maximum(deviation, TIE), 1.0) / np.sqrt(num), 0.0)
