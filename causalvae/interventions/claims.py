@@ -186,6 +186,6 @@ def _simultaneous(
     place = min(int(np.ceil((1 - level) * (len(weights) + 1))), len(weights)) - 1
     statistic = np.sort(largest)[place]
     rest = num - statistic**2
-    critical = statistic * np.sqrt((num - 1) / rest) if rest > TIE * num else np.inf  # few pairs: no bound
+    critical = statistic * np.sqrt((num - 1) / rest) if num > 1 and rest > TIE * num else np.inf  # few pairs: no bound
     varies = (deviation > 0) | ((num == 1) & values.any(axis=1)) | np.isnan(deviation)
     return mean, np.where(varies, critical * np.where(varies, np.maximum(deviation, TIE), 1.0) / np.sqrt(num), 0.0)
