@@ -216,7 +216,7 @@ def test_images_of_ones_own_have_parts_of_their_own(tmp_path):
 def test_sources_stand_in_a_known_order_and_have_names_for_sections_and_files(tmp_path):
     listed = ["arrays, observational", "procedural", "arrays", "real"]
     assert report.sources({"source": np.array(listed)}) == ["real", "procedural", "arrays", "arrays, observational"]
-    assert report.anchor("across", "arrays, observational") == "across-arrays-observational"
+    assert report.anchor("across-arrays, observational") == "across-arrays_observational"
     drawn = Drawer(tmp_path, "arrays, observational").one("heat", plots.titled(2.0, 2.0, "Heat", ""))
     assert "Heat (arrays, observational data)" in drawn and (tmp_path / "heat_arrays_observational.png").exists()
 
