@@ -56,7 +56,11 @@ def test_runs_that_are_no_draws_of_one_spread_are_refused():
 def test_the_seeds_of_a_study_are_draws_of_a_spread(tmp_path):
     def store(run, results, status="done", variant=""):
         (member,) = results.pop("members")
-        record = {**results, **member, "run": run, "status": status, "variant": variant}
+        record = {**results, **member, "run": run, "label": run, "status": status, "variant": variant, "reason": ""}
+        record["architecture"] = {"latents": 10, "parameters": 1, **record["architecture"]}
+        record["data"] = {"factor_kind": "generative", "factors": {}, **record["data"]}
+        record["scores"] = [{**score, "settings": {}} for score in record["scores"]]
+        record |= {"evaluation": {}, "config": {}, "versions": {}}
         folder = tmp_path / "runs" / run
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(json.dumps(record))
