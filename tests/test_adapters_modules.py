@@ -376,7 +376,7 @@ def test_an_equinox_module_is_two_functions_of_its_arrays():
 # --- an evaluation of somebody else's model --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["linen", "functions"])
+@pytest.mark.parametrize("name", ["linen", pytest.param("functions", marks=pytest.mark.long)])
 def test_everything_is_measured_of_a_model_that_is_not_ours(name, tmp_path):
     dataset = cv.planted.linear_world()
     shape = dataset.image_shape

@@ -323,7 +323,7 @@ def test_digits_are_real_and_their_digit_is_an_attribute():
         data.load("digits", source="procedural")
 
 
-@pytest.mark.parametrize("attributes", [False, True])
+@pytest.mark.parametrize("attributes", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_run_of_ones_own_images(tmp_path, attributes):
     from configs import common
     from experiments import pipeline

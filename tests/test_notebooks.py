@@ -11,7 +11,14 @@ FOLDER = pathlib.Path(__file__).resolve().parents[1] / "colab"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+IN_SUITE = ("quickstart", "your_own_model")  # `-m long` runs the others
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[] if path.stem in IN_SUITE else pytest.mark.long) for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 @pytest.mark.filterwarnings("ignore")  # of the notebook machinery in this process; the notebook's own are checked
 def test_notebook_runs_without_warnings(path, tmp_path, monkeypatch):
     monkeypatch.setenv("CAUSALVAE_PRESET", "smoke")
