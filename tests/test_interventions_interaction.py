@@ -97,7 +97,7 @@ def test_the_words_of_a_report():
         "effects": ["indirect", "direct", "interaction"],
         "estimate": np.stack([[[0.6, 0.4], [0.0, 0.02]]] * 3, axis=-1).tolist(),
     }
-    record = {"label": "vae", "data": {"factors": ["shape", "scale"]}, "mediation": mediation}
+    record = {"label": "vae", "data": {"factors": {"shape": 3, "scale": 6}}, "mediation": mediation}
     assert report.sentence(record) == "" and report.lines([record, None]) == []  # of an earlier version
     mediation |= {
         "interaction_share": share.tolist(),

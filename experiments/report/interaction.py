@@ -33,7 +33,8 @@ def sentence(record: Mapping[str, Any]) -> str:
     if not beyond.any():
         return f"“the effect through” is well defined for all {carries.sum()} {asked} (interaction up to {limit:.0%})."
     order = np.argwhere(beyond)[np.argsort(-share[beyond], kind="stable")][:NAMED]
-    named = ", ".join(f"{record['data']['factors'][k]} through z{i} {share[k, i]:.0%}" for k, i in order)
+    factors = [name.replace("_", " ") for name in record["data"]["factors"]]
+    named = ", ".join(f"{factors[k]} through z{i} {share[k, i]:.0%}" for k, i in order)
     return (
         f"“the effect through” is not well defined for {beyond.sum()} of {carries.sum()} {asked}: interaction exceeds "
         f"{limit:.0%} of the total effect ({named}).{_by_distance(mediation, carries)}"
