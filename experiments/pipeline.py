@@ -14,6 +14,7 @@ import pathlib
 import platform
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -201,7 +202,7 @@ def evaluate(config: Config, model, dataset, settings, trained, step: int, workd
         suffix = member_suffix(config, seed)
         figures.draw(found, model, dataset, workdir / "figures", suffix)
         if dataset.num_factors:  # the explorer shows pairs that differ in one
-            shown = explore(config, model, dataset, settings, params, seed, step, found)
+            shown = explore(config, model, dataset, settings, params, seed, step, evaluation.record(found))
             page.write(workdir / f"explorer{suffix}.html", shown)
         members.append({"seed": seed, **evaluation.record(found)})
     results = {
@@ -226,17 +227,18 @@ def member_suffix(config: Config, seed: int) -> str:
 
 
 def explore(
-    config: Config, model, dataset, settings, params, seed: int, steps: int, found: Any = None
+    config: Config, model, dataset, settings, params, seed: int, steps: int, found: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Returns the explorer of one member, JSON-able (see explorer/packing.py).
 
-    found: its evaluation, or the record of it, if there was one.
+    found: the record of its evaluation, if there was one.
     """
     strengths = None if found is None else moves.evaluated_strengths(found, codes=bool(model.codebook))
     key = evaluation.random_key(settings.seed, "explorer")
     explored = explore_model(model, params, dataset, key, settings.sites, settings.pairs, strengths)
     architecture = {**dict(config.architecture), "latents": model.latents}
-    return packing.as_json(explored, page.describe(architecture, dataset.describe(), steps, seed))
+    about = page.describe(architecture, dataset.describe(), steps, seed)
+    return packing.as_json(explored, about | {"summary": page.in_words(dataset.describe(), found)})
 
 
 # --- the workdir -----------------------------------------------------------------------------------------

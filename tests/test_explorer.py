@@ -477,10 +477,10 @@ def test_the_script_shows_what_is_touched(gaussian, tmp_path, front):
         pixels = np.array(seen["changed"]).reshape(16, 16, 4)
         np.testing.assert_array_equal(pixels[..., :3], images[tile])
 
-    start, latent = page["moves"]["starts"][0], page["moves"]["latents"][1]
-    assert "seed 3" in first["about"] and first["said"][0].startswith(f"z{page['moves']['latents'][0]} has its own")
+    start, (strongest, latent, *_) = page["moves"]["starts"][0], page["moves"]["latents"]
+    assert "seed 3" in first["about"] and first["said"][0].startswith(f"do(z{strongest} := ")
     assert first["captions"][3] == "difference ×4"
-    assert_shown(first, start["decoded"])
+    assert_shown(first, start["pictures"][0][int(np.argmax(start["effect"][0]))])  # already moved, as far as it goes
     assert moved["said"][0].startswith(f"do(z{latent} := −3.00), from ")
     assert f"by {number(start['effect'][1][0])} (l2)" in moved["said"][1]
     assert_shown(moved, start["pictures"][1][0])

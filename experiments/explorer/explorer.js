@@ -2,7 +2,9 @@
 // default export). What it shows is the JSON of packing.py.
 
 const GAIN = 4;  // of the difference image
-const BLUE = [43, 108, 176], RED = [192, 86, 33], CHANNELS_IN_A_ROW = 16;
+const CHANNELS_IN_A_ROW = 16, FACTORS_SHOWN = 12;
+const OWN = "own";  // state.stop where a latent has the image's own value; null where nobody has moved it yet
+let made = 0;  // explorers on this page
 
 const PARTS = `
   <p class="which" hidden><label>Data set <select></select></label></p>
@@ -13,7 +15,7 @@ const PARTS = `
     <button role="tab" data-tab="patch">Patch a channel</button>
   </div>
   <div class="columns" role="tabpanel">
-    <div class="left">
+    <div class="left" role="group" aria-label="What is seen" tabindex="0">
       <div class="seen">
         <div class="images">
           <div class="image"><canvas role="img"></canvas><span></span></div>
@@ -32,6 +34,7 @@ const PARTS = `
       <div class="body"></div>
     </div>
   </div>
+  <details class="glossary"><summary>What the words mean</summary><dl></dl></details>
   <p class="muted kept"></p>
 `;
 
@@ -83,7 +86,10 @@ function reader(packed, stored) {
 // --- words and colors --------------------------------------------------------------------------------
 
 const shade = (share, color) => color.map(c => Math.round(255 + share * (c - 255)));
-const css = (value, limit) => `rgb(${shade(Math.min(1, Math.abs(value) / limit), value < 0 ? RED : BLUE)})`;
+function css(value, limit) {
+  const share = 100 * Math.min(1, Math.abs(value) / limit);
+  return `color-mix(in srgb, var(${value < 0 ? "--below" : "--above"}) ${share.toFixed(1)}%, var(--zero))`;
+}
 function number(value, places = 2) {
   if (value === null || value === undefined) return "–";
   const text = Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(places);
@@ -91,6 +97,7 @@ function number(value, places = 2) {
 }
 const signed = value => (value > 0 ? "+" : "") + number(value);
 const percent = value => `${number(100 * value, 0)} %`;
+const words = name => name.replaceAll("_", " ");
 
 function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
@@ -114,9 +121,14 @@ function bar(share, set = false) {
 function explorer(root, data, images, state) {
   const find = selector => root.querySelector(selector);
   const canvases = [...root.querySelectorAll(".image canvas")];
-  const thing = data.codes ? "code" : "latent";
+  const thing = data.codes ? "code" : "latent", id = `explorer${made += 1}`;
+  const term = name => element("abbr", {title: data.words?.[name] || ""}, name);
   find(".about").textContent = data.about.text || "";
-  find(".kept").textContent = `Pictures are kept to within ${data.tiles.step / 2} of 255 levels; numbers were computed before.`;
+  find(".kept").textContent = `Pictures are kept to within ${data.tiles.step / 2} of 255 levels; numbers were computed before.`
+    + ("address" in root.dataset ? " The page's address keeps what is shown: copy it to share it." : "");
+  find(".glossary dl").replaceChildren(...Object.entries(data.words || {}).flatMap(
+    ([name, meaning]) => [element("dt", {}, name), element("dd", {}, meaning)]));
+  find(".glossary").hidden = !data.words;
   find("[data-tab=move]").textContent = `Move a ${thing}`;
   find("[data-tab=swap]").textContent = `Swap a ${thing}`;
 
@@ -143,10 +155,11 @@ function explorer(root, data, images, state) {
     find(".after").append(element("p", {className: "muted"}, title), element("div", {className: "responses"}, ...rows));
   }
 
-  function pick(options, chosen, choose) {
-    find(".picker").replaceChildren(...options.map(({tiles, text}, i) => {
-      const small = tiles.map(tile => {
-        const canvas = element("canvas", {});
+  function pick(title, options, chosen, choose) {
+    find(".picker").setAttribute("aria-label", title);
+    find(".picker").replaceChildren(...options.map(({tiles, labels, text}, i) => {
+      const small = tiles.map((tile, t) => {
+        const canvas = element("canvas", {role: "img", "aria-label": labels[t]});
         images.show(canvas, tile);
         return canvas;
       });
@@ -167,19 +180,24 @@ function explorer(root, data, images, state) {
     return data.codes ? [own, ...others] : [...others, own].sort((a, b) => a.value - b.value);
   }
 
+  function farthest(start) {
+    const effects = stops(start, Math.max(0, data.moves.latents.indexOf(state.latent))).map(stop => stop.effect || 0);
+    return effects.indexOf(Math.max(...effects));
+  }
+
   function move() {
     const start = data.moves.starts[state.start];
+    if (state.stop === null) state.stop = farthest(start);
     find(".question").textContent = data.codes
       ? "One code of an image's map is replaced by another one in use: first its own, then the most used ones."
-      : "do(z := value): one latent is set, all others stay. Strongest first; the slider starts at the image's own value.";
-    pick(data.moves.starts.map((s, i) => ({tiles: [s.image], text: `image ${i + 1}`})), state.start, i => {
-      state.start = i; state.stop = null; draw();
-    });
-    const reset = element("button", {type: "button", onclick: () => { state.stop = null; draw(); }}, "Back to its own");
+      : "do(z := value): one latent is set, all others stay. Strongest first; sliders start at the image's own value.";
+    const offered = data.moves.starts.map((s, i) => ({tiles: [s.image], labels: [factorsOf(s.factors)], text: `image ${i + 1}`}));
+    pick("Image to start from", offered, state.start, i => { state.start = i; state.stop = null; draw(); });
+    const reset = element("button", {type: "button", onclick: () => { state.stop = OWN; draw(); }}, "Back to its own");
     find(".controls").replaceChildren(reset, element("span", {className: "muted"}, factorsOf(start.factors)));
     const strongest = Math.max(...data.strengths.ces.map(value => value || 0));
     const head = element("div", {className: "row head"}, element("span", {}, thing), element("span", {}),
-      element("span", {}, "value"), element("span", {title: "causal effect strength"}, "CES"));
+      element("span", {}, "value"), element("span", {}, term("CES")));
     const rows = data.moves.latents.map((latent, m) => slider(start, latent, m, strongest));
     find(".body").replaceChildren(element("div", {className: "rows"}, head, ...rows));
     seeMove(start);
@@ -188,7 +206,7 @@ function explorer(root, data, images, state) {
   function slider(start, latent, m, strongest) {
     const offered = stops(start, m), home = offered.findIndex(stop => stop.own);
     const chosen = latent === state.latent;
-    const at = chosen && state.stop !== null ? state.stop : home;
+    const at = chosen && state.stop !== OWN ? state.stop : home;
     const text = stop => data.codes ? String(stop.value) : signed(stop.value);
     const value = element("span", {}, text(offered[at]));
     const input = element("input", {type: "range", min: 0, max: offered.length - 1, step: 1});
@@ -217,33 +235,44 @@ function explorer(root, data, images, state) {
     find(".image.changed").classList.remove("missing");
     const m = Math.max(0, data.moves.latents.indexOf(state.latent)), latent = data.moves.latents[m];
     const offered = stops(start, m), own = offered.find(stop => stop.own);
-    const stop = state.stop === null ? own : offered[state.stop], s = data.strengths, name = data.latents[latent];
+    const stop = state.stop === OWN ? own : offered[state.stop], s = data.strengths, name = data.latents[latent];
     look([start.image, start.decoded, stop.picture, start.decoded], ["input", "decoded", `${name} moved`]);
     const value = data.codes ? stop.value : signed(stop.value), before = data.codes ? own.value : signed(own.value);
     const share = s.ces[latent] > 0 && !stop.own ? `, ${percent(stop.effect / s.ces[latent])} of its CES` : "";
     say([
       stop.own ? [bold(name), ` has its own value, ${before}`] : [bold(`do(${name} := ${value})`), `, from ${before}`],
       ["this move changes the image by ", bold(number(stop.effect)), ` (l2)${share}`],
-      [`${name}: CES ${number(s.ces[latent])} ± ${number(s.ces_error[latent])}, specificity ${number(s.specificity[latent])}`
-        + (data.codes ? "" : `, KL ${number(s.activity[latent])} nats`)],
+      [`${name}: `, term("CES"), ` ${number(s.ces[latent])} ± ${number(s.ces_error[latent])}, `, term("specificity"),
+        ` ${number(s.specificity[latent])}`, ...(data.codes ? [] : [", ", term("KL"), ` ${number(s.activity[latent])} nats`])],
     ], stop.response, latent, data.codes
       ? "Codes that are another after decoding and encoding again (1: changed)"
       : "How far each latent moved after decoding and encoding again, in its standard deviations");
   }
 
+  // Values count from 1, "3 of 8", with the class's name where it has one; an attribute is there or is not.
+  const attributes = data.pairs.some(pair => pair.observational);
+  function valueOf({name, size}, value) {
+    const called = data.about.classes?.[name]?.[value];
+    if (called === undefined && attributes && size === 2) return value ? "yes" : "no";
+    return `${value + 1} of ${size}${called === undefined ? "" : `, ${called}`}`;
+  }
+
   function factorsOf(values) {
-    return data.factors.map((f, k) => `${f.name} ${values[k]}/${f.size - 1}`).slice(0, 12).join(" · ");
+    const shown = data.factors.map((f, k) => `${words(f.name)} ${valueOf(f, values[k])}`).slice(0, FACTORS_SHOWN);
+    if (data.factors.length > FACTORS_SHOWN) shown.push(`${data.factors.length - FACTORS_SHOWN} more`);
+    return shown.join(" · ");
   }
 
   // --- tabs 2 and 3: a unit is taken from the source ---
 
   function pairs() {
-    const shown = data.pairs.map(pair => ({tiles: pair.images, text: pair.factor}));
-    pick(shown, state.pair, i => { state.pair = i; draw(); });
+    const shown = data.pairs.map(pair => ({tiles: pair.images, labels: ["base", "source"], text: words(pair.factor)}));
+    pick("Factor that differs", shown, state.pair, i => { state.pair = i; draw(); });
   }
 
   function pairWords(pair) {
-    const change = `${pair.factor} ${pair.values[0]} → ${pair.values[1]}`;
+    const factor = data.factors.find(f => f.name === pair.factor);
+    const change = `${words(pair.factor)}: ${pair.values.map(value => valueOf(factor, value)).join(" → ")}`;
     return pair.observational ? `${change} (two images matched on the other attributes: not causal)` : `do(${change})`;
   }
 
@@ -257,7 +286,7 @@ function explorer(root, data, images, state) {
     if (state.swapped === null || !(state.swapped in effects)) state.swapped = order[0];
     const line = (kind, properties, name, middle, ...numbers) =>
       element(kind, properties, element("span", {}, name), middle, ...numbers.map(text => element("span", {}, text)));
-    const head = line("div", {className: "row swap head"}, thing, element("span", {}), "effect", "recovery");
+    const head = line("div", {className: "row swap head"}, thing, element("span", {}), "effect", term("recovery"));
     const rows = order.map(u => line("button", {
       type: "button",
       className: `row swap${u === state.swapped ? " chosen" : ""}`,
@@ -312,7 +341,7 @@ function explorer(root, data, images, state) {
     });
     const ramp = element("i", {});
     const low = state.color === "recovery" && values.some(value => value < 0) ? -limit : 0;
-    ramp.style.background = `linear-gradient(to right, ${css(low, limit)}, ${low ? "#fff, " : ""}${css(limit, limit)})`;
+    ramp.style.background = `linear-gradient(to right, ${css(low, limit)}, ${low ? "var(--zero), " : ""}${css(limit, limit)})`;
     const legend = element("div", {className: "legend muted"}, element("span", {}, number(low)), ramp,
       element("span", {}, `${number(limit)}   ${state.color} of one ${unitWord(site)}`));
     return element("div", {}, grid, legend);
@@ -338,7 +367,7 @@ function explorer(root, data, images, state) {
       [bold(name), ` of ${site.name}, from the source`],
       ["changes the image by ", bold(number(effect)),
         " (l2)" + (pair.total > 0 ? `, ${percent(effect / pair.total)} of the ${number(pair.total)} between base and source` : "")],
-      ["recovers ", bold(recovery === null ? "–" : number(recovery)), " of the source's image"],
+      [term("recovery"), " of the source's image: ", bold(recovery === null ? "–" : number(recovery))],
     ];
     const weak = "one of the weaker units: its numbers are kept, its picture is not";
     if (place < 0) lines.push([element("span", {className: "muted"}, weak)]);
@@ -349,17 +378,21 @@ function explorer(root, data, images, state) {
 
   // --- all tabs ---
 
-  const tabs = {move, swap, patch};
+  const tabs = {move, swap, patch}, panel = find("[role=tabpanel]");
+  panel.setAttribute("id", `${id}-panel`);
   function draw() {
     for (const button of root.querySelectorAll("[role=tab]")) {
       const chosen = button.dataset.tab === state.tab;
       button.setAttribute("aria-selected", chosen);
       button.tabIndex = chosen ? 0 : -1;
     }
+    panel.setAttribute("aria-labelledby", `${id}-${state.tab}`);
     tabs[state.tab]();
     remember();
   }
   for (const button of root.querySelectorAll("[role=tab]")) {
+    button.setAttribute("id", `${id}-${button.dataset.tab}`);
+    button.setAttribute("aria-controls", `${id}-panel`);
     button.onclick = () => { state.tab = button.dataset.tab; draw(); };
     button.onkeydown = event => {
       const names = Object.keys(tabs), step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
@@ -391,7 +424,7 @@ function firstState(data, address) {
     tab: ["move", "swap", "patch"].includes(asked.get("tab")) ? asked.get("tab") : "move",
     start: whole("start", data.moves.starts.length),
     latent: data.moves.latents.includes(latent) ? latent : strongest,
-    stop: whole("stop", data.moves.values[0].length + 1, null),
+    stop: whole("stop", data.moves.values[0].length + 1, asked.has("latent") ? OWN : null),
     pair: whole("pair", data.pairs.length),
     swapped: whole("swapped", data.latents.length, null),
     site: site >= 0 ? site : Math.max(0, data.sites.findIndex(s => s.name === "encoder/conv2")),
@@ -409,7 +442,9 @@ function start(root, pages) {
   }
   const open = async page => {
     const data = page.data(), images = reader(data.tiles, await inflate(data.tiles.pixels));
-    explorer(root, data, images, firstState(data, "address" in root.dataset));
+    const shown = () => explorer(root, data, images, firstState(data, "address" in root.dataset));
+    if ("address" in root.dataset) globalThis.onhashchange = shown;  // a link opened in a page that is open
+    shown();
   };
   const chooser = root.querySelector(".which select");
   chooser.append(...pages.map(({title}, i) => element("option", {value: i}, title)));

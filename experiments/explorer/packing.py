@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from causalvae.progress import finite
+from experiments import glossary
 from experiments.explorer.content import Explored, Moves, Site
 from experiments.explorer.tiles import Tiles
 
@@ -17,6 +18,7 @@ def as_json(explored: Explored, about: Mapping[str, Any] | None = None) -> dict[
     tiles = Tiles(explored.moves.images.shape[1:])
     page = {
         "about": dict(about or {}),
+        "words": glossary.CAUSAL,
         "codes": explored.codes,
         "code_site": explored.code_site,
         "factors": [{"name": n, "size": s} for n, s in zip(explored.factor_names, explored.factor_sizes)],

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from causalvae import _files
+from causalvae import _files, evaluation
 from causalvae.progress import write_text
+from experiments import glossary
 from experiments.markup import html, joined
 
 FOLDER = pathlib.Path(__file__).parent
@@ -39,7 +40,20 @@ def describe(architecture: Mapping[str, Any], data: Mapping[str, Any], steps: in
         "source": data["source"],
         "steps": steps,
         "seed": seed,
+        "classes": dict(data.get("classes", ())),
     }
+
+
+def in_words(data: Mapping[str, Any], member: Mapping[str, Any] | None) -> list[str]:
+    """The sentences of `evaluation.summarize` on one member, or on a study's run; none where it was not evaluated."""
+    if not member or "scores" not in member:
+        return []
+    return evaluation.summarize({"data": data, "members": [member]})
+
+
+def listed(sentences: Sequence[str]) -> Markup:
+    """Sentences as a list; nothing of none."""
+    return html("<ul>{}</ul>", joined(html("<li>{}</li>", line) for line in sentences)) if sentences else Markup("")
 
 
 def write(path: pathlib.Path, page: Mapping[str, Any]) -> pathlib.Path:
@@ -51,7 +65,9 @@ def write(path: pathlib.Path, page: Mapping[str, Any]) -> pathlib.Path:
         '<p class="lead">Intervene on one trained model: set a latent, take one from another image, or patch a channel '
         "from another run, and see what changes. Everything was computed when this page was written.</p>"
     )
-    body = html("<h1>{}</h1>", title) + lead + warning + place({"": page}, keeps_address=True) + code()
+    found = about.get("summary")
+    summary = html('<section class="summary"><h2>In words</h2>{}</section>', listed(found)) if found else ""
+    body = html("<h1>{}</h1>", title) + lead + warning + summary + place({"": page}, keeps_address=True) + code()
     write_text(path, whole(f"Explorer: {title}", body))
     return path
 
@@ -103,4 +119,5 @@ def stored_pages(folders: Sequence[pathlib.Path]) -> dict[str, dict[str, Any]]:
     """'3dshapes: betatc, seed 0' -> page, of the runs' folders that hold one."""
     paths = [folder / STORED for folder in folders if (folder / STORED).exists()]
     pages = [_files.read_json(path, "explorer of a run", PAGE_SHAPE, "delete it") for path in paths]
+    pages = [{"words": glossary.CAUSAL} | page for page in pages]  # older ones have none
     return {f"{p['about']['dataset']}: {p['about']['architecture']}, seed {p['about']['seed']}": p for p in pages}
