@@ -1,4 +1,4 @@
-"""What the words on the pages mean, in a sentence each: in the explorer on hover and below it, in a report at its head."""
+"""What the words on the pages mean, a sentence each: on hover, and listed in explorer and report."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ CAUSAL = {
     "from −3 to 3, and all others stay; a mean over images and values.",
     "specificity": "how few places an intervention changes: 0 where every output value moves alike, 1 where a single "
     "one takes all of the change.",
-    "KL": "how many nats of the image a latent carries: the divergence of its posterior from the prior. A latent near 0 "
-    "is idle.",
+    "KL": "how many nats of the image a latent carries: the divergence of its posterior from the prior. Near 0 it is "
+    "idle.",
     "recovery": "how much of the way from the base image to the source image a replaced part goes: 1 is the source's "
     "image, 0 no nearer than before, below 0 further away.",
 }
 SCORES = {
     "DCI-D": "disentanglement: 1 where every latent tells of one factor only.",
     "MIG": "mutual information gap: how much more the best latent knows of a factor than the next best does.",
-    "null": "the same score where it cannot mean anything (factors permuted, or the network untrained): what chance gives.",
+    "null": "the same score where it cannot mean anything (factors permuted, or the network untrained): chance.",
     "ceiling": "the same score of a perfect code on this data set.",
 }
 

@@ -15,10 +15,11 @@ import sys
 import pytest
 
 WAIT_MS = 1500  # for what a page does after it has loaded
+LATER = "later"  # what a script gives that leaves its answer in window.answer when it has one
 
 
 def visit(path, script="0", before="", size=(1200, 900), picture=None, dark=False):
-    """Returns (what `script` gives in the page, lines of its console). `before` runs ahead of the page's own scripts;
+    """Returns (what `script` gives in the page, or LATER leaves in window.answer, and lines of its console). `before` runs ahead of the page's own scripts;
     `picture` is a PNG file for what is seen. Skips where there is no Chromium."""
     if importlib.util.find_spec("PySide6") is None:
         pytest.skip("no Chromium here: pip install PySide6")
@@ -67,6 +68,9 @@ def main():
     page.scripts().insert(first)
 
     def finish(result):
+        if result == LATER or result is None:
+            QTimer.singleShot(200, lambda: page.runJavaScript("window.answer ?? null", finish))
+            return
         answer["result"] = result
         QTimer.singleShot(WAIT_MS, leave)
 

@@ -96,7 +96,7 @@ function number(value, places = 2) {
   return text.replace(/^-(?=0[.0]*$)/, "").replace("-", "−");
 }
 const signed = value => (value > 0 ? "+" : "") + number(value);
-const percent = value => `${number(100 * value, 0)} %`;
+const percent = value => `${number(100 * value, 0)}\u00a0%`;
 const words = name => name.replaceAll("_", " ");
 
 function element(name, properties = {}, ...children) {

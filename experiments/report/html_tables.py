@@ -8,11 +8,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from experiments import glossary
 from experiments.markup import html, joined
 from experiments.report import statistics
 from experiments.report.figures import display
 from experiments.report.tables import Table, column, mean_of_defined, rows_of, score_cells
 
+WORDS = glossary.CAUSAL | glossary.SCORES
 TITLES = {
     "kl": "KL",
     "mig": "MIG",
@@ -70,7 +72,7 @@ def score_table(table: Table, names: Sequence[str]) -> Markup:
     if any(math.isfinite(c) for c in ceilings):
         foot = html("<tr><td>ceiling</td>{}</tr>", joined(html("<td>{}</td>", number(c)) for c in ceilings))
     heads = html('<th class="text" tabindex="0">architecture</th>') + joined(
-        html('<th tabindex="0">{}</th>', title_of(name)) for name in names
+        html('<th tabindex="0">{}</th>', glossary.explained(title_of(name), WORDS)) for name in names
     )
     return frame(heads, joined(body), foot)
 

@@ -13,10 +13,11 @@ import numpy as np
 from markupsafe import Markup
 
 from causalvae.progress import write_json, write_text
+from experiments import glossary
 from experiments.explorer import page as explorer_page
 from experiments.explorer.page import MEANINGLESS
 from experiments.markup import html, joined
-from experiments.report import figures, findings, interaction, run_figures, specification
+from experiments.report import figures, findings, in_words, interaction, run_figures, specification
 from experiments.report.drawing import Drawer
 from experiments.report.figures import display
 from experiments.report.html_tables import CHOICES, number, plain_table, score_table, title_of
@@ -87,7 +88,8 @@ def head(table: Table) -> Markup:
     if table["steps"].min() < MEANINGLESS:
         warning = html(explorer_page.WARNING, steps, "The numbers and verdicts below")
     title = "<h1>Study of causal effects in variational autoencoders</h1>"
-    return html(title + '<p class="lead">{}</p>{}', text, warning)
+    words = glossary.details(glossary.CAUSAL | glossary.SCORES)
+    return html(title + '<p class="lead">{}</p>{}{}', text, warning, words)
 
 
 def _range(values: np.ndarray) -> str:
@@ -199,7 +201,8 @@ def dataset_part(workdir: pathlib.Path, table: Table, found: Mapping[str, Any], 
         (f"mediation_{dataset}", run_figures.mediation(stored, dataset)),
     ]
     words = joined(html('<p class="note">{}</p>', line) for line in interaction.lines(stored))
-    return html('<div class="tables">{}</div>', text) + draw.all(drawn) + draw.all(broad, "broad") + words
+    whole = in_words.runs_in_words(workdir, table) + html('<div class="tables">{}</div>', text)
+    return whole + draw.all(drawn) + draw.all(broad, "broad") + words
 
 
 def across(table: Table, found: Mapping[str, Any], draw: Drawer) -> Markup:
