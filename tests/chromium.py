@@ -19,8 +19,8 @@ LATER = "later"  # what a script gives that leaves its answer in window.answer w
 
 
 def visit(path, script="0", before="", size=(1200, 900), picture=None, dark=False):
-    """Returns (what `script` gives in the page, or LATER leaves in window.answer, and lines of its console). `before` runs ahead of the page's own scripts;
-    `picture` is a PNG file for what is seen. Skips where there is no Chromium."""
+    """Returns (what `script` gives in the page, lines of its console); of LATER, what it leaves in window.answer.
+    `before` runs ahead of the page's own scripts; `picture` is a PNG file for what is seen. Skips without Chromium."""
     if importlib.util.find_spec("PySide6") is None:
         pytest.skip("no Chromium here: pip install PySide6")
     task = dict(url=pathlib.Path(path).resolve().as_uri(), script=script, before=before, size=size, dark=dark)
@@ -68,11 +68,18 @@ def main():
     page.scripts().insert(first)
 
     def finish(result):
-        if result == LATER or result is None:
-            QTimer.singleShot(200, lambda: page.runJavaScript("window.answer ?? null", finish))
-            return
         answer["result"] = result
-        QTimer.singleShot(WAIT_MS, leave)
+        if result == LATER:
+            ask()
+        else:
+            QTimer.singleShot(WAIT_MS, leave)
+
+    def ask():
+        page.runJavaScript(f"window.answer ?? '{LATER}'", answered)
+
+    def answered(result):
+        answer["result"] = result
+        QTimer.singleShot(100, ask if result == LATER else leave)
 
     def leave():
         if task["picture"]:
