@@ -8,10 +8,10 @@ from experiments.markup import html, joined
 
 CAUSAL = {
     "CES": "causal effect strength: how far the image moves (l2 distance) when this one latent is set to other values, "
-    "from −3 to 3, and all others stay; a mean over images and values.",
+    "from −3 to 3 (a code: to others in use), and all others stay; a mean over images and values.",
     "specificity": "how few places an intervention changes: 0 where every output value moves alike, 1 where a single "
     "one takes all of the change.",
-    "KL": "how many nats of the image a latent carries: the divergence of its posterior from the prior. Near 0 it is "
+    "KL": "how many nats a latent tells of the image: the divergence of its posterior from the prior. Near 0 it is "
     "idle.",
     "recovery": "how much of the way from the base image to the source image a replaced part goes: 1 is the source's "
     "image, 0 no nearer than before, below 0 further away.",

@@ -145,6 +145,7 @@ def make_record(row: dict, real: bool) -> dict:
         "mediation": None
         if real
         else {"effects": ["indirect", "direct"], "estimate": rng.random((len(factors), 10, 2))},
+        "latents": {"active": [True] * 9 + [False], "ces_l2": rng.random(10)},
     }
 
 

@@ -348,6 +348,17 @@ def test_undefined_numbers_are_null_and_others_keep_their_digits():
     assert found == [[None, 0.0, 12350.0], [None, -0.001235, 1e-30]]
 
 
+def test_a_run_is_told_in_words_at_the_head_of_its_page(gaussian, tmp_path):
+    scores = [{"name": "mig", "value": 0.4, "null": 0.1, "ceiling": 0.9}]
+    member = {"scores": scores, "latents": {"active": [True, False], "ces_l2": [2.0, 0.1]}}
+    lines = explorer_page.in_words({"factors": {"row": 4}}, member)
+    assert lines[-1] == "MIG is 0.4 (null 0.1, 0.9 at best)." and len(lines) == 3
+    page = packing.as_json(gaussian[3], about() | {"summary": [*lines, "<b>"]})
+    text = explorer_page.write(tmp_path / "explorer.html", page).read_text()
+    assert f"<h2>In words</h2><ul><li>{lines[0]}</li>" in text and "<li>&lt;b&gt;</li></ul>" in text
+    assert explorer_page.in_words({"factors": {}}, None) == explorer_page.in_words({}, {"latents": {}}) == []
+
+
 def test_a_short_training_is_said_to_mean_nothing(gaussian, tmp_path):
     text = explorer_page.write(tmp_path / "e.html", packing.as_json(gaussian[3], {**about(), "steps": 4})).read_text()
     assert "Trained for 4 steps only" in text

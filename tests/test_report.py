@@ -14,7 +14,9 @@ from markupsafe import escape
 from PIL import Image
 
 from causalvae import plots
-from experiments.report import html_tables
+from causalvae.metrics.scores import short
+from experiments import glossary
+from experiments.report import html_tables, in_words
 from experiments.report import page as report
 from experiments.report.drawing import Drawer
 from experiments.report.tables import rows_of
@@ -207,7 +209,7 @@ def test_images_of_ones_own_have_parts_of_their_own(tmp_path):
     table["source"] = np.array([sources[name] for name in table["dataset"]])
     study_tables.write_study(tmp_path, table, real=("celeba",))
     page = Page(report.write(tmp_path).read_text())
-    assert {"verdicts-procedural", "verdicts-arrays", "arrays-mpi3d", "arrays-observational-celeba"} <= set(page.ids)
+    assert {"verdicts-procedural", "verdicts-arrays", "arrays-mpi3d", "arrays_observational-celeba"} <= set(page.ids)
     assert all(target[1:] in page.ids for target in page.targets) and len(set(page.ids)) == len(page.ids)
     assert (tmp_path / "figures" / "heat_active_latents_arrays_observational.png").exists()
     assert list(json.loads((tmp_path / "findings.json").read_text())) == list(sources.values())
@@ -238,3 +240,23 @@ def test_the_csv_and_the_arrays_hold_the_same(study):
                 assert row[name] == value
             else:
                 assert (row[name] == "" and np.isnan(value)) or float(row[name]) == value
+
+
+def test_every_run_is_told_in_sentences_beside_the_other_seeds_of_its_kind(study):
+    text, table = (study / "report.html").read_text(), records.read_table(study)
+    rows = (table["label"] == "vae") & (table["dataset"] == "dsprites")
+    for run in np.flatnonzero(rows):
+        values = table["mig"][rows & (np.arange(len(rows)) != run)]
+        others = f"other seeds {short(values.mean())} ± {short(values.std(ddof=1))}."
+        assert f"<li>MIG is {short(table['mig'][run])} ± 0.01 (null 0.01, 0.9 at best); {others}</li>" in text
+        assert f"<h3>VAE, seed {int(table['seed'][run])}</h3>" in text
+    assert text.count("What each run found, in sentences") == 3, "data sets"
+    assert not in_words.other_seeds(rows_of(table, np.flatnonzero(rows)[:2]), 0), "one other seed has no deviation"
+
+
+def test_scores_are_explained_where_they_stand_and_at_the_head(page, study):
+    text = (study / "report.html").read_text()
+    for word, meaning in html_tables.WORDS.items():
+        assert f"<dt>{word}</dt><dd>{escape(meaning)}</dd>" in text
+    assert f'<abbr title="{escape(glossary.CAUSAL["CES"])}">CES</abbr> l2</th>' in text
+    assert glossary.explained("<R²", html_tables.WORDS) == "&lt;R²"
