@@ -79,7 +79,7 @@ class Observer {
 }
 Object.assign(globalThis, {
   document: {createElement: name => new Element(name), querySelectorAll: selector => body.querySelectorAll(selector)},
-  IntersectionObserver: Observer, location: {hash: ""}, history: {replaceState: (_, __, hash) => { location.hash = hash; }},
+  IntersectionObserver: Observer, addEventListener() {}, location: {hash: ""}, history: {replaceState: (_, __, hash) => { location.hash = hash; }},
   getComputedStyle: element => ({gridTemplateColumns: element.style.gridTemplateColumns.replace(/repeat\((\d+).*/, (_, n) => "x ".repeat(n).trim())}),
 });
 

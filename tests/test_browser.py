@@ -112,7 +112,7 @@ TOUCHED = """
   all(".controls button")[0].click();
   shown.push(seen());
   location.hash = shown[1].hash;  // a link that somebody shares
-  setTimeout(() => { window.answer = JSON.stringify([...shown, seen()]); }, 100);
+  setTimeout(() => { window.answer = JSON.stringify([...shown, seen()]); }, 300);
 """
 
 
@@ -127,6 +127,40 @@ def test_an_explorer_opens_on_a_moved_latent_and_its_address_leads_back_to_what_
     assert "floor hue 9 of 10, red · shape 1 of 4" in first["text"] and "The first sentence." in first["text"]
     assert first["labels"][0] == "floor hue 9 of 10, red · shape 1 of 4" and len(first["labels"]) == 3
     assert first["controls"] == ["tabpanel"] * 3
+
+
+LINKED = """
+  const all = selector => [...document.querySelectorAll(selector)];
+  const chooser = () => document.querySelector(".which select");
+  const shown = () => [all(".said p")[0].textContent, chooser().selectedIndex, location.hash];
+  const links = ["", "#explore-b&model=two&tab=move&latent=0&stop=0", "#explore-a&model=two&tab=move&latent=0&stop=0"];
+  const found = [];
+  const next = () => {
+    if (found.length) location.hash = links[found.length];
+    setTimeout(() => {
+      found.push(shown());
+      if (found.length < links.length) next(); else choose();
+    }, 200);
+  };
+  const choose = () => {
+    chooser().selectedIndex = 0;
+    chooser().dispatchEvent(new Event("change"));
+    setTimeout(() => { window.answer = JSON.stringify([...found, shown()]); }, 200);
+  };
+  next();
+"""
+
+
+def test_a_link_into_a_report_leads_to_the_model_and_the_move_that_it_names(tmp_path):
+    page = packing.as_json(explored(), {"text": "noise"})
+    body = report.section("explore-a", "Explore", explorer_page.place({"one": page, "two": page}, "explore-a"))
+    (tmp_path / "report.html").write_text(explorer_page.whole("Report", body + explorer_page.code()))
+    result, console = visit(tmp_path / "report.html", f"{LINKED}'{LATER}'")
+    opened, elsewhere, linked, chosen = json.loads(result)
+    assert console == [] and opened[0].startswith("do(z1 := ") and opened[1:] == [0, ""]
+    assert elsewhere[:2] == opened[:2], "a link to another section"
+    assert linked[0].startswith("do(z0 := −3.00)") and linked[1] == 1
+    assert chosen[:2] == opened[:2] and chosen[2].startswith("#explore-a&model=one&tab=move")
 
 
 @pytest.mark.filterwarnings("ignore:constrained_layout not applied")

@@ -445,7 +445,7 @@ def test_the_report_shows_the_explorer_of_the_best_run_of_each_data_set(gaussian
     (folder / explorer_page.STORED).write_text(explorer_page.embedded(packing.as_json(gaussian[3], about())))
     text = report.explore(tmp_path, "procedural", table)
     assert 'id="explore-procedural"' in text and 'data-title="colored: betatc, seed 3"' in text
-    assert len(data_of(text)) == 1 and "data-address" not in text
+    assert len(data_of(text)) == 1 and 'data-address="explore-procedural"' in text
     assert 'href="#explore-procedural"' in report.navigation(tmp_path, table)
 
 

@@ -118,7 +118,7 @@ function bar(share, set = false) {
 
 // --- one model -----------------------------------------------------------------------------------------
 
-function explorer(root, data, images, state) {
+function explorer(root, title, data, images, state, chosen) {
   const find = selector => root.querySelector(selector);
   const canvases = [...root.querySelectorAll(".image canvas")];
   const thing = data.codes ? "code" : "latent", id = `explorer${made += 1}`;
@@ -403,17 +403,27 @@ function explorer(root, data, images, state) {
     };
   }
 
+  let untouched = true;
   function remember() {
-    if (!("address" in root.dataset)) return;
-    const kept = Object.entries({...state, site: data.sites[state.site].name}).filter(([, value]) => value !== null);
-    try { history.replaceState(null, "", `#${new URLSearchParams(kept)}`); } catch { /* some browsers refuse for files */ }
+    if (untouched || !("address" in root.dataset)) return;
+    const kept = Object.entries({model: title, ...state, site: data.sites[state.site].name}).filter(
+      ([, value]) => value !== null && value !== "");
+    const before = root.dataset.address ? `${root.dataset.address}&` : "";
+    try { history.replaceState(null, "", `#${before}${new URLSearchParams(kept)}`); } catch { /* some browsers refuse for files */ }
   }
   draw();
+  untouched = false;
+  if (chosen) remember();
+}
+
+// What the page's address says of this explorer: nothing where it speaks of another one, or of none.
+function addressed(root) {
+  const place = root.dataset.address, hash = "address" in root.dataset ? location.hash.slice(1) : "";
+  return new URLSearchParams(place && hash.split("&")[0] !== place ? "" : hash);
 }
 
 // What is shown at first, or what the page's address says.
-function firstState(data, address) {
-  const asked = new URLSearchParams(address ? location.hash.slice(1) : "");
+function firstState(data, asked) {
   const whole = (name, limit, other = 0) => {
     const value = parseInt(asked.get(name), 10);
     return value >= 0 && value < limit ? value : other;
@@ -440,17 +450,22 @@ function start(root, pages) {
     root.querySelector(".about").textContent = "This browser cannot inflate the images. Any browser of 2023 or later can.";
     return;
   }
-  const open = async page => {
+  const open = async (page, chosen = false) => {  // chosen by hand, not by the page's address
     const data = page.data(), images = reader(data.tiles, await inflate(data.tiles.pixels));
-    const shown = () => explorer(root, data, images, firstState(data, "address" in root.dataset));
-    if ("address" in root.dataset) globalThis.onhashchange = shown;  // a link opened in a page that is open
-    shown();
+    explorer(root, page.title, data, images, firstState(data, chosen ? new URLSearchParams() : addressed(root)), chosen);
   };
   const chooser = root.querySelector(".which select");
   chooser.append(...pages.map(({title}, i) => element("option", {value: i}, title)));
-  chooser.onchange = () => open(pages[chooser.value]);
+  chooser.onchange = () => open(pages[chooser.value], true);
   root.querySelector(".which").hidden = pages.length < 2;
-  return open(pages[0]);
+  const asked = () => {
+    const found = pages.findIndex(page => page.title === addressed(root).get("model"));
+    chooser.value = Math.max(0, found);
+    return open(pages[chooser.value]);
+  };
+  // A link opened in a page that is open already.
+  if ("address" in root.dataset) globalThis.addEventListener("hashchange", () => { if (addressed(root).has("tab")) asked(); });
+  return asked();
 }
 
 // On a page: an explorer in every element of its class, of the scripts of JSON that stand in it. Several megabytes are

@@ -67,7 +67,7 @@ def write(path: pathlib.Path, page: Mapping[str, Any]) -> pathlib.Path:
     )
     found = about.get("summary")
     summary = html('<section class="summary"><h2>In words</h2>{}</section>', listed(found)) if found else ""
-    body = html("<h1>{}</h1>", title) + lead + warning + summary + place({"": page}, keeps_address=True) + code()
+    body = html("<h1>{}</h1>", title) + lead + warning + summary + place({"": page}, "") + code()
     write_text(path, whole(f"Explorer: {title}", body))
     return path
 
@@ -78,13 +78,15 @@ def whole(title: str, body: Markup) -> Markup:
     return Markup(before) + title + Markup(between) + body + Markup(after)
 
 
-def place(pages: Mapping[str, Mapping[str, Any]], keeps_address: bool = False) -> Markup:
-    """An explorer of several models, title -> page. keeps_address: what is shown goes into the page's address."""
+def place(pages: Mapping[str, Mapping[str, Any]], section: str | None = None) -> Markup:
+    """An explorer of several models, title -> page. What is shown goes into the page's address, behind the id of the
+    `section` that the explorer stands in ("": it has the page to itself); None leaves the address alone."""
     scripts = [
         html('<script type="application/json" data-title="{}">{}</script>', title, embedded(page))
         for title, page in pages.items()
     ]
-    return html('<div class="explorer"{}>{}</div>', " data-address" if keeps_address else "", joined(scripts))
+    kept = "" if section is None else html(' data-address="{}"', section)
+    return html('<div class="explorer"{}>{}</div>', kept, joined(scripts))
 
 
 def code() -> Markup:

@@ -144,7 +144,8 @@ def explore(workdir: pathlib.Path, source: str, table: Table) -> Markup:
         '<p class="note">Intervene on one trained model of each data set: the run with the highest DCI disentanglement '
         "(where factors are not known, the lowest squared error).</p>"
     )
-    return section(f"explore-{source}", f"Explore ({source})", note + explorer_page.place(pages))
+    name = f"explore-{source}"
+    return section(name, f"Explore ({source})", note + explorer_page.place(pages, anchor(name)))
 
 
 SECTION = """<details class="section" id="{}"{}><summary><h2>{}</h2></summary><div>{}</div></details>"""
