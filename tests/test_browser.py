@@ -20,10 +20,11 @@ SEEN = "JSON.stringify([window.count, document.querySelectorAll('img[src=y]').le
 
 # How wide the page is, its background, and what axe-core finds wrong with it.
 OPENED = "document.querySelectorAll('details').forEach(part => { part.open = true; });"
+TABS = "document.querySelectorAll('[role=tab]').length"
 WIDTH = "document.documentElement.scrollWidth"
 PAPER = "getComputedStyle(document.body).backgroundColor"
 WRONG = "found.violations.map(rule => [rule.id, rule.nodes.map(node => node.html.slice(0, 200))])"
-CHECKED = f"found => {{ window.answer = JSON.stringify([{WIDTH}, {PAPER}, {WRONG}]); }}"
+CHECKED = f"found => {{ window.answer = JSON.stringify([{TABS}, {WIDTH}, {PAPER}, {WRONG}]); }}"
 CHECK = f"{OPENED} (globalThis.axe?.run() ?? Promise.resolve({{violations: []}})).then({CHECKED}); '{LATER}'"
 PHONE = (320, 900)
 
@@ -170,7 +171,8 @@ def test_pages_have_no_barriers_fit_a_phone_and_are_dark_where_that_is_asked_for
     path = request.getfixturevalue(page)
     script = axe()
     result, console = visit(path, CHECK, script, size=PHONE, dark=dark)
-    width, paper, wrong = json.loads(result)
+    tabs, width, paper, wrong = json.loads(result)
+    assert tabs == (3 if page == "explorer" else 0), "what is looked at is there"
     assert console == [] and wrong == [] and width <= PHONE[0]
     assert paper == ("rgb(20, 25, 31)" if dark else "rgb(255, 255, 255)")
     if not script:
