@@ -110,7 +110,7 @@ def test_every_figure_is_embedded_and_written_as_png_and_pdf(study, page):
     assert "heat_active_latents_real" in stems and "scatter_celeba_real" not in stems
     for image in page.images:
         pixels = Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1])))
-        assert min(pixels.size) > 100
+        assert min(pixels.size) > 100 and (int(image["width"]), int(image["height"])) == pixels.size
         assert "(real data)" in image["alt"] or "(procedural data)" in image["alt"]
 
 

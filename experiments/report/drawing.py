@@ -32,9 +32,13 @@ class Drawer:
         plots.save(figure, self.folder / f"{stem}.pdf")
         path = plots.save(figure, self.folder / f"{stem}.png", dpi=140)
         alternative = f"{figure.get_suptitle().strip()} ({self.source} data)"
-        encoded = base64.b64encode(compress(path.read_bytes())).decode()
-        image = '<figure><img tabindex="0" loading="lazy" alt="{}" src="data:image/png;base64,{}"></figure>'
-        return html(image, alternative, encoded)
+        packed = compress(path.read_bytes())
+        width, height = Image.open(
+            io.BytesIO(packed)
+        ).size  # room is kept before it loads: a link's target stays in place
+        start = '<figure><img tabindex="0" loading="lazy" width="{}" height="{}" alt="{}" '
+        image = start + 'src="data:image/png;base64,{}"></figure>'
+        return html(image, width, height, alternative, base64.b64encode(packed).decode())
 
 
 def compress(png: bytes) -> bytes:
