@@ -78,7 +78,9 @@ def test_scores_beside_null_ceiling_and_other_seeds():
     }
     spread = {"mig": type("Spread", (), {"mean": 0.2, "deviation": 0.1})}
     text = summarize(results(**scores), spread)
-    assert text[0] == "The model redraws its images with 90.0% of their variance explained (MSE 0.01)."
+    assert text[0] == "The model redraws its images with 90.0 % of their variance explained (MSE 0.01)."
+    worse = summarize(results(mean_squared_error={"value": 0.2, "null": 0.1, "ceiling": 0.0}))
+    assert worse[0] == "The model redraws its images no better than by their mean (MSE 0.2, that of the mean 0.1)."
     assert "MIG is 0.25 ± 0.01 (null 0.001, 0.99 at best); other seeds 0.2 ± 0.1." in text
     assert text[-1] == "Circuit modularity of the decoder is 0.35: no better than the 0.8 of its null."
 

@@ -172,7 +172,7 @@ def test_a_run_writes_everything_it_promises_and_one_that_was_stopped_the_same(t
         "explorer_seed0.html", "explorer_seed1.html",
     }  # fmt: skip
     parameters = stored_results(tmp_path)["architecture"]["parameters"]
-    assert "The model redraws its images with" in printed and "Disentanglement:" in printed and "Others:" not in printed
+    assert "The model redraws its images" in printed and "Disentanglement:" in printed and "Others:" not in printed
     assert re.search(rf"\| total +\| \d+ +\| {parameters:,} ", printed), "parts sum to what results.json says"
     names = ("reconstructions", "traversals", "factor_effects", "patching", "mediation")
     drawn = {p.name for p in (tmp_path / "figures").iterdir()}

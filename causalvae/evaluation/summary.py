@@ -49,8 +49,10 @@ def _images(scores: Mapping[str, Score]) -> str:
     error = scores.get("mean_squared_error")
     if error is None or error.value is None or error.null is None:
         return ""
-    explained = 1 - error.value / error.null
-    return f"The model redraws its images with {explained:.1%} of their variance explained (MSE {short(error.value)})."
+    explained, found = 1 - error.value / error.null, f"MSE {short(error.value)}"
+    if explained <= 0:
+        return f"The model redraws its images no better than by their mean ({found}, that of the mean {short(error.null)})."
+    return f"The model redraws its images with {100 * explained:.1f} % of their variance explained ({found})."
 
 
 # --- factors ---------------------------------------------------------------------------------------------
