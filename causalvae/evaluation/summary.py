@@ -51,7 +51,8 @@ def _images(scores: Mapping[str, Score]) -> str:
         return ""
     explained, found = 1 - error.value / error.null, f"MSE {short(error.value)}"
     if explained <= 0:
-        return f"The model redraws its images no better than by their mean ({found}, that of the mean {short(error.null)})."
+        beside = f"that of the mean {short(error.null)}"
+        return f"The model redraws its images no better than by their mean ({found}, {beside})."
     return f"The model redraws its images with {100 * explained:.1f} % of their variance explained ({found})."
 
 
