@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -38,3 +40,73 @@ def test_four_notebooks_are_committed_without_output():
             assert not cell.get("outputs") and cell.get("execution_count") is None
         text = path.read_text()
         assert "colab-badge.svg" in text and "REPOSITORY" in text
+
+
+# --- the cell that installs ------------------------------------------------------------------------------
+
+INSTALL = FOLDER / "install.py"
+
+
+def test_all_notebooks_install_by_the_same_cell_and_one_asks_for_a_tpu():
+    asks = {}
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, as_version=4)
+        first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        assert first.source + "\n" == INSTALL.read_text(), f"copy colab/install.py into {path.name}"
+        asks[path.stem] = notebook.metadata.get("accelerator")
+    assert [name for name, accelerator in asks.items() if accelerator] == ["quickstart"]  # which trains for long
+    assert asks["quickstart"] == "TPU"
+
+
+@pytest.fixture
+def cell(tmp_path, monkeypatch):
+    """The cell's names after it has run where causalvae is there, and a pip whose calls and answers are kept."""
+    monkeypatch.chdir(tmp_path)
+    calls, answers = [], []
+
+    def run(command, **options):
+        calls.append((command[-1], pathlib.Path(command[command.index("-c") + 1]).read_text()))
+        code, said = answers.pop(0) if answers else (0, "")
+        return subprocess.CompletedProcess(command, code, "", said)
+
+    monkeypatch.setattr(sys, "path", [str(FOLDER.parent), *sys.path])
+    names: dict = {}
+    exec(compile(INSTALL.read_text(), INSTALL, "exec"), names)
+    monkeypatch.setattr(subprocess, "run", run)
+    names["accelerator"] = lambda: "tpu"
+    return names, calls, answers
+
+
+def test_what_is_here_is_not_installed_again_and_the_device_is_said(cell, capsys):
+    names, calls, _ = cell
+    exec(compile(INSTALL.read_text(), INSTALL, "exec"), {})
+    assert calls == [] and capsys.readouterr().out.startswith(f"jax {names['jax'].__version__} on cpu: ")
+
+
+def test_an_installation_keeps_jax_and_takes_what_was_uploaded(cell, tmp_path):
+    names, calls, _ = cell
+    names["install"]()
+    requirement, kept = calls[-1]
+    assert requirement == "causalvae[colab] @ git+https://github.com/causalvae/causalvae"
+    assert f"jax=={names['jax'].__version__}\n" in kept and "jaxlib==" in kept and "numpy" not in kept
+    (tmp_path / "causalvae-main.zip").touch()
+    names["install"]()
+    assert calls[-1][0] == f"causalvae[colab] @ {(tmp_path / 'causalvae-main.zip').as_uri()}"
+    names["SOURCE"] = "/content/drive/MyDrive/causalvae"  # said goes before found
+    names["install"]()
+    assert calls[-1][0] == "causalvae[colab] @ file:///content/drive/MyDrive/causalvae"
+
+
+def test_another_jax_takes_the_place_of_one_that_does_not_do(cell, capsys):
+    names, calls, answers = cell
+    answers += [(1, "ERROR: ResolutionImpossible: for help visit")]
+    names["install"]()
+    assert calls[-1] == ("causalvae[colab,tpu] @ git+https://github.com/causalvae/causalvae", "")
+    assert "one for this device takes its place" in capsys.readouterr().out
+
+
+def test_an_installation_that_fails_says_what_else_there_is(cell):
+    names, _, answers = cell
+    answers += [(1, "ERROR: Could not resolve host")]
+    with pytest.raises(RuntimeError, match="Could not resolve host\nUpload a wheel or a zip of the repository"):
+        names["install"]()
