@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from causalvae.precision import operands
+
 FORMS = ("windows", "blocks", "conv")
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (row, column) in a 2x2 block or a 2x2 window, as in memory
@@ -133,7 +135,7 @@ class Down(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel, bias = _parameters(self, self.kernel_size, x.shape[-1], self.features)
-        return downsample(x, kernel, self.form) + bias
+        return downsample(*operands(x, kernel), self.form) + bias
 
 
 class Up(nn.Module):
@@ -148,7 +150,7 @@ class Up(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel, bias = _parameters(self, 4, x.shape[-1], self.features)
-        return upsample(x, kernel, self.form) + bias
+        return upsample(*operands(x, kernel), self.form) + bias
 
 
 def _parameters(module: nn.Module, size: int, channels: int, features: int) -> tuple[jax.Array, jax.Array]:

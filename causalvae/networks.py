@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from causalvae import precision
 from causalvae.layers import Down, Up
 from causalvae.sites import Tap, no_tap
 
@@ -27,21 +28,26 @@ GLOROT = nn.initializers.glorot_uniform()
 
 def dense(features: int, name: str, kernel_init=GLOROT) -> nn.Dense:
     """Returns a dense layer of the last axis with the standard network's initialization."""
-    return nn.Dense(features, kernel_init=kernel_init, name=name)
+    return nn.Dense(features, kernel_init=kernel_init, name=name, **precision.for_dense())
+
+
+def exact_dense(features: int, name: str) -> nn.Dense:
+    """Returns such a layer that is in float32 whatever the rest is in, see precision.py."""
+    return nn.Dense(features, kernel_init=GLOROT, name=name)
 
 
 def encoder_head(h: jax.Array, latents: int, dense_features: Sequence[int], head: str, tap: Tap):
     """Returns what `head` names of a feature map [B, h, w, C]. The layers belong to the encoder that calls it."""
     if head == "map":
-        return dense(latents, "z")(h)
+        return exact_dense(latents, "z")(h)
     h = h.reshape(h.shape[0], -1)
     for i, features in enumerate(dense_features):
         name = "dense" if len(dense_features) == 1 else f"dense{i}"
         h = tap(f"encoder/{name}", nn.relu(dense(features, name)(h)))
     if head == "vector":
-        return dense(latents, "z")(h)
-    mean = tap("latent/mean", dense(latents, "mean")(h))
-    log_variance = tap("latent/log_variance", dense(latents, "log_variance")(h))
+        return exact_dense(latents, "z")(h)
+    mean = tap("latent/mean", exact_dense(latents, "mean")(h))
+    log_variance = tap("latent/log_variance", exact_dense(latents, "log_variance")(h))
     return mean, log_variance
 
 
@@ -130,7 +136,7 @@ class ResidualBlock(nn.Module):
         channels = h.shape[-1]
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), (3, 3, channels, channels))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
-        inner = nn.relu(convolution3x3(h, kernel) + bias.reshape(1, 1, 1, -1))
+        inner = nn.relu(convolution3x3(*precision.operands(h, kernel)) + bias.reshape(1, 1, 1, -1))
         return nn.relu(h + dense(channels, "project", nn.initializers.zeros_init())(inner))
 
 
@@ -293,5 +299,5 @@ class Discriminator(nn.Module):
     def __call__(self, z: jax.Array) -> jax.Array:
         h = z
         for i, features in enumerate(self.features):
-            h = nn.leaky_relu(dense(features, f"dense{i}")(h), negative_slope=0.2)
-        return dense(2, "logits")(h)
+            h = nn.leaky_relu(exact_dense(features, f"dense{i}")(h), negative_slope=0.2)
+        return exact_dense(2, "logits")(h)

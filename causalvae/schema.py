@@ -52,6 +52,12 @@ def _schedules() -> Iterable[str]:
     return SCHEDULES
 
 
+def _precisions() -> Iterable[str]:
+    from causalvae.precision import PRECISIONS
+
+    return PRECISIONS
+
+
 def _estimators() -> Iterable[str]:
     from causalvae.metrics.dci import ESTIMATORS
 
@@ -82,6 +88,10 @@ TRAINING = {
         choices=_schedules, noun="training.schedule",
     ),
     "warmup": Field(0, "Steps until a schedule is at its highest rate.", least=0, most=INTEGERS),
+    "precision": Field(
+        "float32", "Of the networks' products while training; parameters and losses are float32 in either.",
+        choices=_precisions, noun="training.precision",
+    ),
     "log_every": Field(500, "Steps between lines of metrics.jsonl.", **_COUNT),
     "checkpoint_every": Field(10_000, "Steps between checkpoints.", **_COUNT),
     "tensorboard": Field(False, "Event files in <workdir>/tensorboard as well."),

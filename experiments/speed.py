@@ -32,7 +32,7 @@ def seconds_per_step(
         steps: in each of two timings; the shorter counts.
     """
     optimizer = training.make_optimizer(model, options.learning_rate, options.schedule, options.warmup, options.steps)
-    config = training.step_config(model, optimizer, options.batch_size)
+    config = training.step_config(model, optimizer, options.batch_size, precision=options.precision)
     call = functools.partial(training.train_steps, config, dataset)
     member_hyper = training.member_hyper(training.complete_hyper(hyper, dataset), 1)
     state, _ = call(training.init_state(model, optimizer, [seed]), member_hyper, jnp.int32(1))

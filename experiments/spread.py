@@ -77,6 +77,8 @@ def read_results(workdir: pathlib.Path) -> dict[str, Any]:
 def settings(results: Mapping[str, Any]) -> dict[str, Any]:
     """What runs must share to be draws of one spread: model, data, and budget."""
     training = {name: results["training"][name] for name in BUDGET}
+    rounded = results["training"].get("precision", "float32")
+    training |= {} if rounded == "float32" else {"precision": rounded}
     data = {name: results["data"][name] for name in ("name", "source")}
     return {"architecture": results["architecture"], "data": data, "training": training}
 
@@ -98,8 +100,9 @@ def collect(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     about = shared["architecture"]["name"]
     if "variant" in runs[0] and runs[0]["variant"]:
         about += f" ({runs[0]['variant']})"
+    rounded = f", {shared['training']['precision']}" if "precision" in shared["training"] else ""
     name = f"{about} on {shared['data']['name']} ({shared['data']['source']}), "
-    return {"name": f"{name}{shared['training']['steps']} steps", **shared, "draws": draws}
+    return {"name": f"{name}{shared['training']['steps']} steps{rounded}", **shared, "draws": draws}
 
 
 def scores_of(member: Mapping[str, Any]) -> dict[str, float | None]:

@@ -51,6 +51,7 @@ class Plan(NamedTuple):
     checkpoint_every: int = 1000
     stop_when_diverged: bool = True  # else the other members go on, and the log has null where a loss was not finite
     tensorboard: bool = False  # event files in `tensorboard/` as well
+    precision: str = "float32"  # of the networks' products, see precision.py
 
     def check(self) -> None:
         """Raises ValueError for a number that is out of range."""
@@ -140,7 +141,9 @@ def _configure(
     """What a step does, and the members' hyper-parameters name -> [M], on the mesh."""
     optimizer = make_optimizer(model, plan.learning_rate, plan.schedule, plan.warmup, plan.steps)
     of_members = member_hyper(complete_hyper(hyper, dataset), members)
-    return step_config(model, optimizer, plan.batch_size, mesh), sharding.shard_members(of_members, mesh)
+    return step_config(model, optimizer, plan.batch_size, mesh, plan.precision), sharding.shard_members(
+        of_members, mesh
+    )
 
 
 class _Journal:

@@ -13,7 +13,7 @@ import optax
 from jax.core import Tracer
 from jax.sharding import Mesh
 
-from causalvae import sharding
+from causalvae import precision, sharding
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.data.real.stored import to_unit
@@ -45,13 +45,18 @@ class StepConfig(NamedTuple):
     optimizer: optax.GradientTransformation
     batch_size: int
     mesh: Mesh | None = None  # of the devices that the state is spread over, see sharding.py
+    precision: str = "float32"  # of the networks' products, see precision.py
 
 
 def step_config(
-    model: Architecture, optimizer: optax.GradientTransformation, batch_size: int, mesh: Mesh | None = None
+    model: Architecture,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    mesh: Mesh | None = None,
+    precision: str = "float32",
 ) -> StepConfig:
-    """Returns the configuration of a model's training step."""
-    return StepConfig(model.loss, model.batches, optimizer, batch_size, mesh)
+    """Returns the configuration of a model's training step. precision: of `precision.PRECISIONS`."""
+    return StepConfig(model.loss, model.batches, optimizer, batch_size, mesh, precision)
 
 
 # --- the state -------------------------------------------------------------------------------------------
@@ -148,7 +153,8 @@ def _update(config: StepConfig, own: _Member, images: jax.Array, loss_key: jax.A
     """One step of one member: differentiate the loss, update. Returns (params, optimizer, metrics)."""
     images = sharding.shard_batch(images, config.mesh)
     differentiate = jax.value_and_grad(config.loss, has_aux=True)
-    (_, info), gradients = differentiate(own.params, images, loss_key, own.hyper, number)
+    with precision.computing(config.precision):
+        (_, info), gradients = differentiate(own.params, images, loss_key, own.hyper, number)
     updates, optimizer = config.optimizer.update(gradients, own.optimizer, own.params)
     params: Any = {**optax.apply_updates(own.params, updates), **info.updates}  # pyright: ignore[reportGeneralTypeIssues]  (a dict)
     return params, optimizer, info.metrics

@@ -56,15 +56,18 @@ def training_steps() -> Iterator[Program]:
     for name, model in models().items():
         yield training_step(f"{name}, 1 member", model, 1)
         yield training_step(f"{name}, {MEMBERS} members", model, MEMBERS)
+    yield training_step(f"betatc, {MEMBERS} members, bfloat16", models()["betatc"], MEMBERS, precision="bfloat16")
     mesh = AbstractMesh((2, 4), (sharding.MEMBER, sharding.DATA))
     for name in ("betatc", "factor", "vq"):
         yield training_step(f"{name}, {MEMBERS} members on 8 devices", models()[name], MEMBERS, mesh)
 
 
-def training_step(name: str, model: Architecture, members: int, mesh: AbstractMesh | None = None) -> Program:
+def training_step(
+    name: str, model: Architecture, members: int, mesh: AbstractMesh | None = None, precision: str = "float32"
+) -> Program:
     dataset = data.load("3dshapes", source="procedural")
     on: Any = mesh  # only its shape is looked at here
-    config = training.step_config(model, training.make_optimizer(model), BATCH, on)
+    config = training.step_config(model, training.make_optimizer(model), BATCH, on, precision)
     state = jax.eval_shape(lambda: training.init_state(model, config.optimizer, list(range(members))))
     hyper = abstract(training.member_hyper(training.complete_hyper(model.hyper, dataset), members))
     steps = jax.ShapeDtypeStruct((), jnp.int32)
