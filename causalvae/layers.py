@@ -11,7 +11,9 @@ image is (h+1) x (w+1) blocks of 2x2 pixels, and every coarse pixel has a window
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -99,8 +101,29 @@ def _run(direction: str, function: Callable, x: jax.Array, kernel: jax.Array, fo
     fine, coarse = kernel.shape[2:] if direction == "down" else (kernel.shape[3], kernel.shape[2])
     shrink = 2 if direction == "down" else 1
     best = choose_form(direction, fine, coarse, x.shape[1] // shrink, x.shape[2] // shrink)
-    forms = {"cpu": best, "default": "conv"}
-    return lax.platform_dependent(x, kernel, **{where: partial(function, form=own) for where, own in forms.items()})
+    return by_platform(x, kernel, product=partial(function, form=best), convolution=partial(function, form="conv"))
+
+
+def by_platform(x: jax.Array, kernel: jax.Array, product: Callable, convolution: Callable) -> jax.Array:
+    """Returns the product on a CPU and the convolution on an accelerator, or what `preferring` asks for."""
+    preferred = _preferred.get()
+    if preferred is not None:
+        return {"products": product, "conv": convolution}[preferred](x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=product, default=convolution)
+
+
+_preferred: contextvars.ContextVar[str | None] = contextvars.ContextVar("preferred", default=None)
+
+
+@contextlib.contextmanager
+def preferring(form: str | None) -> Iterator[None]:
+    """Lets layers without a form of their own that are traced within the block take "products" of matrices or "conv",
+    the device's own convolution, wherever the program will run. None leaves the choice."""
+    token = _preferred.set(form)
+    try:
+        yield
+    finally:
+        _preferred.reset(token)
 
 
 def choose_form(direction: str, fine: int, coarse: int, height: int, width: int) -> str:

@@ -58,6 +58,12 @@ def _precisions() -> Iterable[str]:
     return PRECISIONS
 
 
+def _ensembles() -> Iterable[str]:
+    from causalvae.training._members import ENSEMBLES
+
+    return ENSEMBLES
+
+
 def _estimators() -> Iterable[str]:
     from causalvae.metrics.dci import ESTIMATORS
 
@@ -91,6 +97,10 @@ TRAINING = {
     "precision": Field(
         "float32", "Of the networks' products while training; parameters and losses are float32 in either.",
         choices=_precisions, noun="training.precision",
+    ),
+    "ensemble": Field(
+        "auto", "How members are computed; the same but for rounding, see docs/accelerators.md.",
+        choices=_ensembles, noun="training.ensemble",
     ),
     "log_every": Field(500, "Steps between lines of metrics.jsonl.", **_COUNT),
     "checkpoint_every": Field(10_000, "Steps between checkpoints.", **_COUNT),

@@ -52,6 +52,7 @@ class Plan(NamedTuple):
     stop_when_diverged: bool = True  # else the other members go on, and the log has null where a loss was not finite
     tensorboard: bool = False  # event files in `tensorboard/` as well
     precision: str = "float32"  # of the networks' products, see precision.py
+    ensemble: str = "auto"  # how members are computed, see _members.py
 
     def check(self) -> None:
         """Raises ValueError for a number that is out of range."""
@@ -141,9 +142,8 @@ def _configure(
     """What a step does, and the members' hyper-parameters name -> [M], on the mesh."""
     optimizer = make_optimizer(model, plan.learning_rate, plan.schedule, plan.warmup, plan.steps)
     of_members = member_hyper(complete_hyper(hyper, dataset), members)
-    return step_config(model, optimizer, plan.batch_size, mesh, plan.precision), sharding.shard_members(
-        of_members, mesh
-    )
+    config = step_config(model, optimizer, plan.batch_size, mesh, plan.precision, plan.ensemble)
+    return config, sharding.shard_members(of_members, mesh)
 
 
 class _Journal:

@@ -17,6 +17,7 @@ from causalvae import precision, sharding
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.data.real.stored import to_unit
+from causalvae.training._members import map_members
 
 PyTree = Any
 
@@ -46,6 +47,7 @@ class StepConfig(NamedTuple):
     batch_size: int
     mesh: Mesh | None = None  # of the devices that the state is spread over, see sharding.py
     precision: str = "float32"  # of the networks' products, see precision.py
+    ensemble: str = "auto"  # how members are computed, see _members.py
 
 
 def step_config(
@@ -54,9 +56,19 @@ def step_config(
     batch_size: int,
     mesh: Mesh | None = None,
     precision: str = "float32",
+    ensemble: str = "auto",
 ) -> StepConfig:
-    """Returns the configuration of a model's training step. precision: of `precision.PRECISIONS`."""
-    return StepConfig(model.loss, model.batches, optimizer, batch_size, mesh, precision)
+    """Returns the configuration of a model's training step.
+
+    Args:
+        model: What is trained.
+        optimizer: By what.
+        batch_size: Images of a step and member.
+        mesh: Devices that share the work, see `sharding.make_mesh`.
+        precision: "float32", or "bfloat16" for the networks' products.
+        ensemble: How members are computed: "auto", "grouped", "products" or "in_turn".
+    """
+    return StepConfig(model.loss, model.batches, optimizer, batch_size, mesh, precision, ensemble)
 
 
 # --- the state -------------------------------------------------------------------------------------------
@@ -160,25 +172,6 @@ def _update(config: StepConfig, own: _Member, images: jax.Array, loss_key: jax.A
     return params, optimizer, info.metrics
 
 
-def map_members(function: Callable, mesh: Mesh | None, *arguments: PyTree) -> PyTree:
-    """Returns `function` over the leading member axis of every argument.
-
-    On a CPU members run one after the other: a batched matrix product gains nothing there, and one member at
-    a time stays in cache. On accelerators they run side by side, and on a mesh each device has its share.
-    """
-    if mesh is not None:
-        return jax.vmap(function, spmd_axis_name=sharding.MEMBER)(*arguments)
-    members = jax.tree.leaves(arguments)[0].shape[0]
-    if members == 1:
-        squeezed = jax.tree.map(lambda leaf: leaf[0], arguments)
-        return jax.tree.map(lambda leaf: leaf[None], function(*squeezed))
-
-    def in_turn(*arguments):
-        return jax.lax.map(lambda row: function(*row), arguments)
-
-    return jax.lax.platform_dependent(*arguments, cpu=in_turn, default=jax.vmap(function))
-
-
 # --- many steps ------------------------------------------------------------------------------------------
 
 
@@ -244,7 +237,7 @@ def train_steps(
             images = draw_batches(dataset, data_key, config.batch_size, config.batches)
             return _update(config, own, images, loss_key, number)
 
-        return map_members(of_member, config.mesh, *members)
+        return map_members(of_member, config.mesh, *members, ensemble=config.ensemble)
 
     state, tally = _loop(one_step, state, hyper, _empty_tally(one_step, state, hyper), num_steps)
     return state, Report(jax.tree.map(lambda total: total / num_steps, tally.sums), tally.diverged)
@@ -261,7 +254,8 @@ def _step_on(config: StepConfig, pixels: jax.Array) -> _OneStep:
 
         # The barrier keeps the choice of the step out of what is compiled of the images: their consumers are then
         # compiled as those of images that are drawn in the program, and give the same bits.
-        return map_members(of_member, config.mesh, jax.lax.optimization_barrier(pixels[i]), *members)
+        images = jax.lax.optimization_barrier(pixels[i])
+        return map_members(of_member, config.mesh, images, *members, ensemble=config.ensemble)
 
     return one_step
 

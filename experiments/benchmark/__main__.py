@@ -2,6 +2,7 @@
 
     python -m experiments.benchmark                              every section, with small defaults
     python -m experiments.benchmark --only=step,ensemble,scan    training steps
+    python -m experiments.benchmark --only=convolutions --members=30    how an ensemble is best computed here
     python -m experiments.benchmark --only=patch --pairs=256 --units=0    every unit of every site
     python -m experiments.benchmark --only=edges --units=0 --rounds=3    every edge of two links, 64 pairs
     python -m experiments.benchmark --only=dci --rows=10000      scikit-learn alone takes minutes here
@@ -53,6 +54,7 @@ FLAG_HELP = {
     "batch_size": "Images in a batch.",
     "pairs": "Pairs of images in sections patch and edges.",
     "units": "Units of each site in section patch, of each sender's site in section edges; 0: all of them.",
+    "members": "Members of the ensemble in section convolutions.",
     "rows": "Training rows in section dci. The literature's number is 10,000.",
 }
 

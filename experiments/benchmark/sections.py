@@ -17,7 +17,9 @@ import numpy as np
 
 from causalvae import architectures, data, interventions, metrics, pretrained, training
 from causalvae.data.base import Dataset
+from causalvae.precision import PRECISIONS
 from causalvae.sites import site_shapes
+from causalvae.training._members import ENSEMBLES
 from experiments.benchmark.timing import Table, paired, rows_of
 from experiments.benchmark.torch_process import NO_TORCH, has_torch, torch_process
 
@@ -31,6 +33,7 @@ class Settings(NamedTuple):
     pairs: int = 64  # of the patch and the edges section
     units: int = 4  # of each site in the patch section, of each sender's in the edges section; 0: all
     rows: int = 1000  # of the dci section
+    members: int = 3  # of the ensemble in the convolutions section
 
 
 # --- training steps --------------------------------------------------------------------------------------
@@ -49,10 +52,11 @@ def stored_dataset(num: int = 2048) -> Dataset:
 
 
 def trainer(
-    model: Any, dataset: Dataset, members: int, batch_size: int, steps: int, calls: int = 1
+    model: Any, dataset: Dataset, members: int, batch_size: int, steps: int, calls: int = 1, **how: Any
 ) -> Callable[[], Any]:
-    """A function that trains `calls` times `steps` steps further, by the library's own `train_steps`."""
-    config = training.step_config(model, training.make_optimizer(model), batch_size)
+    """A function that trains `calls` times `steps` steps further, by the library's own `train_steps`. how: precision
+    and ensemble, as `training.step_config` takes them."""
+    config = training.step_config(model, training.make_optimizer(model), batch_size, **how)
     state = training.init_state(model, config.optimizer, list(range(members)))
     hyper = training.member_hyper(training.complete_hyper(model.hyper, dataset), members)
 
@@ -86,6 +90,24 @@ def ensemble(settings: Settings) -> Table:
     model, dataset, s = architectures.create("vae"), stored_dataset(), settings
     runs = {f"members: {m}": trainer(model, dataset, m, s.batch_size, s.steps) for m in (1, 3)}
     return Table("training step", "members: 1", rows_of(paired(runs, s.rounds), "members: 1", s.steps))
+
+
+def convolutions(settings: Settings) -> Table:
+    """The ways to compute an ensemble's members and their convolutions, in float32 and bfloat16."""
+    model, dataset, s = architectures.create("vae"), stored_dataset(), settings
+    ways = [("auto", "float32")] + [(name, kind) for kind in PRECISIONS for name in ENSEMBLES if name != "auto"]
+    runs = {
+        f"{name}, {kind}": trainer(model, dataset, s.members, s.batch_size, s.steps, ensemble=name, precision=kind)
+        for name, kind in ways
+    }
+    rows = rows_of(paired(runs, s.rounds), "auto, float32", s.steps)
+    name, kind = min(rows, key=lambda row: row.ratio).name.split(", ")
+    best = min((row for row in rows if row.name.endswith("float32")), key=lambda row: row.ratio).name.split(", ")[0]
+    remarks = [
+        f"fastest here in float32: --config.training.ensemble={best}",
+        f"fastest of all: --config.training.ensemble={name} --config.training.precision={kind}",
+    ]
+    return Table(f"training step of {s.members} members", "auto, float32", rows, remarks)
 
 
 def scan(settings: Settings) -> Table:
@@ -244,6 +266,7 @@ def dci(settings: Settings) -> Table:
 SECTIONS: dict[str, Callable[[Settings], Table]] = {
     "step": step,
     "ensemble": ensemble,
+    "convolutions": convolutions,
     "scan": scan,
     "architectures": relative,
     "render": render,

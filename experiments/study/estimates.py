@@ -93,7 +93,7 @@ def training_bytes(model: Architecture, dataset: Dataset, batch: int, members: i
     image: Any = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     shapes = sites.site_shapes(model, params, image)
     activations = sum(shape.size for shape in shapes.values()) * 4 * batch * model.batches * 2
-    side_by_side = 1 if jax.default_backend() == "cpu" else members  # see training.map_members
+    side_by_side = 1 if jax.default_backend() == "cpu" else members  # see training/_members.py
     return 3 * state * members + (state + activations) * side_by_side
 
 
