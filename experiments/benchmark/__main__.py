@@ -54,7 +54,7 @@ FLAG_HELP = {
     "batch_size": "Images in a batch.",
     "pairs": "Pairs of images in sections patch and edges.",
     "units": "Units of each site in section patch, of each sender's site in section edges; 0: all of them.",
-    "members": "Members of the ensemble in section convolutions.",
+    "members": "Members in section convolutions, and of one more ensemble in section ensemble.",
     "rows": "Training rows in section dci. The literature's number is 10,000.",
 }
 
