@@ -38,9 +38,11 @@ class Entry(NamedTuple):
 
 
 def public_modules() -> list[str]:
-    """The library itself, and the modules that its `__all__` names."""
-    modules = [entry.path for entry in entries("causalvae") if isinstance(entry.node, ast.Module)]
-    return ["causalvae", *modules]
+    """The library itself, the modules that its `__all__` names, and those that theirs name."""
+    found = ["causalvae"]
+    for module in found:  # which grows
+        found += [entry.path for entry in entries(module) if isinstance(entry.node, ast.Module)]
+    return found
 
 
 def page_of(module: str) -> str:

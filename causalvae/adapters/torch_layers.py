@@ -21,6 +21,18 @@ from jax import lax
 
 from causalvae.sites import tag
 
+__all__ = [
+    "batch_norm",
+    "conv",
+    "conv_transpose",
+    "flatten",
+    "fold_batch_norm",
+    "group_norm",
+    "linear",
+    "unflatten",
+    "weights_of",
+]
+
 Weights = Mapping[str, jax.Array]
 
 
