@@ -94,7 +94,7 @@ SLOW = ("test_smoke", "test_main", "test_study", "test_notebooks", "test_shardin
 
 
 # Files whose numbers must be the same on every processor: the part that is tested again at another instruction set.
-NUMERIC = ("test_planted", "test_metrics_information", "test_metrics_suite", "test_metrics_causal")
+NUMERIC = ("test_planted.py", "test_metrics_information", "test_metrics_suite", "test_metrics_causal")
 
 
 def pytest_collection_modifyitems(items):

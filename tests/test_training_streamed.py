@@ -48,7 +48,11 @@ def plain(state):
 # A loss of one batch and one of two; one member and an ensemble; windows of one step, and of some.
 @pytest.mark.parametrize(
     "architecture, name, seeds, window_bytes",
-    [("vae", "smallnorb", [3], 10**9), ("betatc", "celeba", [3, 4], 1), ("factor", "smallnorb", [3, 4, 5], 16_000)],
+    [
+        ("vae", "smallnorb", [3], 10**9),
+        ("betatc", "celeba", [3, 4], 1),
+        pytest.param("factor", "smallnorb", [3, 4, 5], 16_000, marks=pytest.mark.long),
+    ],
 )
 def test_results_and_log_are_those_of_the_compiled_loop(
     sets, tmp_path, monkeypatch, architecture, name, seeds, window_bytes
