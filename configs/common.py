@@ -60,7 +60,7 @@ PRESETS = {
         "evaluation": QUICK_EVALUATION
         | {"codes": 6000, "test_codes": 3000, "votes": 5000, "images": 128, "pairs": 32, "effects": 256},
     },
-    "pretrained": {"training": OVERNIGHT_TRAINING, "evaluation": QUICK_EVALUATION},
+    "pretrained": {"training": OVERNIGHT_TRAINING, "evaluation": QUICK_EVALUATION | {"pairs": 32}},
     "smoke": {
         "architecture": {"network": "small", "latents": 5},
         "training": {

@@ -35,12 +35,17 @@ def results(carries=CARRIES, share=SHARE, well_defined=None, **scores):
 def test_factors_are_carried_split_or_not_found():
     text = summarize(results())
     assert text[:3] == [
-        "floor hue: z0 carries it (70 % of its effect on the image, 95 % interval 65 % to 75 %, next best z1 20 %).",
+        "floor hue: z0 carries it (70 % of its effect on the image, 95 % interval 65 % to 75 %; next best z1 20 %).",
         "scale: is split over z0 30 %, z1 28 % and z2 25 %.",
-        "shape: no latent carries it beyond chance (5 % for any false claim among all).",
+        "shape: no latent carries it beyond chance (5 % for any false claim among all); the largest share is z2 5 %.",
     ]
-    alone = summarize(results(carries=np.eye(3, 4, dtype=bool)))
-    assert "no other beyond chance" in alone[0] and alone[1] == "scale: passes through z1 28 %."
+    unsure = summarize(results(carries=np.eye(3, 4, dtype=bool)))
+    assert unsure[0].endswith("; next best z1 20 %, which may be chance).")
+    assert unsure[1] == "scale: passes through z1 28 % (z0 30 % and z2 25 % may be chance)."
+    alone = np.array([[0.9, 0.01, 0, 0], [0.01, 0.02, 0, 0.01], [0, 0, 0.9, 0]])
+    text = summarize(results(share=alone, carries=np.ones((3, 4), bool)))
+    assert text[0].endswith("; no other has 5 %).")
+    assert text[1] == "scale: no latent carries it beyond chance (5 % for any false claim among all)."
 
 
 def test_an_interaction_takes_the_share_back():

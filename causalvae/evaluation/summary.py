@@ -15,6 +15,7 @@ from causalvae.metrics.scores import Score, short
 from causalvae.progress import finite
 
 CARRIES = 0.5  # of a factor's effect, and twice the next latent's: one latent carries it
+MENTIONED = 0.05  # of a factor's effect: what is less is not spoken of
 SCORES = {  # score -> how a sentence calls it
     "dci_disentanglement": "disentanglement (DCI-D)",
     "mig": "MIG",
@@ -76,22 +77,29 @@ def _factor(name: str, share, low, high, carries, defined) -> str:
     name = name.replace("_", " ")
     if not np.isfinite(share).any():
         return f"{name}: has no effect on the image in the pairs that were measured."
-    order = [int(i) for i in np.argsort(-np.nan_to_num(share), kind="stable") if carries[i]]
-    if not order:
-        return f"{name}: no latent carries it beyond chance (5 % for any false claim among all)."
-    first, rest = order[0], order[1:]
-    beside = f", next best z{rest[0]} {_percent(share[rest[0]])}" if rest else ", no other beyond chance"
+    order = [int(i) for i in np.argsort(-np.nan_to_num(share), kind="stable") if share[i] >= MENTIONED]
+    sure, maybe = [i for i in order if carries[i]], [i for i in order if not carries[i]]
+    if not sure:
+        largest = f"; the largest share is {_shares(maybe[:1], share)}" if maybe else ""
+        return f"{name}: no latent carries it beyond chance (5 % for any false claim among all){largest}."
+    first, rest = sure[0], [i for i in order if i != sure[0]]
     if share[first] >= CARRIES and (not rest or share[first] >= 2 * share[rest[0]]):
+        beside = f"next best {_shares(rest[:1], share)}" if rest else f"no other has {_percent(MENTIONED)}"
+        beside += ", which may be chance" if rest and rest[0] in maybe else ""
         text = f"{name}: z{first} carries it ({_percent(share[first])} of its effect on the image, 95 % interval "
-        text += f"{_percent(low[first])} to {_percent(high[first])}{beside})"
+        text += f"{_percent(low[first])} to {_percent(high[first])}; {beside})"
     else:
-        parts = [f"z{i} {_percent(share[i])}" for i in order[:4]]
-        more = f" and {len(order) - 4} more" if len(order) > 4 else ""
-        text = f"{name}: {'passes through' if len(order) == 1 else 'is split over'} {_listed(parts)}{more}"
-    unclear = [i for i in order[:4] if not defined[i]]
+        more = f" and {len(sure) - 4} more" if len(sure) > 4 else ""
+        text = f"{name}: {'passes through' if len(sure) == 1 else 'is split over'} {_shares(sure[:4], share)}{more}"
+        text += f" ({_shares(maybe[:3], share)} may be chance)" if maybe else ""
+    unclear = [i for i in sure[:4] if not defined[i]]
     if unclear:
         text += f"; what passes through {_listed([f'z{i}' for i in unclear])} depends on the other latents"
     return f"{text}."
+
+
+def _shares(latents: Sequence[int], share) -> str:
+    return _listed([f"z{i} {_percent(share[i])}" for i in latents])
 
 
 def _percent(value: float) -> str:
