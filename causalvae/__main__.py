@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import runpy
 import sys
 
 from causalvae import commands
+from causalvae._words import nearest
 
 
 def main() -> None:
@@ -30,9 +30,10 @@ def main() -> None:
         print(causalvae.__version__)
         return
     if name not in commands.COMMANDS:
-        near = difflib.get_close_matches(name, commands.COMMANDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        print(f"error: no command {name!r}; there are: {', '.join(commands.COMMANDS)}.{hint}", file=sys.stderr)
+        print(
+            f"error: no command {name!r}; there are: {', '.join(commands.COMMANDS)}.{nearest(name, commands.COMMANDS)}",
+            file=sys.stderr,
+        )
         sys.exit(1)
     del sys.argv[1]
     runpy.run_module(commands.COMMANDS[name], run_name="__main__", alter_sys=True)

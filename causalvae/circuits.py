@@ -114,7 +114,7 @@ def find_circuit(
         total, indirect = indirect_effects(
             model, params, pairs, site, groups={site: padded}, outcome=outcome, chunk=chunk
         )
-        return [_fractions(total, indirect, half)[: len(masks)] for half in _halves(np.asarray(total))]
+        return [mean_fractions(total, indirect, half)[: len(masks)] for half in halves_of(np.asarray(total))]
 
     choosing, effects = joint(np.eye(num_units, dtype=bool))
     order = ties.descending(choosing, TIE)
@@ -131,7 +131,7 @@ def find_circuit(
     return Circuit(site, members, float(alone), float(1 - rest), np.asarray(random), effects, curve, found)
 
 
-def _halves(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def halves_of(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs that choose and pairs that measure, by turns; those without an effect (NaN) are neither."""
     defined = np.flatnonzero(np.isfinite(total))
     return defined[::2], defined[1::2]
@@ -171,7 +171,7 @@ def _random_sets(generator: np.random.Generator, size: int, num_units: int) -> l
     return sets
 
 
-def _fractions(total: Any, indirect: Any, rows: np.ndarray) -> np.ndarray:
+def mean_fractions(total: Any, indirect: Any, rows: np.ndarray) -> np.ndarray:
     """Mean indirect effects [G] over the mean total effect, of the pairs `rows`."""
     whole, part = np.asarray(total, np.float64)[rows], np.asarray(indirect, np.float64)[:, rows]
     if not len(rows) or abs(whole.mean()) < 1e-8:
@@ -238,12 +238,12 @@ def trace(
         site: find_circuit(model, params, pairs, site, outcome=outcome, chunk=chunk, **options) for site in sites
     }
     total, _ = indirect_effects(model, params, pairs, sites[0], groups="site", outcome=outcome, chunk=chunk)
-    _, measuring = _halves(np.asarray(total))
+    _, measuring = halves_of(np.asarray(total))
     edges = {}
     for site, following in zip(sites, sites[1:], strict=False):
         sender, receiver = ((s, circuits[s].units) for s in (site, following))
         paths = path_effects(model, params, pairs, sender, receiver, outcome=outcome, chunk=chunk).path
-        fractions = _fractions(total, paths.reshape(-1, paths.shape[-1]), measuring)
+        fractions = mean_fractions(total, paths.reshape(-1, paths.shape[-1]), measuring)
         edges[site, following] = fractions.reshape(paths.shape[:2])
     return Wiring(factor, circuits, edges)
 

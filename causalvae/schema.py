@@ -6,13 +6,14 @@ of it. An architecture's own options are those of its function, by signature and
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
+
+from causalvae._words import nearest
 
 INTEGERS = 2**31 - 1  # what a device counts with
 LARGEST = 3.4028235e38  # of its floating-point numbers
@@ -218,10 +219,10 @@ def check(config: Mapping[str, Any], fields: Mapping[str, Field] = RUN) -> None:
             option = key.partition(".")[2]
             own = [other.partition(".")[2] for other in known if other.startswith("architecture.")][1:]
             raise ValueError(
-                f"architecture {name!r} has no option {option!r}; it has: {', '.join(own)}.{_nearest(option, own)}"
+                f"architecture {name!r} has no option {option!r}; it has: {', '.join(own)}.{nearest(option, own)}"
             )
         elif "." in key and any(other.startswith(key.split(".")[0] + ".") for other in known):
-            raise ValueError(f"the configuration has no setting {key!r}.{_nearest(key, known)}")
+            raise ValueError(f"the configuration has no setting {key!r}.{nearest(key, known)}")
     if flat.get("seed", 0) + flat.get("seeds", 1) > 2**32:
         raise ValueError(f"seed is {flat['seed']}, and counts up beyond {2**32 - 1} with {flat['seeds']} seeds")
 
@@ -254,7 +255,7 @@ def _check_text(name: str, value: str, field: Field) -> None:
     if field.choices:
         there = list(field.choices())
         if value not in there:
-            raise ValueError(f"no {field.noun} {value!r}; there are: {', '.join(there)}.{_nearest(value, there)}")
+            raise ValueError(f"no {field.noun} {value!r}; there are: {', '.join(there)}.{nearest(value, there)}")
     elif value.lower() in NOTHING:
         raise ValueError(f"{name} is the text {value!r}: leave it out, or give an empty text, for none")
     elif not value.isprintable():
@@ -335,11 +336,6 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
         )
     return flat
-
-
-def _nearest(word: str, words: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(words), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 # --- in words --------------------------------------------------------------------------------------------

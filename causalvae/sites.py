@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import difflib
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from jax.core import Tracer
 
 from causalvae._inputs import check_inputs, positional
 from causalvae._programs import jit
+from causalvae._words import nearest
 
 __all__ = [
     "Activations",
@@ -258,9 +258,9 @@ def run_shapes(model: Any, params: PyTree, x: jax.Array, key: jax.Array | None =
 def check_site(site: str, shapes: Mapping[str, Any]) -> None:
     """ValueError, naming the nearest and all sites, unless `site` is one of `shapes`."""
     if site not in shapes:
-        near = difflib.get_close_matches(site, shapes, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no site {site!r} in this model.{hint} Its sites, in order: {', '.join(shapes)}")
+        raise ValueError(
+            f"no site {site!r} in this model.{nearest(site, shapes)} Its sites, in order: {', '.join(shapes)}"
+        )
 
 
 def check_patterns(patterns: Sequence[str], shapes: Mapping[str, Any]) -> None:

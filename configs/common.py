@@ -9,11 +9,10 @@ the study's 90 runs in a night; `quick` is minutes a run; `smoke` is for tests, 
 
 from __future__ import annotations
 
-import difflib
-
 from ml_collections import ConfigDict
 
 from causalvae import schema
+from causalvae._words import nearest
 
 # Hyper-parameters within the published sweeps (Locatello et al. 2019; van den Oord et al. 2017). What is not
 # said here has its default in causalvae/architectures/.
@@ -98,9 +97,9 @@ def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
     """The configuration of one architecture on one data set under a preset; locked, so that typing errors in
     `--config.x.y` are refused. ValueError names the presets that exist."""
     if preset not in PRESETS:
-        near = difflib.get_close_matches(preset, PRESETS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no preset {preset!r}; there are: none, {', '.join(filter(None, PRESETS))}.{hint}")
+        raise ValueError(
+            f"no preset {preset!r}; there are: none, {', '.join(filter(None, PRESETS))}.{nearest(preset, PRESETS)}"
+        )
     config = ConfigDict(schema.defaults())
     with config.unlocked():
         if preset == "pretrained":

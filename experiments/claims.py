@@ -16,6 +16,7 @@ import numpy as np
 import scipy.special
 
 from causalvae import interventions as iv
+from causalvae.progress import write_text
 
 SIMULATIONS, UNITS, PAIRS, DRAWN, LEVEL = 1000, 200, 64, 499, 0.05
 CARRIERS, SIZE = 20, 0.7  # units with an effect, in standard deviations
@@ -192,7 +193,7 @@ def main() -> None:
     if options.out is None:
         print(text)
     else:
-        options.out.write_text(text)
+        write_text(options.out, text)
 
 
 if __name__ == "__main__":

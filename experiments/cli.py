@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import pathlib
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
 from causalvae import architectures, schema
+from causalvae._words import nearest
 from causalvae.training import Stopped, TrainingError
 from experiments import overrides, streams
 from experiments.streams import GO_ON
@@ -106,12 +106,6 @@ def check_folder_of(path: str | None, flag: str) -> None:
         raise ValueError(f"--{flag}={path}: there is no folder {folder}")
     if pathlib.Path(path).is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"--{flag}={path} is a folder, or lies in one that cannot be written: choose a file's name")
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """' Did you mean 'x'?', or nothing where no name is near."""
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

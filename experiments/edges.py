@@ -20,6 +20,7 @@ from absl import flags
 
 from causalvae import circuits, data, edges, plots, pretrained
 from causalvae import interventions as iv
+from causalvae._words import nearest
 from causalvae.data.base import Dataset
 from experiments import cli
 
@@ -167,7 +168,7 @@ def main(argv: list[str]) -> None:
     values: Any = flags.FLAGS
     for part in values.only:
         if part not in PARTS:
-            cli.fail(f"no part {part!r}; there are: {', '.join(PARTS)}.{cli.nearest(part, PARTS)}")
+            cli.fail(f"no part {part!r}; there are: {', '.join(PARTS)}.{nearest(part, PARTS)}")
     model, params = pretrained.load_pretrained(values.model)
     folder = pathlib.Path(values.out)
     folder.mkdir(parents=True, exist_ok=True)

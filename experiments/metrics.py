@@ -23,6 +23,7 @@ from absl import flags
 from causalvae import metrics, schema
 from causalvae._files import DamagedFile
 from causalvae._npz import Wanted, open_npz
+from causalvae._words import nearest
 from causalvae.metrics.ceilings import CEILINGS
 from causalvae.progress import write_text
 from experiments import cli
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> None:
     if CODES.value is None:
         raise ValueError("--codes is missing: the .npz file with `codes` [N, d] and `factors` [N, K]")
     if DATA_SET.value is not None and DATA_SET.value not in CEILINGS:
-        near = cli.nearest(DATA_SET.value, CEILINGS)
+        near = nearest(DATA_SET.value, CEILINGS)
         raise ValueError(f"no ceilings of {DATA_SET.value!r}; there are: {', '.join(CEILINGS)}.{near}")
     metrics.check_names(METRICS.value)
     schema.check_value("dci_estimator", ESTIMATOR.value, schema.EVALUATION["dci_estimator"])

@@ -17,6 +17,7 @@ import numpy as np
 
 from causalvae import circuits, metrics, planted
 from causalvae import interventions as iv
+from causalvae.progress import write_text
 
 SITES = ("encoder/hidden", "latent/z", "decoder/hidden")
 VALUES = np.linspace(-3, 3, 7)
@@ -171,7 +172,7 @@ def main() -> None:
     if options.out is None:
         print(text)
     else:
-        options.out.write_text(text)
+        write_text(options.out, text)
         print(f"{len(rows)} answers, {sum(r.right for r in rows)} within tolerance: {options.out}")
 
 

@@ -19,6 +19,7 @@ from causalvae import edges, planted_edges, run
 from causalvae import interventions as iv
 from causalvae.planted import FACTORS
 from causalvae.planted_edges import LINKS, EdgeScore, PlantedEdges
+from causalvae.progress import write_text
 
 PAIRS = 32
 ROUNDING = 1e-5  # of the total effect
@@ -249,7 +250,7 @@ def main() -> None:
     if options.out is None:
         print(text)
     else:
-        options.out.write_text(text)
+        write_text(options.out, text)
 
 
 if __name__ == "__main__":

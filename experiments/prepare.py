@@ -17,6 +17,7 @@ from typing import Any
 from absl import flags
 
 from causalvae import data, locks
+from causalvae._words import nearest
 from causalvae.data.real import locations
 from causalvae.data.records import MPI3D, Record, Release
 from experiments import cli
@@ -46,7 +47,7 @@ def prepare(name: str, data_dir: str | None, options: dict[str, Any]) -> data.Da
     """Returns the real set `name`, converted if it was not, downloaded if its files are not there."""
     real = {known: entry.real for known, entry in data.DATASETS.items() if entry.real}
     if name not in real:
-        raise ValueError(f"no real data set {name!r}.{cli.nearest(name, real)} There are: {', '.join(real)}")
+        raise ValueError(f"no real data set {name!r}.{nearest(name, real)} There are: {', '.join(real)}")
     folder = Path(data_dir).expanduser() if data_dir else locations.default_data_dir(name)
     if not locations.prepared(real[name], folder, **options):
         if options.get("file"):  # no download has a file of this name: say that it is missing

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+from causalvae._words import nearest
 from causalvae.architectures import gaussian_family, vector_quantized
 from causalvae.architectures.base import Architecture
 
@@ -38,17 +38,15 @@ def create(name: str, image_shape: tuple[int, int, int] = (64, 64, 3), **options
       ValueError: for an unknown architecture or option; names those that exist.
     """
     if name not in ARCHITECTURES:
-        near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no architecture {name!r}; there are: {', '.join(ARCHITECTURES)}.{hint}")
+        raise ValueError(
+            f"no architecture {name!r}; there are: {', '.join(ARCHITECTURES)}.{nearest(name, ARCHITECTURES)}"
+        )
     known = list(inspect.signature(ARCHITECTURES[name]).parameters)[1:]
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}  # of JSON
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
             has = ", ".join(known)
-            raise ValueError(f"architecture {name!r} has no option {option!r}; it has: {has}.{hint}")
+            raise ValueError(f"architecture {name!r} has no option {option!r}; it has: {has}.{nearest(option, known)}")
     return _create(name, tuple(image_shape), **dict(sorted(options.items())))  # in whatever order they were given
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from causalvae.circuits import TIE, _fractions, _halves
+from causalvae.circuits import TIE, halves_of, mean_fractions
 from causalvae.edges.joint import Chain, Link, joint_effects, make_chain
 from causalvae.edges.tracing import EdgeMap, PairEffects, effects_of_pairs, map_of
 from causalvae.interventions._runs import Outcome
@@ -96,11 +96,11 @@ def find_edges(
     method, factor, seed = (options.pop(name, default) for name, default in DEFAULTS.items())
     chain = make_chain(model, params, pairs, sites, outcome, edge_options(options).chunk)
     found = effects_of_pairs(model, params, chain, method, options)
-    halves = _halves(found.total)
+    halves = halves_of(found.total)
     choosing, measuring = (map_of(chain, found, rows, factor, method) for rows in halves)
 
     def kept(sets: Sequence[Masks], rows: np.ndarray) -> np.ndarray:
-        return _fractions(*joint_effects(chain.of_rows(rows), params, sets), np.arange(len(rows)))
+        return mean_fractions(*joint_effects(chain.of_rows(rows), params, sets), np.arange(len(rows)))
 
     search = Search(chain, lambda masks: kept([masks], halves[0])[0], threshold)
     order = ties.descending(np.abs(_flat(choosing.edges.values())), TIE)

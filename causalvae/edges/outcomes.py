@@ -97,18 +97,16 @@ def edge_outcomes(
         early = [edge_effects(model, untrained, p, sender, receiver, **asked).effects for p in pairs.values()]
         early_alone = [indirect_effects(model, untrained, p, sender, **unit_options)[1] for p in pairs.values()]
         before = [_pooled(early, drop=True), _pooled(early_alone, drop=True)]
-    edges = _pooled([f.effects for f in found.values()])
+    edges, units = _pooled([f.effects for f in found.values()]), _pooled(alone.values())
     means = edges.means()
-    dealt = edges.dealt(np.random.default_rng(seed), permutations)
+    dealt, units_dealt = (part.dealt(np.random.default_rng(seed), permutations) for part in (edges, units))
     return EdgeOutcomes(
         tuple(pairs),
         means.reshape(-1, *shape),
         _serving(means).reshape(-1, *shape),
         np.array([_shared(_serving(m)) for m in dealt]),
         _modularity(edges, before[0], dealt),
-        _modularity(
-            pooled := _pooled(alone.values()), before[1], pooled.dealt(np.random.default_rng(seed), permutations)
-        ),
+        _modularity(units, before[1], units_dealt),
         {factor: effects.agreement for factor, effects in found.items()},
     )
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from causalvae.circuits import _fractions
+from causalvae.circuits import mean_fractions
 from causalvae.edges.joint import Chain, Link, make_chain
 from causalvae.interventions._runs import Outcome
 from causalvae.interventions.edges import EdgeAgreement, edge_effects, edge_options
@@ -95,7 +95,7 @@ def map_of(chain: Chain, found: PairEffects, rows: np.ndarray, factor: str, meth
     """Returns means over the pairs `rows`, over their mean total effect."""
 
     def fractions(effects):
-        return _fractions(found.total, effects.reshape(-1, effects.shape[-1]), rows).reshape(effects.shape[:-1])
+        return mean_fractions(found.total, effects.reshape(-1, effects.shape[-1]), rows).reshape(effects.shape[:-1])
 
     edges = {link: fractions(effects) for link, effects in found.edges.items()}
     errors = {link: _standard_errors(found, link, rows, edges[link]) for link in edges}

@@ -75,7 +75,7 @@ def table(results: Mapping[str, Any], spread: Mapping[str, Any] | None = None, s
     names = [name for group in GROUPS.values() for name in group if name in first]
     left_out = [name for name in first if name not in names]
     shown = names + left_out if scores == "all" else names
-    ordered = {member: sorted_as(found, shown) for member, found in members.items()}
+    ordered = {member: _sorted_as(found, shown) for member, found in members.items()}
     lines = metrics.table(ordered, ("null", "ceiling", "how"), beside).splitlines()
     if scores == "main":
         at = lines[0].index("how")
@@ -86,7 +86,7 @@ def table(results: Mapping[str, Any], spread: Mapping[str, Any] | None = None, s
     return f"{title}\n\n{text}"
 
 
-def sorted_as(scores: Sequence[Score], names: Sequence[str]) -> list[Score]:
+def _sorted_as(scores: Sequence[Score], names: Sequence[str]) -> list[Score]:
     """Returns the scores of these names, in their order."""
     by_name = {score.name: score for score in scores}
     return [by_name[name] for name in names]

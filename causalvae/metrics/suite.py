@@ -7,7 +7,6 @@ representations), where these are cheap enough or known.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from causalvae import schema
+from causalvae._words import nearest
 from causalvae.metrics import inputs
 from causalvae.metrics.betavae import betavae_score
 from causalvae.metrics.dci import dci
@@ -142,9 +142,7 @@ def check_names(metrics: str | Sequence[str]) -> tuple[str, ...]:
     names = list(dict.fromkeys(names))  # a metric that is named twice is one
     for name in names:
         if name not in METRICS:
-            near = difflib.get_close_matches(name, METRICS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"no metric {name!r}; there are: all, {', '.join(METRICS)}.{hint}")
+            raise ValueError(f"no metric {name!r}; there are: all, {', '.join(METRICS)}.{nearest(name, METRICS)}")
     return tuple(names)
 
 

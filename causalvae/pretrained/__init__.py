@@ -8,7 +8,6 @@ weights. The scores are those of the weights as they are stored. `experiments.sh
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import pathlib
 from typing import Any
@@ -19,6 +18,7 @@ import safetensors.numpy
 
 from causalvae import _files, architectures
 from causalvae._inputs import named_leaves
+from causalvae._words import nearest
 from causalvae.architectures import Architecture, inference_params
 
 __all__ = [
@@ -52,9 +52,9 @@ def card(name: str) -> dict[str, Any]:
       ValueError: for an unknown name; names those that exist.
     """
     if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no pretrained model {name!r}; there are: {', '.join(names()) or 'none'}.{hint}")
+        raise ValueError(
+            f"no pretrained model {name!r}; there are: {', '.join(names()) or 'none'}.{nearest(name, names())}"
+        )
     return _files.read_json(FOLDER / f"{name}.json", "card of a model", CARD, AGAIN)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 from absl import flags
 
+from causalvae._words import nearest
 from experiments import cli
 from experiments.benchmark.sections import SECTIONS, Settings
 from experiments.benchmark.timing import show
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> None:
     chosen = list(dict.fromkeys(values.only))
     for name in chosen:
         if name not in SECTIONS:
-            cli.fail(f"no section {name!r}; there are: {', '.join(SECTIONS)}.{cli.nearest(name, SECTIONS)}")
+            cli.fail(f"no section {name!r}; there are: {', '.join(SECTIONS)}.{nearest(name, SECTIONS)}")
     settings = Settings(**{name: values[name].value for name in Settings._fields})
     results = {"machine": machine(), "settings": settings._asdict(), "sections": {}}
     print("  ".join(f"{key} {value}" for key, value in results["machine"].items()), flush=True)

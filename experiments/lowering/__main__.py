@@ -15,6 +15,7 @@ import time
 
 from absl import flags
 
+from causalvae._words import nearest
 from causalvae.progress import write_text
 from experiments import cli
 from experiments.lowering.lower import CARDS, PLATFORM_OF, Lowered, faults, lower, roofline
@@ -44,7 +45,7 @@ def _groups(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()] or list(GROUPS)
     for name in names:
         if name not in GROUPS:
-            cli.fail(f"no group {name!r}; there are: {', '.join(GROUPS)}.{cli.nearest(name, GROUPS)}")
+            cli.fail(f"no group {name!r}; there are: {', '.join(GROUPS)}.{nearest(name, GROUPS)}")
     return names
 
 

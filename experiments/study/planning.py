@@ -20,12 +20,13 @@ from ml_collections import ConfigDict
 
 from causalvae import architectures, data, schema, sharding
 from causalvae._files import read_json
+from causalvae._words import nearest
 from causalvae.architectures import Architecture
 from causalvae.data import arrays, folders
 from causalvae.data.base import Dataset
 from causalvae.progress import write_json
 from configs.common import ARCHITECTURES, config_for
-from experiments import cli, pipeline
+from experiments import pipeline
 from experiments.cli import Config
 
 LONGEST = 200  # bytes of a run's name, which is its folder's
@@ -149,7 +150,7 @@ def split(text: str, known: Iterable[str], what: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in known:
-            raise ValueError(f"no {what} {name!r}; there are: {', '.join(known)}.{cli.nearest(name, known)}")
+            raise ValueError(f"no {what} {name!r}; there are: {', '.join(known)}.{nearest(name, known)}")
     if not names:
         raise ValueError(f"no {what} is named; there are: {', '.join(known)}")
     return list(dict.fromkeys(names))
