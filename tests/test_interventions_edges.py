@@ -13,8 +13,10 @@ from causalvae.interventions import (
     EdgeOptions,
     LatentOutcome,
     Pairs,
+    attribution_effects,
     counterfactuals,
     edge_effects,
+    link_effects,
     projected_change,
 )
 from causalvae.interventions._runs import Run
@@ -156,6 +158,38 @@ def test_blocks_change_nothing_and_noise_is_the_pairs_own():
     found, quiet = (effects("attribution", pairs=p, outcome=LatentOutcome(1)) for p in (noisy, (X, SOURCE)))
     np.testing.assert_allclose(found.effects, quiet.effects, atol=1e-5)  # of a latent, to which noise is added
     np.testing.assert_allclose(found.agreement.exact, quiet.agreement.exact, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", ["any", "direct"])
+def test_links_that_share_their_runs_are_those_of_single_calls(path):
+    links = [("map", ("dense", [2, 0])), (("map", [1]), "latent/z"), ("between", "dense")]
+    for method in ("attribution", "integrated", "exact"):
+        together = link_effects(forward, PARAMS, (X, SOURCE), links, method=method, path=path, chunk=4)
+        for link, found in zip(links, together, strict=True):
+            alone = effects(method, *link, path=path)
+            np.testing.assert_allclose(found.effects, alone.effects, atol=1e-5)
+            assert (found.agreement is None) == (method == "exact")
+            if found.agreement is not None:
+                np.testing.assert_allclose(found.agreement.exact, alone.agreement.exact, atol=1e-5)
+    with pytest.raises(ValueError, match=r"no links: give at least one \(sender, receiver\)"):
+        link_effects(forward, PARAMS, (X, SOURCE), [])
+
+
+def outside(params, x, key=None, tap=no_tap):
+    """A network whose middle runs on the host."""
+    h = tap("map", x)
+    shape = jax.ShapeDtypeStruct(h.shape, h.dtype)
+    return tap("image", jax.pure_callback(np.tanh, shape, tap("dense", h), vmap_method="expand_dims"))
+
+
+def test_what_runs_outside_jax_has_exact_effects_only():
+    message = "this model runs outside JAX .*method='exact'"
+    for estimate in ("attribution", "integrated"):
+        with pytest.raises(ValueError, match=message):
+            edge_effects(outside, PARAMS, (X, SOURCE), "map", "dense", method=estimate)
+    with pytest.raises(ValueError, match=message):
+        attribution_effects(outside, PARAMS, (X, SOURCE), "map")
+    assert edge_effects(outside, PARAMS, (X, SOURCE), "map", "dense", method="exact").effects.shape == (2, 2, N)
 
 
 def test_the_sample_is_drawn_by_its_key():

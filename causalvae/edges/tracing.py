@@ -11,7 +11,7 @@ import numpy as np
 from causalvae.circuits import mean_fractions
 from causalvae.edges.joint import Chain, Link, make_chain
 from causalvae.interventions._runs import Outcome
-from causalvae.interventions.edges import EdgeAgreement, edge_effects, edge_options
+from causalvae.interventions.edges import EdgeAgreement, edge_options, link_effects
 from causalvae.interventions.factors import Pairs
 from causalvae.interventions.mediation import indirect_effects
 from causalvae.interventions.outcomes import unscaled_projection
@@ -83,10 +83,8 @@ def effects_of_pairs(model: Any, params: PyTree, chain: Chain, method: str, opti
     for site in chain.sites:
         total, indirect = indirect_effects(model, params, plan.pairs, site, **shared)
         units[site] = np.asarray(indirect)
-    edges = {
-        link: edge_effects(model, params, plan.pairs, *link, method=method, **(options | shared))
-        for link in chain.links
-    }
+    found = link_effects(model, params, plan.pairs, chain.links, method=method, **(options | shared))
+    edges = dict(zip(chain.links, found, strict=True))
     effects = {link: np.asarray(found.effects) for link, found in edges.items()}
     return PairEffects(np.asarray(total), effects, units, {link: found.agreement for link, found in edges.items()})
 

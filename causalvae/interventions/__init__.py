@@ -15,7 +15,14 @@ from causalvae.interventions._runs import Outcome, Run
 from causalvae.interventions.attribution import Attribution, attribution_effects
 from causalvae.interventions.claims import Claims, claims
 from causalvae.interventions.codes import KnockOut, knock_out, quantize
-from causalvae.interventions.edges import EDGE_METHODS, EdgeAgreement, EdgeEffects, EdgeOptions, edge_effects
+from causalvae.interventions.edges import (
+    EDGE_METHODS,
+    EdgeAgreement,
+    EdgeEffects,
+    EdgeOptions,
+    edge_effects,
+    link_effects,
+)
 from causalvae.interventions.factors import (
     AllValues,
     Pairs,
@@ -101,6 +108,7 @@ __all__ = [
     "in_units_of",
     "indirect_effects",
     "knock_out",
+    "link_effects",
     "manipulate_images",
     "mediate",
     "patch_effects",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,6 +40,20 @@ def check_finite(finite: Mapping[str, Any]) -> None:
                 f"activations are NaN or infinite at site {site!r} (the first one in the forward pass): "
                 "look at the parameters and the images before intervening"
             )
+
+
+@contextlib.contextmanager
+def differentiating() -> Iterator[None]:
+    """ValueError, in words, where the model inside runs outside JAX, which cannot differentiate it."""
+    try:
+        yield
+    except ValueError as error:
+        if "allbacks do not support JVP" not in str(error):
+            raise
+        raise ValueError(
+            "this model runs outside JAX (`adapters.from_callback`), where nothing can be differentiated: patch "
+            "instead of estimating (`patch_effects`, `mediate`, `edge_effects` with method='exact')"
+        ) from error
 
 
 def check_numbers(what: str, numbers: Any, count: int) -> jax.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ from flax import struct
 
 from causalvae._programs import jit
 from causalvae.interventions._groups import Groups
-from causalvae.interventions._runs import Run, run_rows, until
+from causalvae.interventions._runs import Run, gradients, patched_runs, run_rows, until
 from causalvae.sites import Edit, patch
 
 PyTree = Any
@@ -86,13 +86,36 @@ def _chosen(groups: Groups, group: jax.Array, value: jax.Array) -> jax.Array:
     return jnp.broadcast_to(groups.select(site, group[None], value[:1]), value.shape)
 
 
+def estimates(
+    forward: Callable, estimator: Estimator, params: PyTree, runs: Ends, betweens: Sequence[Between], outcome: Callable
+) -> list[jax.Array]:
+    """Returns estimated effects [U, W, P] of all edges of several links."""
+    receivers = [site for between in betweens for site in between.receivers.selectors]
+    gradients = {}
+    if estimator.method == "attribution":
+        gradients = _slopes(forward, tuple(dict.fromkeys(receivers)), params, runs, outcome)
+    return [
+        _estimate(forward, estimator, params, runs, between, outcome, gradients.get(site))
+        for site, between in zip(receivers, betweens, strict=True)
+    ]
+
+
 @jit(static=2)
-def estimate(forward, estimator: Estimator, params, runs: Ends, between: Between, outcome) -> jax.Array:
-    """Estimated effects [U, W, P] of all edges."""
+def _slopes(forward, sites: tuple[str, ...], params, runs: Ends, outcome) -> dict[str, jax.Array]:
+    """The gradient [P, ...] of each row's outcome at several sites of the base run, from one backward pass."""
+    replaced = {site: runs.base.activations[site] for site in sites}
+    return gradients(forward, params, patched_runs(runs.x, runs.keys, runs.base, replaced), outcome, runs[2:])[0]
+
+
+@jit(static=2)
+def _estimate(
+    forward, estimator: Estimator, params, runs: Ends, between: Between, outcome, gradient: jax.Array | None = None
+) -> jax.Array:
+    """Estimated effects [U, W, P] of all edges; `gradient` [P, ...] is of the base run at the receivers' site."""
     maps = maps_of(forward, params, runs, between, outcome)
     undefined = jnp.where(jnp.isnan(outcome(runs.base, runs.base, runs.source)), jnp.nan, 0.0)
     if estimator.method == "attribution":
-        found = _derivatives(maps, between, maps.sender[1])
+        found = _derivatives(maps, between, maps.sender[1], gradient)
     elif estimator.method == "second_order":
         found = _second_order(maps, between)
     else:
@@ -106,7 +129,7 @@ def _gradient(measure: Callable, value: jax.Array) -> jax.Array:
     return jax.grad(lambda v: jnp.sum(measure(v)))(value)
 
 
-def _derivatives(maps: Maps, between: Between, start: jax.Array) -> jax.Array:
+def _derivatives(maps: Maps, between: Between, start: jax.Array, gradient: jax.Array | None = None) -> jax.Array:
     """[U, W, P]: derivatives of the outcome along every edge, senders and receivers both at `start`.
 
     The derivative of the receivers by the senders is a matrix whose U W blocks are wanted: row by row (one backward
@@ -116,7 +139,7 @@ def _derivatives(maps: Maps, between: Between, start: jax.Array) -> jax.Array:
     (sender,), (receiver,) = senders.selectors, receivers.selectors
     if receivers.size <= senders.size:
         reached, backward = jax.vjp(maps.reach, start)
-        gradient = _gradient(maps.measure, reached)
+        gradient = _gradient(maps.measure, reached) if gradient is None else gradient
 
         def of_receiver(group):
             (slope,) = backward(jnp.where(_chosen(receivers, group, gradient), gradient, 0.0))
@@ -124,7 +147,7 @@ def _derivatives(maps: Maps, between: Between, start: jax.Array) -> jax.Array:
 
         return jnp.swapaxes(jax.lax.map(of_receiver, jnp.arange(receivers.size)), 0, 1)
     reached, forward = jax.linearize(maps.reach, start)
-    gradient = _gradient(maps.measure, reached)
+    gradient = _gradient(maps.measure, reached) if gradient is None else gradient
 
     def of_sender(group):
         slope = forward(jnp.where(_chosen(senders, group, change), change, 0.0))

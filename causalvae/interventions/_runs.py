@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from causalvae._programs import jit
 from causalvae.model import image_of
-from causalvae.sites import Activations, tapped
+from causalvae.sites import Activations, Edit, add, patch, tapped
 
 PyTree = Any
 ALIKE = 1e-5  # share of two images' norms below which their distance is no change
@@ -94,6 +94,25 @@ def exchanged(rows: tuple, run: Run, other: Run, sites: Collection[str]) -> Patc
     """Returns `run`, of rows (x, x_source, keys), with the activations of `sites` to be taken from another run."""
     x, _, keys = rows
     return patched_runs(x, keys, run, {site: other.activations[site] for site in sites})
+
+
+def gradients(
+    forward: Callable, params: PyTree, patched: Patched, outcome: Callable, ends: tuple[Run, Run]
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Returns site -> gradient [P, ...] of each row's outcome by its own activation, and the outcomes [P].
+
+    One backward pass of the run without a patch serves all sites that `patched` names: rows do not mix.
+    """
+
+    def total(offsets):
+        edits: dict[str, tuple[Edit, ...]] = {site: (patch(value),) for site, value in patched.fixed.items()}
+        for site, offset in offsets.items():
+            edits[site] = (*edits.get(site, ()), Edit(offset, operation=add))
+        outcomes = outcome(run_rows(forward, params, patched.x, patched.keys, edits), *ends)
+        return jnp.sum(outcomes), outcomes
+
+    base = {site: patched.base(site) for site in patched.replacement}
+    return jax.grad(total, has_aux=True)(jax.tree.map(jnp.zeros_like, base))
 
 
 def image_change(a: jax.Array, b: jax.Array) -> jax.Array:

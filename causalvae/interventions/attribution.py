@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from causalvae._programs import jit
-from causalvae.interventions._checks import check_finite
+from causalvae.interventions._checks import check_finite, differentiating
 from causalvae.interventions._plan import make_plan
-from causalvae.interventions._runs import Outcome, both_runs, exchanged, run_rows
+from causalvae.interventions._runs import Outcome, both_runs, exchanged, gradients
 from causalvae.interventions._sweep import in_blocks, merge_pairs
 from causalvae.interventions.factors import Pairs
 from causalvae.interventions.mediation import indirect_effects
 from causalvae.interventions.outcomes import projected_change
-from causalvae.sites import Edit, add, patch
 
 PyTree = Any
 
@@ -66,7 +65,8 @@ def attribution_effects(
         patched = exchanged(rows, base, source, plan.groups.selectors)
         return _estimate(plan.forward, params, patched, plan.groups, plan.outcome, (base, source)), finite
 
-    estimate, finite = in_blocks(block, plan.rows, plan.chunk, _pairs)
+    with differentiating():
+        estimate, finite = in_blocks(block, plan.rows, plan.chunk, _pairs)
     check_finite(finite)
     if not exact:
         return Attribution(estimate, None, None)
@@ -82,16 +82,7 @@ def _pairs(blocks, num: int):
 @jit(static=1)
 def _estimate(forward, params, patched, groups, outcome, ends):
     """The first-order effect [G, P] of each group, from one gradient of the outcome; NaN where that is."""
-    base = {site: patched.base(site) for site in patched.replacement}
-
-    def total(offsets):
-        edits: dict[str, tuple[Edit, ...]] = {site: (patch(value),) for site, value in patched.fixed.items()}
-        for site, offset in offsets.items():
-            edits[site] = (*edits.get(site, ()), Edit(offset, operation=add))
-        outcomes = outcome(run_rows(forward, params, patched.x, patched.keys, edits), *ends)
-        return jnp.sum(outcomes), outcomes
-
-    gradient, outcomes = jax.grad(total, has_aux=True)(jax.tree.map(jnp.zeros_like, base))
+    gradient, outcomes = gradients(forward, params, patched, outcome, ends)
     undefined = jnp.where(jnp.isnan(outcomes), jnp.nan, 0.0)[None]
-    change = {site: (patched.replacement[site] - base[site]) * gradient[site] for site in base}
-    return undefined + sum(groups.total(site, base[site], value) for site, value in change.items())
+    change = {site: (value - patched.base(site)) * gradient[site] for site, value in patched.replacement.items()}
+    return undefined + sum(groups.total(site, patched.base(site), value) for site, value in change.items())

@@ -14,6 +14,7 @@ With f(a) = Y(x; w <- w(x; u <- u + a (u' - u))) the exact effect is f(1) - f(0)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,14 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae.interventions import _edges
-from causalvae.interventions._checks import check_choice, check_finite
+from causalvae.interventions._checks import check_choice, check_finite, differentiating
 from causalvae.interventions._groups import make_groups
 from causalvae.interventions._plan import Plan, make_plan
 from causalvae.interventions._runs import Outcome, both_runs
 from causalvae.interventions._sweep import in_blocks, merge_pairs
 from causalvae.interventions.factors import Pairs
 from causalvae.interventions.outcomes import projected_change
-from causalvae.interventions.paths import PATHS, path_effects
+from causalvae.interventions.paths import PATHS, path_effects, site_and_groups
 
 PyTree = Any
 EDGE_METHODS = ("attribution", "second_order", "integrated", "exact")
@@ -112,33 +113,77 @@ def edge_effects(
       ValueError: for a method or an option that does not exist; unless the sender's site comes before the receiver's;
         for estimates at sites of integer codes, which have no gradient; for "second_order" where receivers are maps.
     """
+    links = [(sender, receiver)]
+    return link_effects(model, params, pairs, links, method=method, outcome=outcome, **options)[0]
+
+
+End = str | tuple[str, Any]
+
+
+def link_effects(
+    model: Any,
+    params: PyTree,
+    pairs: Pairs | tuple[jax.Array, jax.Array],
+    links: Sequence[tuple[End, End]],
+    *,
+    method: str = "attribution",
+    outcome: Outcome = projected_change,
+    **options: Any,
+) -> list[EdgeEffects]:
+    """Returns `edge_effects` of several links, a (sender, receiver) each, in their order.
+
+    All links are of the same base runs and source runs, and "attribution" takes the gradients at all receivers from one
+    backward pass, which makes it several times as fast as a call for each link.
+
+    Args:
+      model: as in `edge_effects`; so are params and pairs.
+      params: any pytree.
+      pairs: as there.
+      links: (sender, receiver) each, with senders and receivers as there.
+      method: as there; so are outcome and options.
+      outcome: as there.
+      **options: of `EdgeOptions`.
+
+    Raises:
+      ValueError: for no link at all, and as `edge_effects` does.
+    """
     chosen = edge_options(options)
     if method not in EDGE_METHODS:
         raise ValueError(f"no method {method!r}; there are: {', '.join(EDGE_METHODS)}")
+    if not links:
+        raise ValueError("no links: give at least one (sender, receiver)")
     if method == "exact":
-        measured = path_effects(
-            model, params, pairs, sender, receiver, path=chosen.path, outcome=outcome, chunk=chosen.chunk
-        )
-        return EdgeEffects(measured.path, None)
-    ends = tuple(end if isinstance(end, tuple) else (end, "unit") for end in (sender, receiver))
-    plan = make_plan(model, params, pairs, *ends[0], outcome, chosen.chunk)
-    between = _edges.Between(
-        plan.groups, make_groups(plan.shapes, *ends[1]), sites_between(plan, ends[0][0], ends[1][0], chosen.path)
-    )
-    _check_differentiable(plan, between, method)
-    sample = _drawn(chosen, between)
+        same = {"path": chosen.path, "outcome": outcome, "chunk": chosen.chunk}
+        measured = [path_effects(model, params, pairs, sender, receiver, **same) for sender, receiver in links]
+        return [EdgeEffects(effects.path, None) for effects in measured]
+    ends = [(site_and_groups(sender), site_and_groups(receiver)) for sender, receiver in links]
+    plan = make_plan(model, params, pairs, *ends[0][0], outcome, chosen.chunk)
+    betweens = [_between(plan, sender, receiver, chosen.path) for sender, receiver in ends]
+    for between in betweens:
+        _check_differentiable(plan, between, method)
+    samples = [_drawn(chosen, between) for between in betweens]
     estimator = _edges.Estimator(method, chosen.along, chosen.steps)
 
     def block(rows, valid):
         base, source, finite = both_runs(plan.forward, params, rows)
         runs = _edges.Ends(rows[0], rows[2], base, source)
-        estimate = _edges.estimate(plan.forward, estimator, params, runs, between, plan.outcome)
-        exact = _edges.sampled(plan.forward, params, runs, between, plan.outcome, jnp.asarray(sample))
-        return (estimate, exact), finite
+        estimates = _edges.estimates(plan.forward, estimator, params, runs, betweens, plan.outcome)
+        exact = [
+            _edges.sampled(plan.forward, params, runs, between, plan.outcome, jnp.asarray(sample))
+            for between, sample in zip(betweens, samples, strict=True)
+        ]
+        return (estimates, exact), finite
 
-    (effects, exact), finite = in_blocks(block, plan.rows, plan.chunk, _pairs)
+    with differentiating():
+        (effects, exact), finite = in_blocks(block, plan.rows, plan.chunk, _pairs)
     check_finite(finite)
-    return EdgeEffects(effects, _agreement(sample, effects, exact))
+    found = zip(effects, samples, exact, strict=True)
+    return [EdgeEffects(e, _agreement(sample, e, measured)) for e, sample, measured in found]
+
+
+def _between(plan: Plan, sender: tuple[str, Any], receiver: tuple[str, Any], path: str) -> _edges.Between:
+    senders, receivers = (make_groups(plan.shapes, *end) for end in (sender, receiver))
+    return _edges.Between(senders, receivers, sites_between(plan, sender[0], receiver[0], path))
 
 
 def edge_options(options: dict[str, Any]) -> EdgeOptions:
@@ -190,9 +235,9 @@ def _drawn(chosen: EdgeOptions, between: _edges.Between) -> np.ndarray:
 
 
 def _pairs(blocks, num: int):
-    (estimate, exact), finite = blocks
-    estimate = jnp.moveaxis(merge_pairs(jnp.moveaxis(estimate, 3, 2), num), 2, 1)
-    return (estimate, merge_pairs(exact, num)), finite
+    (estimates, exact), finite = blocks
+    estimates = [jnp.moveaxis(merge_pairs(jnp.moveaxis(e, 3, 2), num), 2, 1) for e in estimates]
+    return (estimates, merge_pairs(exact, num)), finite
 
 
 def _agreement(edges: np.ndarray, effects: jax.Array, exact: jax.Array) -> EdgeAgreement:

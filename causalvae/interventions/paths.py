@@ -67,7 +67,7 @@ def path_effects(
       ValueError: unless the sender's site comes before the receiver's, and for a path that does not exist.
     """
     check_choice("path", path, PATHS)
-    sending, receiving = (_site(end) for end in (sender, receiver))
+    sending, receiving = (site_and_groups(end) for end in (sender, receiver))
     plan = make_plan(model, params, pairs, *sending, outcome, chunk)
     receiving = make_groups(plan.shapes, *receiving)
     between = _between(list(plan.shapes), tuple(plan.groups.selectors), tuple(receiving.selectors), path)
@@ -89,8 +89,8 @@ def path_effects(
     return effects
 
 
-def _site(end: str | tuple[Any, Any]) -> tuple[Any, Any]:
-    """(site or sites, groups) of one end of a path."""
+def site_and_groups(end: str | tuple[Any, Any]) -> tuple[Any, Any]:
+    """Returns (site or sites, groups) of one end of a path."""
     return (end, "unit") if isinstance(end, str) else end
 
 

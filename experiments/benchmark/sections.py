@@ -220,8 +220,8 @@ def edges(settings: Settings) -> Table:
     links = [((sender, list(range(units[sender]))), receiver) for sender, receiver in EDGES]
 
     def ours(method: str, **options: Any):
-        effects = functools.partial(interventions.edge_effects, model, params, (x, x_source), method=method, **options)
-        return [effects(*link).effects for link in links]
+        found = interventions.link_effects(model, params, (x, x_source), links, method=method, **options)
+        return [link.effects for link in found]
 
     runs: dict[str, Callable[[], Any]] = {"exact": functools.partial(ours, "exact")}
     for sample in (2, 64):
