@@ -138,4 +138,5 @@ class StudyProgress(Progress):
         self.heading, self.pace = heading, pace
 
     def _show(self, line: str) -> None:
-        super()._show(f"{self.heading}  {line}  (study: {self.pace.left()} left)")
+        left = self.pace.left()
+        super()._show(f"{self.heading}  {line}" + (f"  (study: {left} left)" if left != "?" else ""))

@@ -36,8 +36,17 @@ def parse_shard(text: str | None) -> Shard | None:
     return Shard(int(number) - 1, int(parts))
 
 
+class Cluster(NamedTuple):
+    """The Ray cluster that does a study's groups, and what each takes of it."""
+
+    address: str = ""  # host:port of its head; "" is the one that runs here, or one of this machine alone
+    gpus: float | None = None  # of a task; None: 1 where the cluster has any
+    cpus: float = 1.0
+    retries: int = 3  # how often a task is started again whose process died
+
+
 class Options(NamedTuple):
-    """What a call does of a study."""
+    """What a call does of a study, and by what."""
 
     only: str = ""  # these architectures, separated by commas; "" is all
     datasets: str = ""  # these data sets, likewise
@@ -45,6 +54,7 @@ class Options(NamedTuple):
     stage: str = "all"  # see slices.py
     clock: Clock = Clock()
     shard: Shard | None = None
+    cluster: Cluster | None = None  # None: this process
 
 
 class Work(NamedTuple):
@@ -54,7 +64,7 @@ class Work(NamedTuple):
     pending: tuple[Run, ...]  # its runs that are not stored
     trained: bool
     done_here: bool  # whether this call does what is left
-    seconds: float  # that this takes; NaN where no speed was measured
+    seconds: float  # that this takes; NaN where no speed was measured, as of a cluster's devices
     bytes: int
     source: str
 
@@ -107,7 +117,8 @@ def make_plan(
         here += planning.group_runs([run for run in rest if run.dataset == name], dataset, largest)
         own = [g for i, g in enumerate(here, len(groups)) if options.shard is None or options.shard.holds(i)]
         groups += here
-        work += _estimated([_left(g, done, workdir, options.stage, dataset) for g in own], dataset, compiled)
+        left = [_left(g, done, workdir, options.stage, dataset) for g in own]
+        work += _estimated(left, dataset, compiled, measured=options.cluster is None)
     sharding.wait_for_all("plan")
     if sharding.is_first_process():
         planning.remember_groups(groups, path)
@@ -133,9 +144,10 @@ def is_trained(group: Group, workdir: pathlib.Path) -> bool:
     return checkpoints.latest_step(group.folder(workdir) / "checkpoints") >= group.config.training.steps
 
 
-def _estimated(listed: Sequence[Work], dataset: Dataset, compiled: set[tuple]) -> list[Work]:
-    """The work on one data set with its estimates. compiled: what earlier groups compile; these ones' is added."""
-    trains = [work.group for work in listed if work.done_here and not work.trained]
+def _estimated(listed: Sequence[Work], dataset: Dataset, compiled: set[tuple], measured: bool) -> list[Work]:
+    """The work on one data set with its estimates. compiled: what earlier groups compile; these ones' is added.
+    measured: whether steps are timed here."""
+    trains = [work.group for work in listed if measured and work.done_here and not work.trained]
     speed = estimates.measure_speed(trains[0], dataset) if trains else math.nan
     estimated = []
     for work in listed:
@@ -153,7 +165,7 @@ def _estimated(listed: Sequence[Work], dataset: Dataset, compiled: set[tuple]) -
 # --- in words --------------------------------------------------------------------------------------------
 
 
-def describe(plan: Plan) -> str:
+def describe(plan: Plan, cluster: Cluster | None = None) -> str:
     """Returns the plan as text: a line about all groups, and one about each."""
     lines = []
     for work in plan.work:
@@ -167,7 +179,8 @@ def describe(plan: Plan) -> str:
     if not all(map(math.isfinite, seconds)):
         time = f"{time} and the time that it takes to evaluate" if known else "the time that it takes to evaluate"
     left = sum(len(work.pending) for work in plan.work)
-    head = f"{len(plan.runs)} runs in {len(plan.work)} groups, {left} to do; {time} on {pipeline.device_name()}"
+    head = f"{len(plan.runs)} runs in {len(plan.work)} groups, {left} to do"
+    head += f"; {time} on {pipeline.device_name()}" if cluster is None else " on a Ray cluster"
     return "\n".join([head, *lines])
 
 
@@ -176,5 +189,6 @@ def _state(work: Work) -> str:
         return "done"
     if not work.done_here:
         return "trained" if work.trained else "to be trained first"
-    seconds = f"~{duration(work.seconds)}" if math.isfinite(work.seconds) else "to be evaluated"
+    unknown = "to be evaluated" if work.trained else "to be trained"
+    seconds = f"~{duration(work.seconds)}" if math.isfinite(work.seconds) else unknown
     return f"{seconds}, {work.bytes / 2**20:,.0f} MB"

@@ -1,20 +1,20 @@
-"""One call on a study's directory: the plan, its groups one after the other, the table."""
+"""One call on a study's directory: the plan, its groups, here or on a cluster, the table."""
 
 from __future__ import annotations
 
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from causalvae import sharding
 from causalvae._programs import free_programs
 from causalvae.progress import duration
 from experiments import pipeline
 from experiments.cli import Config
-from experiments.study import lock, planning, records
+from experiments.study import cluster, lock, planning, records
 from experiments.study.estimates import Pace
-from experiments.study.plan import Options, Plan, describe, is_trained, make_plan
+from experiments.study.plan import Options, Plan, Work, describe, is_trained, make_plan
 from experiments.study.store import Store
 from experiments.study.worker import Worker
 
@@ -50,7 +50,7 @@ def run(
     with lock.hold(workdir, options.shard) if first else contextlib.nullcontext():
         store = Store(workdir, runs, options.retry)
         plan = make_plan(chosen, store.done, workdir, config.members, options)
-        pipeline.say(f"{describe(plan)}\nresults go to {workdir}")
+        pipeline.say(f"{describe(plan, options.cluster)}\nresults go to {workdir}")
         if not plan_only:
             _do(plan, store, options)
             finish(plan)
@@ -59,6 +59,17 @@ def run(
 
 def _do(plan: Plan, store: Store, options: Options) -> None:
     started = time.monotonic()
+    engine = _in_turn if options.cluster is None else cluster.do
+    for _ in engine(plan, store, options):
+        if options.shard is None:
+            store.write_table()
+    if options.shard is None:
+        store.write_table()
+    _say_end(plan, store, options, time.monotonic() - started)
+
+
+def _in_turn(plan: Plan, store: Store, options: Options) -> Iterator[Work]:
+    """Does the groups in this process, one after the other, and yields each that is done."""
     pace = Pace({work.group.id: work.seconds for work in plan.todo}, sum(len(work.pending) for work in plan.todo))
     worker = Worker(store, pace, options.stage, options.clock)
     for work in plan.todo:
@@ -66,11 +77,7 @@ def _do(plan: Plan, store: Store, options: Options) -> None:
         worker.do(work.group, work.pending)
         pace.note(work.group, time.monotonic() - began)
         free_programs()
-        if options.shard is None:
-            store.write_table()
-    if options.shard is None:
-        store.write_table()
-    _say_end(plan, store, options, time.monotonic() - started)
+        yield work
 
 
 def _say_end(plan: Plan, store: Store, options: Options, seconds: float) -> None:

@@ -74,8 +74,8 @@ class Worker:
         """Measures one member and stores it. params: after `step` steps, and before the first."""
         self.clock.check(self.longest_evaluation, f"evaluating {run.id}")
         self.begun += 1
-        number = f"{self.begun} of {self.pace.runs} runs to do"
-        pipeline.say(f"  evaluating {run.id} ({number}, {self.pace.left()} left)")
+        number, left = f"{self.begun} of {self.pace.runs} runs to do", self.pace.left()
+        pipeline.say(f"  evaluating {run.id} ({number}{f', {left} left' if left != '?' else ''})")
         began = time.monotonic()
         model = pipeline.create_model(run.config, dataset)
         settings = evaluation.Settings(**run.config.evaluation)
