@@ -15,10 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae import architectures, data, interventions, metrics, pretrained, training
+from causalvae import architectures, data, interventions, metrics, pretrained, sites, training
 from causalvae.data.base import Dataset
 from causalvae.precision import PRECISIONS
-from causalvae.sites import site_shapes
 from causalvae.training._members import ENSEMBLES
 from experiments.benchmark.timing import Table, paired, rows_of
 from experiments.benchmark.torch_process import NO_TORCH, has_torch, torch_process
@@ -174,38 +173,76 @@ def draw(dataset: Dataset, batch_size: int, batches: jax.Array) -> jax.Array:
 
 
 def patch(settings: Settings) -> Table:
-    """Patching units one at a time, in every pair, against a PyTorch loop with forward hooks."""
+    """Patching units one at a time, in every pair, site by site, against a PyTorch loop with forward hooks."""
     model, s = architectures.create("vae"), settings
     params = model.init(jax.random.key(0))
     images = stored_image(stored_dataset().arrays, jnp.arange(2 * s.pairs)[None], None)
     x, x_source = images[: s.pairs], images[s.pairs :]
-    shapes = site_shapes(model, params, x)
+    shapes = sites.site_shapes(model, params, x)
     units = {site: range(min(s.units or shape.shape[-1], shape.shape[-1])) for site, shape in shapes.items()}
+    effects = functools.partial(interventions.patch_effects, model, params, (x, x_source))
 
-    def ours():
-        effects = functools.partial(interventions.patch_effects, model, params, (x, x_source))
-        return {site: effects(site, groups=list(indices)).output_change for site, indices in units.items()}
+    def ours(site: str):
+        return effects(site, groups=list(units[site])).output_change
 
     start = time.perf_counter()
-    found = jax.block_until_ready(ours())
+    found = {site: jax.block_until_ready(ours(site)) for site in units}
     first = time.perf_counter() - start
-    runs, work = {"causalvae": ours}, s.pairs * sum(map(len, units.values()))
     if not has_torch():
-        rows = rows_of(paired(runs, s.rounds, warm=()), "causalvae", work)
+        seconds = {site: paired({"causalvae": functools.partial(ours, site)}, s.rounds, warm=()) for site in units}
+        rows = [
+            rows_of(seconds[site], "causalvae", s.pairs * len(units[site]))[0]._replace(name=site) for site in units
+        ]
         return Table("patched run", "causalvae", rows, [NO_TORCH])
     with torch_process(jax.tree.map(np.asarray, params), np.asarray(stored_dataset().arrays)) as torch_side:
-        runs["PyTorch hooks"] = lambda: torch_side("patch_sweep", np.asarray(x), np.asarray(x_source), units)
-        expected = runs["PyTorch hooks"]()
-        seconds = paired(runs, s.rounds, warm=())
+
+        def hooks(site: str):
+            return torch_side("patch_sweep", np.asarray(x), np.asarray(x_source), {site: units[site]})
+
+        expected = {site: hooks(site)[site] for site in units}
+        sides = {"causalvae": ours, "PyTorch hooks": hooks}
+        seconds = {
+            site: paired({name: functools.partial(side, site) for name, side in sides.items()}, s.rounds, warm=())
+            for site in units
+        }
+    rows = []
+    for site, share in arithmetic_left(model, params, x[:1]).items():
+        row, _ = rows_of(seconds[site], "PyTorch hooks", s.pairs * len(units[site]))
+        at_par = (2 + len(units[site]) * share) / (2 + len(units[site]))
+        rows.append(row._replace(name=site, note=f"{at_par:.2f} at equal speed"))
+    total = {name: np.sum([seconds[site][name] for site in units], axis=0) for name in sides}
+    work = s.pairs * sum(map(len, units.values()))
+    rows += [row._replace(name=f"all sites, {row.name}") for row in rows_of(total, "PyTorch hooks", work)]
     # A site may have no effect at all: the log-variance where z is the posterior mean.
     scales = {site: max(effects.max(), np.finfo(np.float32).tiny) for site, effects in expected.items()}
     error = max(np.abs(found[site] - expected[site]).max() / scales[site] for site in units)
     remarks = [
         f"{work:,} patched runs: {work // s.pairs} units of {len(units)} sites, {s.pairs} pairs",
         f"largest difference between the two sides' effects: {error:.1e} of a site's largest effect",
-        f"compilation: {first - np.median(seconds['causalvae']):.1f} s",
+        f"compilation: {first - np.median(total['causalvae']):.1f} s",
+        "at equal speed: base run, source run and, per unit, what of the network follows the site, against base run,",
+        "source run and a whole run per unit; in arithmetic",
     ]
-    return Table("patched run", "PyTorch hooks", rows_of(seconds, "PyTorch hooks", work), remarks)
+    return Table("patched run", "PyTorch hooks", rows, remarks)
+
+
+def arithmetic_left(model: Any, params: Any, x: jax.Array) -> dict[str, float]:
+    """Site -> the share of a forward pass's floating-point operations that follow it: what a patched run cannot do
+    without, and a loop of whole runs does all of."""
+
+    shapes = sites.site_shapes(model, params, x)
+
+    def operations(kept: list[str]) -> float:
+        def image(params, x, values):
+            edits = {site: sites.patch(value) for site, value in values.items()}
+            return sites.run(model, params, x, edits=edits)[0].image
+
+        values = {site: jnp.zeros(shapes[site].shape) for site in kept}
+        counted: Any = jax.jit(image).lower(params, x, values).compile().cost_analysis()
+        return float(counted["flops"])
+
+    order, whole = list(shapes), operations([])
+    return {site: operations(order[: i + 1]) / whole for i, site in enumerate(order)}
 
 
 EDGES = ("encoder/conv2", "latent/z"), ("latent/z", "decoder/conv1")
@@ -216,7 +253,7 @@ def edges(settings: Settings) -> Table:
     s, (model, params) = settings, pretrained.load_pretrained("betatc_3dshapes")  # the standard network, trained
     images = stored_image(stored_dataset().arrays, jnp.arange(2 * s.pairs)[None], None)
     x, x_source = images[: s.pairs], images[s.pairs :]
-    units = {site: s.units or shape.shape[-1] for site, shape in site_shapes(model, params, x).items()}
+    units = {site: s.units or shape.shape[-1] for site, shape in sites.site_shapes(model, params, x).items()}
     links = [((sender, list(range(units[sender]))), receiver) for sender, receiver in EDGES]
 
     def ours(method: str, **options: Any):
