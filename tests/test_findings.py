@@ -164,6 +164,22 @@ def test_runs_of_other_sizes_leave_the_other_findings():
     assert repr(findings.study(both)["correlations"]) == repr(findings.study(table)["correlations"])
 
 
+def test_variants_enter_the_correlations_and_no_finding_about_architectures():
+    table = study_tables.table(seeds=2)
+    varied = {**table, "dci_disentanglement": table["dci_disentanglement"] + 9, "ces_l2": 0 * table["ces_l2"] + 1}
+    varied["variant"] = np.array(["x=2"] * len(table["seed"]))
+    varied["label"] = np.array([f"{name} (x=2)" for name in table["architecture"]])
+    keep = np.isin(table["dataset"], ("dsprites", "3dshapes")) & (table["seed"] == 0)
+    both = {name: np.concatenate([table[name], varied[name][keep]]) for name in table}
+    plain, found = findings.study(table), findings.study(both)
+    for name in ("winners", "near_zero"):
+        assert repr(found[name]) == repr(plain[name])
+    assert found["verdicts"][2:] == plain["verdicts"][2:]
+    assert found["design"]["runs"] == len(both["seed"]) and repr(found["correlations"]) != repr(plain["correlations"])
+    alone = {name: np.concatenate([table[name][table["architecture"] != "vq"], varied[name][keep]]) for name in table}
+    assert np.isfinite(findings.study(alone)["near_zero"][0]["value"]), "vq ran in variants only, and they stand for it"
+
+
 # --- (iii) -----------------------------------------------------------------------------------------------
 
 

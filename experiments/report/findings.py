@@ -26,7 +26,15 @@ from experiments.report.correlations import (
     sensitivity_pairs,
 )
 from experiments.report.near_zero import near_zero_verdict, vq_strength
-from experiments.report.tables import DISENTANGLEMENT, EFFECT, Table, of_usual_size, score_cells, score_names
+from experiments.report.tables import (
+    DISENTANGLEMENT,
+    EFFECT,
+    Table,
+    of_defaults,
+    of_usual_size,
+    score_cells,
+    score_names,
+)
 from experiments.report.verdicts import ALPHA, POWER
 from experiments.report.winners import winner_verdict, winners_by_score
 
@@ -43,7 +51,8 @@ def study(table: Table, seed: int = 0) -> dict[str, Any]:
     capacity = capacity_by_factors(table)
     table = of_usual_size(table)
     pairs = correlation_family(table, EFFECT, DISENTANGLEMENT, seed)
-    winners, near_zero = winners_by_score(table), vq_strength(table)
+    by_default = of_defaults(table)
+    winners, near_zero = winners_by_score(by_default), vq_strength(by_default)
     return {
         "source": sources[0],
         "design": design(table, pairs),
@@ -62,7 +71,7 @@ def study(table: Table, seed: int = 0) -> dict[str, Any]:
             for verdict in (
                 correlation_verdict(pairs),
                 capacity_verdict(capacity),
-                winner_verdict(table, winners),
+                winner_verdict(by_default, winners),
                 near_zero_verdict(near_zero),
             )
         ],

@@ -38,6 +38,14 @@ def of_usual_size(table: Table) -> Table:
     return rows_of(table, table["latents"] == np.array([usual[a] for a in architectures]))
 
 
+def of_defaults(table: Table) -> Table:
+    """The runs of every architecture as it is by default, which a finding about architectures compares: a grid's
+    variants are there for finding (i). Of an architecture that ran in variants only, all its runs."""
+    architectures, default = table["architecture"], table["variant"] == ""
+    only_varied = set(architectures.tolist()) - set(architectures[default].tolist())
+    return rows_of(table, default | np.isin(architectures, sorted(only_varied)))
+
+
 def score_cells(table: Table, name: str) -> list[statistics.Cell]:
     """Mean, deviation and every seed of a score, by data set and configuration (architecture with its variant)."""
     return statistics.cells(column(table, name), table["label"], table["dataset"], table["seed"])

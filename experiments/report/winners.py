@@ -70,7 +70,7 @@ def winner_verdict(table: Table, winners: Sequence[Mapping[str, Any]]) -> Verdic
         "seeds pooled over a data set's architectures, and over an architecture's data sets. Supported: every "
         f"architecture is beaten by another on at least one data set (Holm–Šidák p ≤ {SIDE} over its rivals and data "
         f"sets). Contradicted: one architecture beats every other on every data set (each p ≤ {SIDE}). Undecided "
-        "otherwise: then different winners may be chance."
+        "otherwise: then different winners may be chance. Variants of a grid take no part."
     )
     verdict = functools.partial(Verdict, "iii", claim, rule=rule)
     groups = _groups(table, score)
