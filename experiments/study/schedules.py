@@ -3,7 +3,7 @@
     run="python -m experiments.main --config=configs/vae_dsprites.py:overnight --stage=train"
     $run --workdir=runs/schedules/trapezoid
     $run --workdir=runs/schedules/constant --config.training.schedule=constant --config.training.warmup=0
-    python -m experiments.study.schedules --runs=runs/schedules      # every run below a folder: collect, draw, print
+    python -m experiments.study.schedules --runs=runs/schedules,runs/study   # all runs and studies below: collect, draw
     python -m experiments.study.schedules                            # draw again what was collected
 
 The curves are training's own: means over the steps since the last point, images drawn anew, z sampled.
@@ -21,6 +21,7 @@ from absl import flags
 from causalvae import _files, plots, runs
 from causalvae.progress import read_json_lines, write_text
 from experiments import cli
+from experiments.study import planning, records
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 STORED, FIGURE = DOCS / "records" / "schedules.json", DOCS / "figures" / "schedules.png"
@@ -41,7 +42,7 @@ class Curve(NamedTuple):
 
 def main(argv: list[str]) -> None:
     if flags.FLAGS.runs:
-        curves = collect(pathlib.Path(flags.FLAGS.runs))
+        curves = compared(collect([pathlib.Path(folder) for folder in flags.FLAGS.runs]))
         rows = [json.dumps(curve._asdict(), separators=(",", ":")) for curve in curves]
         STORED.parent.mkdir(parents=True, exist_ok=True)
         write_text(STORED, "[\n" + ",\n".join(rows) + "\n]\n")
@@ -56,35 +57,60 @@ def read() -> list[Curve]:
     return [Curve(*map(row.get, Curve._fields)) for row in _files.read_json(STORED, "list of curves", [shape])]
 
 
-def collect(folder: pathlib.Path) -> list[Curve]:
-    """The curve of every finished run below `folder`. FileNotFoundError where there is none."""
-    curves = [
-        curve for path in sorted(folder.rglob("metrics.jsonl")) for curve in _curves(path.parent) if curve is not None
-    ]
+def collect(folders: Sequence[pathlib.Path]) -> list[Curve]:
+    """The curve of every finished run, and of every evaluated run of a study, below `folders`.
+
+    Raises:
+        FileNotFoundError: where there is none.
+    """
+    paths = [path for folder in folders for path in sorted(folder.rglob("metrics.jsonl"))]
+    curves = [curve for path in paths for curve in _curves(path)]
     if not curves:
-        raise FileNotFoundError(f"no trained run below {folder}: `experiments.main --stage=train` makes them")
+        listed = ", ".join(map(str, folders))
+        raise FileNotFoundError(f"no trained run below {listed}: `experiments.main --stage=train` makes them")
     return sorted(curves, key=lambda curve: curve[:4])
 
 
-def _curves(workdir: pathlib.Path) -> list[Curve]:
+def compared(curves: Sequence[Curve]) -> list[Curve]:
+    """Those of a model, data set and seed that were trained by two recipes at least."""
+    recipes: dict[tuple, set[str]] = {}
+    for curve in curves:
+        recipes.setdefault((curve.architecture, curve.dataset, curve.seed), set()).add(curve.recipe)
+    return [c for c in curves if len(recipes[c.architecture, c.dataset, c.seed]) > 1]
+
+
+def _curves(path: pathlib.Path) -> list[Curve]:
     """One curve per member of a run that has reached its last step; none of one that has not."""
-    config = runs.read_config(workdir)
-    lines, training = read_json_lines(workdir / "metrics.jsonl"), config["training"]
-    if not lines or lines[-1]["step"] < training["steps"]:
+    lines, members = read_json_lines(path), _members(path.parent)
+    if not lines or not members or lines[-1]["step"] < members[0]["training"]["steps"]:
         return []
     lines = [line for line in lines if line["step"] % EVERY == 0]
-    recipe = f"{training['schedule']} {training['learning_rate']:g}"
     return [
         Curve(
             config["architecture"]["name"],
             config["data"]["name"],
-            recipe,
-            config["seed"] + member,
+            f"{config['training']['schedule']} {config['training']['learning_rate']:g}",
+            config["seed"],
             [line["step"] for line in lines],
-            {name: [float(f"{line[name][member]:.5g}") for line in lines] for name in CURVES},
+            {name: [float(f"{line[name][number]:.5g}") for line in lines] for name in CURVES},
         )
-        for member in range(config["seeds"])
+        for number, config in enumerate(members)
     ]
+
+
+def _members(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The configuration of every member that was trained in a folder, of a run or of a study's group; of a group with
+    variants, or with runs that are not evaluated, none."""
+    if folder.parent.name != "groups":
+        config = runs.read_config(folder)
+        return [{**config, "seed": config["seed"] + member} for member in range(config["seeds"])]
+    workdir = folder.parents[1]
+    names = planning.known_groups(workdir / "groups.json").get(folder.name, [])
+    stored = [records.read_record(workdir, name) for name in names]
+    found = [record for record in stored if record is not None and not record["variant"]]
+    if len(found) < len(stored):
+        return []
+    return [runs.complete(record["config"]) | {"seed": record["seed"]} for record in found]
 
 
 def cells(curves: Sequence[Curve]) -> list[tuple[str, str]]:
@@ -129,5 +155,5 @@ def draw(curves: Sequence[Curve]) -> Any:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("runs", None, "A folder with runs below it. Without it, what was collected before is drawn.")
+    flags.DEFINE_list("runs", None, "Folders with runs and studies below. Without them, what was collected is drawn.")
     cli.run(main)
