@@ -67,14 +67,15 @@ def test_the_pytorch_network_loses_and_patches_as_ours():
     logits, posterior = outputs.logits, outputs.posterior
     entropy = np.sum(np.logaddexp(0, logits) - x * logits) / 2
     kl = np.sum(0.5 * (posterior.mean**2 + np.exp(posterior.log_variance) - posterior.log_variance - 1)) / 2
-    network = torch_side.networks[False]
+    network = torch_side.networks["eager"]
     channels_first = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
     loss = torch_side.negative_elbo(network, channels_first, noise=False)
     np.testing.assert_allclose(loss.item(), entropy + kl, rtol=1e-5)
 
     units = {"encoder/conv1": [0, 5], "decoder/dense1": [3, 700]}
-    theirs = torch_side.patch_sweep(x, x_source, units)
+    theirs, at_once = torch_side.patch_sweep(x, x_source, units), torch_side.vmapped_sweep(x, x_source, units)
     for site, indices in units.items():
         ours = interventions.patch_effects(model, params, (x, x_source), site, groups=indices).output_change
         np.testing.assert_allclose(theirs[site], ours, rtol=1e-3, atol=1e-5)
-    assert np.isfinite(torch_side.train(False, 2, 1))
+        np.testing.assert_allclose(at_once[site], ours, rtol=1e-3, atol=1e-5)
+    assert np.isfinite(torch_side.train("channels last", 2, 1))

@@ -20,7 +20,7 @@ from causalvae.data.base import Dataset
 from causalvae.precision import PRECISIONS
 from causalvae.training._members import ENSEMBLES
 from experiments.benchmark.timing import Table, paired, rows_of
-from experiments.benchmark.torch_process import NO_TORCH, has_torch, torch_process
+from experiments.benchmark.torch_process import NO_TORCH, has_torch, on_gpu, torch_process
 
 
 class Settings(NamedTuple):
@@ -78,8 +78,11 @@ def step(settings: Settings) -> Table:
         return Table("training step", "causalvae", rows, [NO_TORCH])
     params = jax.tree.map(np.asarray, model.init(jax.random.key(0)))
     with torch_process(params, np.asarray(dataset.arrays)) as torch_side:
-        runs["PyTorch"] = lambda: torch_side("train", False, s.batch_size, s.steps)
-        runs["PyTorch, channels last"] = lambda: torch_side("train", True, s.batch_size, s.steps)
+        runs["PyTorch"] = lambda: torch_side("train", "eager", s.batch_size, s.steps)
+        for how in (
+            ("channels last", "compiled") if on_gpu() else ("channels last",)
+        ):  # compiling takes minutes on a CPU
+            runs[f"PyTorch, {how}"] = functools.partial(torch_side, "train", how, s.batch_size, s.steps)
         seconds = paired(runs, s.rounds)
     return Table("training step", "PyTorch", rows_of(seconds, "PyTorch", s.steps))
 
@@ -196,18 +199,21 @@ def patch(settings: Settings) -> Table:
         return Table("patched run", "causalvae", rows, [NO_TORCH])
     with torch_process(jax.tree.map(np.asarray, params), np.asarray(stored_dataset().arrays)) as torch_side:
 
-        def hooks(site: str):
-            return torch_side("patch_sweep", np.asarray(x), np.asarray(x_source), {site: units[site]})
+        def theirs(function: str, site: str):
+            return torch_side(function, np.asarray(x), np.asarray(x_source), {site: units[site]})
 
+        hooks = functools.partial(theirs, "patch_sweep")
         expected = {site: hooks(site)[site] for site in units}
         sides = {"causalvae": ours, "PyTorch hooks": hooks}
+        if on_gpu():
+            sides["PyTorch vmap"] = functools.partial(theirs, "vmapped_sweep")
         seconds = {
             site: paired({name: functools.partial(side, site) for name, side in sides.items()}, s.rounds, warm=())
             for site in units
         }
     rows = []
     for site, share in arithmetic_left(model, params, x[:1]).items():
-        row, _ = rows_of(seconds[site], "PyTorch hooks", s.pairs * len(units[site]))
+        row, *_ = rows_of(seconds[site], "PyTorch hooks", s.pairs * len(units[site]))
         at_par = (2 + len(units[site]) * share) / (2 + len(units[site]))
         rows.append(row._replace(name=site, note=f"{at_par:.2f} at equal speed"))
     total = {name: np.sum([seconds[site][name] for site in units], axis=0) for name in sides}

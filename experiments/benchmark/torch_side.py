@@ -2,6 +2,7 @@
 
 Used from sections.py in a process of its own, whose state is the globals at the end: beside a
 running XLA, PyTorch would have another allocator state and other threads than its users have.
+It computes on the GPU where the other side does.
 """
 
 from __future__ import annotations
@@ -95,31 +96,41 @@ def negative_elbo(network: StandardVAE, images: torch.Tensor, noise: bool = True
 
 # --- what the benchmark calls in the other process -------------------------------------------------------
 
-networks: dict[bool, StandardVAE] = {}  # by channels_last
-optimizers: dict[bool, torch.optim.Optimizer] = {}
-stored: dict[bool, torch.Tensor] = {}  # uint8 images
+LAYOUTS = {"eager": torch.contiguous_format, "channels last": torch.channels_last}
+networks: dict[str, StandardVAE] = {}  # by layout
+optimizers: dict[str, torch.optim.Optimizer] = {}
+losses: dict[str, Any] = {}  # network and images -> loss, by layout, and "compiled" by torch.compile
+stored: dict[str, torch.Tensor] = {}  # uint8 images
+device = torch.device("cpu")
 
 
-def prepare(threads: int, params: Mapping[str, Any], images: np.ndarray) -> None:
-    """The same parameters and the same stored images [N, H, W, C] uint8 as the other side has."""
+def prepare(threads: int, params: Mapping[str, Any], images: np.ndarray, on_gpu: bool = False) -> None:
+    """The same parameters and the same stored images [N, H, W, C] uint8 as the other side has, on the same device."""
+    global device
+    if on_gpu and not torch.cuda.is_available():
+        raise RuntimeError("JAX computes on a GPU, and this PyTorch sees none: install a build of it for CUDA")
+    device = torch.device("cuda" if on_gpu else "cpu")
     torch.set_num_threads(threads)
-    for channels_last in (False, True):
-        layout = torch.channels_last if channels_last else torch.contiguous_format
+    for name, layout in LAYOUTS.items():
         network = StandardVAE(images.shape[3], params["decoder"]["dense0"]["kernel"].shape[0])
         network.load(params)
-        networks[channels_last] = network.to(memory_format=layout)
-        optimizers[channels_last] = torch.optim.Adam(network.parameters(), lr=1e-4)
-        stored[channels_last] = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        networks[name] = network.to(device, memory_format=layout)
+        optimizers[name] = torch.optim.Adam(network.parameters(), lr=1e-4)
+        stored[name] = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        losses[name] = negative_elbo
 
 
-def train(channels_last: bool, batch_size: int, steps: int) -> float:
-    """`steps` training steps; the last loss."""
-    network, optimizer, images = networks[channels_last], optimizers[channels_last], stored[channels_last]
+def train(how: str, batch_size: int, steps: int) -> float:
+    """`steps` training steps; the last loss. how: a layout, or "compiled", which is of the first."""
+    layout = how if how in LAYOUTS else "eager"
+    network, optimizer, images = networks[layout], optimizers[layout], stored[layout]
+    if how not in losses:
+        losses[how] = torch.compile(negative_elbo)
     loss: Any = None
     for _ in range(steps):
-        batch = images[torch.randint(images.shape[0], (batch_size,))].float() / 255
+        batch = images[torch.randint(images.shape[0], (batch_size,), device=device)].float() / 255
         optimizer.zero_grad()
-        loss = negative_elbo(network, batch)
+        loss = losses[how](network, batch)
         loss.backward()
         optimizer.step()
     return loss.item()
@@ -128,8 +139,8 @@ def train(channels_last: bool, batch_size: int, steps: int) -> float:
 @torch.no_grad()
 def patch_sweep(x: np.ndarray, x_source: np.ndarray, units: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """site -> mean change of the image [units] when one unit comes from the source run: a loop with hooks."""
-    network = networks[False]
-    x, x_source = (torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() for images in (x, x_source))
+    network = networks["eager"]
+    x, x_source = _images(x), _images(x_source)
     base = torch.sigmoid(network(x, noise=False)[0])
     changes = {}
     for site, indices in units.items():
@@ -139,10 +150,39 @@ def patch_sweep(x: np.ndarray, x_source: np.ndarray, units: Mapping[str, Sequenc
 
 
 @torch.no_grad()
+def vmapped_sweep(x: np.ndarray, x_source: np.ndarray, units: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """The same by `torch.vmap` over all units of a site, which batches what follows the patched module."""
+    network = networks["eager"]
+    x, x_source = _images(x), _images(x_source)
+    base = torch.sigmoid(network(x, noise=False)[0])
+    changes = {}
+    for site, indices in units.items():
+        source = _captured(network, site, x_source)
+
+        def change(chosen: torch.Tensor, site: str = site, source: torch.Tensor = source) -> torch.Tensor:
+            where = chosen.reshape(1, -1, *[1] * (source.ndim - 2))
+            hook = network.sites[site].register_forward_hook(lambda _, __, output: torch.where(where, source, output))
+            try:
+                image = torch.sigmoid(network(x, noise=False)[0])
+            finally:
+                hook.remove()
+            return torch.linalg.vector_norm((image - base).flatten(1), dim=1).mean()
+
+        chosen = torch.eye(source.shape[1], dtype=torch.bool, device=device)[list(indices)]
+        changes[site] = torch.vmap(change)(chosen).cpu().numpy()
+    return changes
+
+
+def _images(images: np.ndarray) -> torch.Tensor:
+    """NHWC in numpy to NCHW on the device."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous()
+
+
+@torch.no_grad()
 def edge_sweep(x: np.ndarray, x_source: np.ndarray, links: Sequence[tuple[str, Sequence[int], str]]) -> list[Any]:
     """The effects [senders, receivers, pairs] of the edges of every (site, senders, later site): a loop with hooks."""
-    network = networks[False]
-    x, x_source = (torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() for images in (x, x_source))
+    network = networks["eager"]
+    x, x_source = _images(x), _images(x_source)
     base, source = (torch.sigmoid(network(images, noise=False)[0]) for images in (x, x_source))
     change = (source - base).flatten(1)
     whole = change.square().sum(dim=1)
@@ -158,7 +198,7 @@ def edge_sweep(x: np.ndarray, x_source: np.ndarray, links: Sequence[tuple[str, S
                 hook = network.sites[receiver].register_forward_hook(_replacing(j, reached))
                 image = torch.sigmoid(network(x, noise=False)[0])
                 hook.remove()
-                effects[i, j] = (((image - base).flatten(1) * change).sum(dim=1) / whole).numpy()
+                effects[i, j] = (((image - base).flatten(1) * change).sum(dim=1) / whole).cpu().numpy()
         found.append(effects)
     return found
 
