@@ -2,7 +2,7 @@
 
     python -m experiments.lowering                          # all programs: minutes
     python -m experiments.lowering --only=training,metrics
-    python -m experiments.lowering --only=interventions --markdown=docs/performance_roofline.md
+    python -m experiments.lowering --only=interventions --markdown=docs/roofline.md
 
 Exit status 1 where a program holds float64, calls the host, or calls a library that is not known. Times are bounds: of
 the card's arithmetic and memory, see `roofline`; kernels, launches and the compiler take their own.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import pathlib
 import time
 
+import jax
 from absl import flags
 
 from causalvae._words import nearest
@@ -21,8 +22,19 @@ from experiments import cli
 from experiments.lowering.lower import CARDS, PLATFORM_OF, Lowered, faults, lower, roofline
 from experiments.lowering.programs import GROUPS, Program, programs
 
+PAGE = """# What programs need, on paper
+
+Every program of the library, lowered for CUDA and for TPU on a machine that has neither, by
+`python -m experiments.lowering --markdown=docs/roofline.md` (jax {jax}). Nothing here was measured on a card.
+Floating-point operations and bytes are the compiler's count before it optimizes: *least*, arguments read and results
+written once; *most*, every operation's operands and results, as if nothing were fused. The time that they take at the
+least lies between the two bounds, on the cards of [accelerators](accelerators.md); a loop counts once, so that a row is
+one training step, one batch, or one sweep. Most of these programs are shorter than launching their kernels.
+
+{table}
+"""
 ONLY = flags.DEFINE_string("only", "", f"Only these groups, separated by commas: {', '.join(GROUPS)}.")
-MARKDOWN = flags.DEFINE_string("markdown", None, "Write the table into this file, too.")
+MARKDOWN = flags.DEFINE_string("markdown", None, "Write a page with the table, too.")
 HEADS = ("program", "GFLOP", "MB, least", "MB, most", *(f"{name}, ms" for name in CARDS), "calls")
 
 
@@ -36,7 +48,7 @@ def main(argv: list[str]) -> None:
     text = table(rows)
     print(f"\n{text}\n{len(rows)} programs lowered for CUDA and TPU in {time.monotonic() - started:.0f} s")
     if MARKDOWN.value:
-        write_text(pathlib.Path(MARKDOWN.value), text)
+        write_text(pathlib.Path(MARKDOWN.value), PAGE.format(jax=jax.__version__, table=text.strip()))
     if wrong:
         cli.fail("; ".join(wrong))
 
