@@ -336,6 +336,17 @@ def test_only_what_a_call_trains_is_timed(tmp_path, monkeypatch):
     assert "8 to do; the time that it takes to evaluate on" in text and text.count("to be trained first") == 3
 
 
+def test_members_that_are_computed_side_by_side_take_their_memory_side_by_side():
+    model, dataset = toy.model("vae"), toy.dataset()
+    one, in_turn, together = (
+        estimates.training_bytes(model, dataset, 8, members, ensemble)
+        for members, ensemble in ((1, "auto"), (3, "in_turn"), (3, "grouped"))
+    )
+    assert together == 3 * one and one < in_turn < together
+    automatic = in_turn if jax.default_backend() == "cpu" else together
+    assert estimates.training_bytes(model, dataset, 8, 3) == automatic
+
+
 def test_the_time_left_follows_the_pace_of_what_was_done(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(estimates, "time", types.SimpleNamespace(monotonic=lambda: now[0]))

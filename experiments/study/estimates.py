@@ -16,6 +16,7 @@ from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import Progress, duration
 from causalvae.sites import no_tap
+from causalvae.training._members import ENSEMBLES
 from experiments.speed import seconds_per_step
 from experiments.study.planning import Group, structure
 
@@ -81,20 +82,21 @@ def estimate(group: Group, dataset: Dataset, speed: float, to_compile: int) -> E
         COMPILE_S.get(jax.default_backend(), 40.0) * to_compile,
         steps * members * step_operations(model, dataset, batch) / speed,
         members * forward_operations(model.forward, model.init, dataset.image_shape) * images / speed,
-        training_bytes(model, dataset, batch, members),
+        training_bytes(model, dataset, batch, members, group.config.training.ensemble),
     )
 
 
-def training_bytes(model: Architecture, dataset: Dataset, batch: int, members: int) -> int:
+def training_bytes(model: Architecture, dataset: Dataset, batch: int, members: int, ensemble: str = "auto") -> int:
     """Returns the memory of a training step: parameters, Adam's two moments and gradients, and activations twice
-    (forward and backward), of the members that run side by side."""
+    (forward and backward), of the members that run side by side. ensemble: as `training.ensemble` says."""
     params = jax.eval_shape(model.init, jax.random.key(0))
     state = 4 * networks.parameter_count(params)
     image: Any = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     shapes = sites.site_shapes(model, params, image)
     activations = sum(shape.size for shape in shapes.values()) * 4 * batch * model.batches * 2
-    side_by_side = 1 if jax.default_backend() == "cpu" else members  # see training/_members.py
-    return 3 * state * members + (state + activations) * side_by_side
+    together = ENSEMBLES[ensemble].side_by_side
+    together = jax.default_backend() != "cpu" if together is None else together  # as "auto" does it
+    return 3 * state * members + (state + activations) * (members if together else 1)
 
 
 # --- while they are done ---------------------------------------------------------------------------------
