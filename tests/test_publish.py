@@ -50,6 +50,7 @@ def test_the_page_is_drawn_from_what_was_collected(tmp_path):
     assert "90 of 90 runs of the design" in page and "and 1 with other hyper-parameters" in page
     assert "| dsprites | β-VAE (beta=16) | 0 |" in page and page.count("| β-VAE |") == 4 * 5
     assert "| VAE | – | – | – | 0.102 | – | – | – |" in page
+    assert "| (i) | agrees |" in page and "| (ii) | does not decide |" in page
     assert "## mpi3d" in page and "(i)" in page and "specification curve" in page
     first = (table["dataset"] == "dsprites") & (table["architecture"] == "vae")
     assert f"{table['mig'][first].mean():.3f}" in page
