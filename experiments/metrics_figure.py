@@ -1,6 +1,7 @@
 """How every metric reads six instructive codes: the figure of docs/metrics.md, and its numbers as a table.
 
     python -m experiments.metrics_figure --out=docs/figures/metrics_codes.png
+    python -m experiments.metrics_figure --pages=docs/metrics      # the table at the end of each metric's page
 
 About a minute on two CPU cores.
 """
@@ -19,7 +20,9 @@ from causalvae import metrics
 from experiments import cli
 
 OUT = flags.DEFINE_string("out", "docs/figures/metrics_codes.png", "Where the figure goes.")
+PAGES = flags.DEFINE_string("pages", None, "Write tables into the pages of this folder, and draw nothing.")
 
+MARKER = "<!-- written by experiments.metrics_figure below this line -->"
 SIZES = (6, 8, 10)
 NUM_ROWS = 6000
 LABELS = {
@@ -63,6 +66,10 @@ def instructive_codes() -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 def main(argv: list[str]) -> None:
     del argv
+    if PAGES.value:
+        for name in metrics.METRICS:
+            write_table(pathlib.Path(PAGES.value) / f"{name}.md", table_of(name))
+        return
     factors, codes = instructive_codes()
     options = metrics.Options(votes=2000)
     found = {
@@ -76,6 +83,35 @@ def main(argv: list[str]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     draw(factors, codes, [LABELS[name] for name in names], values).savefig(out, dpi=110)
     print(f"wrote {out}")
+
+
+def table_of(name: str) -> str:
+    """The scores of one metric on the six codes, a row for each, and the null of the perfect code."""
+    factors, codes = instructive_codes()
+    options = metrics.Options(votes=2000)
+    found = {
+        code: metrics.evaluate_representations(z, factors, name, options, nulls=code == "perfect")
+        for code, z in codes.items()
+    }
+    lines = ["| | " + " | ".join((*codes, "null")) + " |", "| --- |" + " ---: |" * (len(codes) + 1)]
+    for row, perfect in enumerate(found["perfect"]):
+        values = [scores[row].value for scores in found.values()]
+        lines.append(
+            f"| `{perfect.name}` | " + " | ".join(_two_digits(value) for value in (*values, perfect.null)) + " |"
+        )
+    return "\n".join(lines)
+
+
+def _two_digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
+
+
+def write_table(path: pathlib.Path, table: str) -> None:
+    """Writes a table below the marker at the end of a page."""
+    written, marker, _ = path.read_text().partition(MARKER)
+    if not marker:
+        raise ValueError(f"{path} has no line {MARKER!r}, below which the table goes")
+    path.write_text(f"{written}{MARKER}\n\n{table}\n")
 
 
 def draw(factors: np.ndarray, codes: dict, labels: list[str], values: np.ndarray) -> Figure:
