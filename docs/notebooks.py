@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -43,7 +44,9 @@ def execute(name: str) -> float:
     environment = {**os.environ, "MPLBACKEND": "agg"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     start = time.monotonic()
-    NotebookClient(notebook, timeout=1800, kernel_name="python3").execute(env=environment)
+    with tempfile.TemporaryDirectory() as folder:  # where no earlier run has left a study to go on from
+        environment["CAUSALVAE_WORKDIR"] = folder
+        NotebookClient(notebook, timeout=1800, kernel_name="python3").execute(env=environment)
     EXECUTED.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, EXECUTED / f"{name}.ipynb")
     return time.monotonic() - start
