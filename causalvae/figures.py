@@ -1,4 +1,7 @@
-"""The figures of one evaluation: chooses what to show of an `Evaluation` and hands arrays to plots.py."""
+"""The figures of one evaluation: chooses what to show of an `Evaluation` and hands arrays to plots.py.
+
+`how_to_read(name)` is the sentence that stands under a figure, the same wherever the figure is.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalvae import plots
+from causalvae._words import nearest
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.evaluation import SWEEP, Evaluation, Mediated, Patching
@@ -17,7 +21,23 @@ from causalvae.metrics.ties import descending
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN_LATENTS = 10  # rows of the traversal figure, strongest first
+SHOWN_LATENTS = 10  # at most, the strongest
+HOW_TO_READ = {  # figure -> how to read it, in a sentence
+    "reconstructions": "Each image has below it what the model makes of it: what is lost there, no latent can hold.",
+    "traversals": "Each row is one image, redrawn while one latent is set from −3 to 3 and all others stay, the "
+    "strongest latent first: what changes along the row is what this latent does.",
+    "factor_effects": "Read down a column: how far each latent moves, in its own standard deviations, when this factor "
+    "alone is changed in the input; a row that is dark in one column only is a latent that answers to one factor.",
+    "patching": "Each cell tells how much of the way (%) to the image with this factor changed is gone when a single "
+    "unit of the site is taken from that image's run, of the unit that goes farthest, whose number stands below; gray "
+    "without color is what may be chance among so many units.",
+    "mediation": "Read down a column: the share (%) of this factor's effect on the image that passes through each "
+    "latent, with its 95 % interval; gray without color is what may be chance, and where a star stands, the share "
+    "depends on what the other latents are set to.",
+    "mediation_effects": "The mediation in detail: of each factor's effect, what passes through a latent (indirect), "
+    "what is left when this latent stays as it was (direct), and what takes both (interaction), with 95 % intervals; "
+    "the more the dark bars of a panel are one, the more one latent carries the factor.",
+}
 
 
 def draw(
@@ -46,8 +66,24 @@ def draw(
         figures["patching"] = patching(found.patching, dataset.factor_names, about)
     if found.mediation is not None:
         figures["mediation"] = mediation(found.mediation, dataset.factor_names, about)
+        figures["mediation_effects"] = mediation_effects(found.mediation, dataset.factor_names, about)
     folder = pathlib.Path(folder)
     return [plots.save(figure, folder / f"{name}{suffix}.png") for name, figure in figures.items()]
+
+
+def how_to_read(name: str) -> str:
+    """Returns a sentence on how to read one of the figures that `draw` writes, to stand under it.
+
+    Args:
+      name: of the figure, such as "mediation"; the name of its file without the suffix will do: "mediation_seed1".
+
+    Raises:
+      ValueError: for a figure that does not exist.
+    """
+    for known in (name, name.rpartition("_seed")[0]):
+        if known in HOW_TO_READ:
+            return HOW_TO_READ[known]
+    raise ValueError(f"no figure {name!r}; there are: {', '.join(HOW_TO_READ)}.{nearest(name, HOW_TO_READ)}")
 
 
 def redraw(results: Mapping[str, Any], folder: str | pathlib.Path) -> list[pathlib.Path]:
@@ -85,7 +121,9 @@ def _of_record(member: Mapping[str, Any], factors: Sequence[str], about: str) ->
     if member.get("patching") is not None:
         drawn["patching"] = patching(_part(Patching, member["patching"]), factors, about)
     if member.get("mediation") is not None:
-        drawn["mediation"] = mediation(_part(Mediated, member["mediation"]), factors, about)
+        part = _part(Mediated, member["mediation"])
+        drawn["mediation"] = mediation(part, factors, about)
+        drawn["mediation_effects"] = mediation_effects(part, factors, about)
     return drawn
 
 
@@ -114,46 +152,94 @@ def traversals(found: Evaluation, about: str, carries: str) -> Figure:
 
 
 def factor_effects(effects: np.ndarray, factors: Sequence[str], about: str) -> Figure:
-    """Returns the effects of factors on latents, R [K, d]."""
+    """Returns latents × factors: the effects of factors on latents, of R [K, d]."""
     return plots.matrix(
-        effects,
+        np.transpose(effects),
+        [f"z{i}" for i in range(np.shape(effects)[1])],
         factors,
-        [f"z{i}" for i in range(effects.shape[1])],
         "What each factor does to each latent",
         f"{about}; mean |change of the posterior mean| under do(factor := v)",
-        "standard deviations of the latent",
+        "in standard deviations of the latent",
     )
 
 
 def patching(found: Patching, factors: Sequence[str], about: str) -> Figure:
     """Returns sites × factors: the share of a counterfactual's effect that the strongest single unit restores."""
+    cells = None
+    unit = "shares of the way to the counterfactual's image"
+    if found.restores is not None and found.unit is not None:
+        letter = [["z" if site == "latent/z" else "unit "] * len(factors) for site in found.sites]
+        notes = np.char.add(letter, np.asarray(found.unit, int).astype(str))
+        cells = plots.Cells(_percent(found.largest), notes, np.asarray(found.restores, bool))
+        unit = f"% of the way to the counterfactual's image; {_chance('units')}"
     return plots.matrix(
         found.largest,
         found.sites,
         factors,
-        "Activation patching",
-        f"{about}; one unit taken from the counterfactual run, strongest unit of each site{_left_out(found)}",
-        "recovery of the counterfactual image",
-        limits=(0.0, max(0.05, float(found.largest.max()))),
+        "Which sites hold each factor",
+        f"{about}; one unit taken from the counterfactual's run, the strongest of each site{_left_out(found)}",
+        unit,
+        (0.0, max(0.05, float(found.largest.max()))),
+        cells,
     )
 
 
 def mediation(found: Mediated, factors: Sequence[str], about: str) -> Figure:
+    """Returns latents × factors: the share of a factor's effect that passes through each of the strongest latents."""
+    shown = _strongest(found)
+    share, low, high = (part[:, shown, 0].T for part in (found.estimate, found.low, found.high))  # [latents, K]
+    if found.carries is None:  # of versions that did not test it
+        beyond, sure = low > 0, "color: the interval is above zero"
+    else:
+        beyond, sure = (np.asarray(found.carries, bool)[:, shown].T) & (share > 0), _chance("latents")
+    clear = np.ones_like(beyond) if found.well_defined is None else np.asarray(found.well_defined, bool)[:, shown].T
+    texts = np.char.add(_percent(share), np.where(clear, "", "*"))
+    notes = np.where(beyond, np.char.add(np.char.add(_percent(low), "–"), _percent(high)), "")
+    star = f"; *: interaction above {_percent(found.limit)} %" if found.well_defined is not None else ""
+    return plots.matrix(
+        share,
+        [f"z{i}" for i in shown],
+        factors,
+        "Which latents carry each factor",
+        f"{about}; effects on the image through one latent{_left_out(found)}",
+        f"% of the total effect, 95 % intervals over pairs; {sure}{star}",
+        (0.0, 1.0),
+        plots.Cells(texts, notes, beyond),
+    )
+
+
+def mediation_effects(found: Mediated, factors: Sequence[str], about: str) -> Figure:
     """Returns indirect and direct effects and interaction of the strongest latents, a panel per factor."""
-    strength = np.nan_to_num(np.abs(found.estimate[:, :, 0])).max(axis=0)  # NaN: of a factor without any effect
-    shown = np.sort(descending(strength)[:SHOWN_LATENTS])
+    shown = _strongest(found)
     ill_defined = ""
     if found.well_defined is not None:
-        found = found._replace(well_defined=found.well_defined[:, shown])
-        ill_defined = f"; pale: interaction above {found.limit:.0%}, no one effect through the latent"
+        found = found._replace(well_defined=np.asarray(found.well_defined, bool)[:, shown])
+        ill_defined = f"; hatched: interaction above {_percent(found.limit)} %, no one effect through the latent"
     return plots.mediation_bars(
         found._replace(estimate=found.estimate[:, shown], low=found.low[:, shown], high=found.high[:, shown]),
         factors,
         [f"z{i}" for i in shown],
-        "Which latents mediate each factor",
+        "Effects through each latent, and beside it",
         f"{about}; image change projected on the counterfactual's, 95 % bootstrap intervals over pairs"
         f"{ill_defined}{_left_out(found)}",
     )
+
+
+def _strongest(found: Mediated) -> np.ndarray:
+    """The latents through which most passes, in the order of their numbers."""
+    strength = np.nan_to_num(np.abs(found.estimate[:, :, 0])).max(axis=0)  # NaN: of a factor without any effect
+    return np.sort(descending(strength)[:SHOWN_LATENTS])
+
+
+def _percent(shares: Any) -> Any:
+    """Shares in words: whole percents."""
+    return np.char.replace(
+        np.char.mod("%d", np.nan_to_num(100 * np.asarray(shares, np.float64)).round().astype(int)), "-", "−"
+    )
+
+
+def _chance(units: str) -> str:
+    return f"color: above zero, with at most 5 % for any false one among all {units}"
 
 
 def _left_out(found: Patching | Mediated) -> str:

@@ -41,7 +41,14 @@ AXES: dict[str, dict[str, str]] = {
     "Attribution": {"estimate": "unit pair", "exact": "unit pair"},
     "KnockOut": {"output_change": "codebook entry", "usage": "codebook entry", "per_use": "codebook entry"},
     "Selectivity": {"selectivity": "unit", "floor": "unit", "permuted": "unit", "effects": "unit | factor"},
-    "Patching": {"largest": "site factor", "concentration": "site factor", "left_out": "factor"},
+    "Patching": {
+        "largest": "site factor",
+        "concentration": "site factor",
+        "left_out": "factor",
+        "unit": "site factor",
+        "restores": "site factor",
+        "p_value": "site factor",
+    },
     "Mediated": {
         "estimate": "factor latent effect",
         "low": "factor latent effect",

@@ -42,7 +42,7 @@ def run(stem, workdir):
     assert 0 <= values["dci_disentanglement"] <= 1 and 0 <= values["mig"] <= 1
     factors, latents = len(results["data"]["factors"]), len(member["latents"]["ces_l2"])
     assert len(member["factor_effects"]) == factors and len(member["factor_effects"][0]) == latents
-    assert len(list((workdir / "figures").glob("*.png"))) == 5
+    assert len(list((workdir / "figures").glob("*.png"))) == 6
 
 
 def compiled_cheaply(function):

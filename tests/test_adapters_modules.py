@@ -409,7 +409,7 @@ def test_everything_is_measured_of_a_model_that_is_not_ours(name, tmp_path):
     assert whole.latents == 3 and adapters.as_architecture(whole, params, shape) is whole
     np.testing.assert_allclose(whole.represent(params, images), model.represent(params, images), atol=1e-6)
     paths = cv.figures.draw(found, whole, dataset, tmp_path)
-    assert len(paths) == 5 and all(path.stat().st_size > 1000 for path in paths)
+    assert len(paths) == 6 and all(path.stat().st_size > 1000 for path in paths)
     drawn = whole.init(KEY)
     assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
 
@@ -457,7 +457,7 @@ def test_a_map_of_latents_is_evaluated_drawn_and_explored(tmp_path):
     whole = adapters.as_architecture(model, weights, dataset.image_shape)
     np.testing.assert_allclose(whole.activity(weights, images), kl, rtol=1e-5)
     assert np.isfinite([scores[name].value for name in ("kl", "ces_l2", "mig", "mean_squared_error")]).all()
-    assert len(cv.figures.draw(found, whole, dataset, tmp_path)) == 5
+    assert len(cv.figures.draw(found, whole, dataset, tmp_path)) == 6
     assert len(explore(whole, weights, dataset, KEY, "latent/z", 2).latent_names) == 3
 
 

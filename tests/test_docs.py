@@ -89,7 +89,7 @@ def test_the_guide_to_models_runs(tmp_path, monkeypatch):
     code = "\n".join(re.findall(r"```python\n(.*?)```", (DOCS / "your_model.md").read_text(), flags=re.DOTALL))
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "your_model.md", "exec"), {})
-    assert len(list(tmp_path.glob("figures/*.png"))) == 5
+    assert len(list(tmp_path.glob("figures/*.png"))) == 6
 
 
 @pytest.mark.parametrize(

@@ -85,10 +85,10 @@ def test_tables_and_figures_of_interaction():
     marked = found._replace(interaction_share=0.3 * ~sound, well_defined=sound, limit=0.1)
     assert cv.frame(marked).query("latent == 'z1'").well_defined.sum() == 0
     assert "well_defined" not in cv.frame(found).columns
-    drawn = [cv.figures.mediation(m, ("a", "b"), "made up") for m in (found, marked)]
-    alphas = [[bar.get_alpha() for bar in figure.axes[0].patches] for figure in drawn]
-    assert set(alphas[0]) == {1.0} and alphas[1][:3] == [1.0, 0.35, 1.0]
-    assert ["pale: " in " ".join(text.get_text() for text in figure.texts) for figure in drawn] == [False, True]
+    drawn = [cv.figures.mediation_effects(m, ("a", "b"), "made up") for m in (found, marked)]
+    hatches = [[bar.get_hatch() or "" for bar in figure.axes[0].patches] for figure in drawn]
+    assert set(hatches[0]) == {""} and [bool(hatch) for hatch in hatches[1][:3]] == [False, True, False]
+    assert ["hatched: " in " ".join(text.get_text() for text in figure.texts) for figure in drawn] == [False, True]
 
 
 def test_the_words_of_a_report():

@@ -174,7 +174,7 @@ def test_a_run_writes_everything_it_promises_and_one_that_was_stopped_the_same(t
     parameters = stored_results(tmp_path)["architecture"]["parameters"]
     assert "The model redraws its images" in printed and "Disentanglement:" in printed and "Others:" not in printed
     assert re.search(rf"\| total +\| \d+ +\| {parameters:,} ", printed), "parts sum to what results.json says"
-    names = ("reconstructions", "traversals", "factor_effects", "patching", "mediation")
+    names = ("reconstructions", "traversals", "factor_effects", "patching", "mediation", "mediation_effects")
     drawn = {p.name for p in (tmp_path / "figures").iterdir()}
     assert drawn == {f"{name}_seed{seed}.png" for name in names for seed in (0, 1)}
     stored = stored_results(tmp_path)
@@ -210,7 +210,9 @@ def assert_redrawn(workdir):
     """The figures of results.json are those that were drawn when it was written."""
     paths = cv.figures.redraw(cv.load(workdir).results, workdir / "redrawn")
     assert {path.name for path in paths} == {
-        f"{name}_seed{seed}.png" for name in ("factor_effects", "patching", "mediation") for seed in (0, 1)
+        f"{name}_seed{seed}.png"
+        for name in ("factor_effects", "patching", "mediation", "mediation_effects")
+        for seed in (0, 1)
     }
     for path in paths:
         drawn = Image.open(workdir / "figures" / path.name)

@@ -152,7 +152,7 @@ def _set_factors(
             *disentanglement_scores(*encoded, settings),
         ],
         factor_effects=effects.latents,
-        patching=patch_sites(model, params[0], pairs, chosen_sites(settings, model, dataset)),
+        patching=patch_sites(model, params[0], pairs, chosen_sites(settings, model, dataset), key("patching")),
         mediation=mediate_latents(model, params[0], pairs, key("mediation")),
         circuits=circuits,
     )

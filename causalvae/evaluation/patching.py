@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from causalvae import interventions, metrics
 from causalvae.architectures import Architecture
+from causalvae.interventions.patching import patch_with_gains
+from causalvae.metrics.ties import descending
+
+LEVEL = 0.05  # family-wise error of claims that units restore anything
 
 
 class Patching(NamedTuple):
@@ -18,20 +23,43 @@ class Patching(NamedTuple):
     largest: np.ndarray  # [sites, K] the largest recovery that any one unit reaches
     concentration: np.ndarray  # [sites, K] 1 - normalized entropy of positive recoveries over units
     left_out: np.ndarray  # [K] pairs that are decoded alike, of which nothing can be recovered
+    # Of the unit that reaches it; None in results of versions that did not measure it.
+    unit: np.ndarray | None = None  # [sites, K] its number
+    restores: np.ndarray | None = None  # [sites, K] whether it restores anything: any false claim among all, 5 %
+    p_value: np.ndarray | None = None  # [sites, K] of that, adjusted for the search over units, sites and factors
 
 
 def patch_sites(
-    model: Architecture, params: Any, pairs: Sequence[interventions.Pairs], sites: tuple[str, ...]
+    model: Architecture, params: Any, pairs: Sequence[interventions.Pairs], sites: tuple[str, ...], key: jax.Array
 ) -> Patching:
-    """Interchanges every unit of every site between the pairs of every factor (one `Pairs` each)."""
-    largest, concentration = np.empty((2, len(sites), len(pairs)))
+    """Interchanges every unit of every site between the pairs of every factor (one `Pairs` each).
+
+    key: draws the signs of the claims.
+    """
+    largest, concentration, p_value = np.empty((3, len(sites), len(pairs)))
+    unit = np.empty(largest.shape, int)
     left_out = np.zeros(len(pairs), int)
-    for i, k in np.ndindex(largest.shape):
-        effects = interventions.patch_effects(model, params, pairs[k], sites[i])
-        left_out[k] = effects.left_out[0]
-        recovery = np.nan_to_num(np.asarray(effects.recovery))  # [units]
-        largest[i, k], concentration[i, k] = recovery.max(), _concentration(np.maximum(recovery, 0))
-    return Patching(sites, largest, concentration, left_out)
+    for k, part in enumerate(pairs):
+        gains, whole = [], None
+        for i, site in enumerate(sites):
+            effects, gained, whole = patch_with_gains(model, params, part, site)
+            left_out[k] = effects.left_out[0]
+            recovery = np.nan_to_num(np.asarray(effects.recovery))  # [units]
+            largest[i, k], concentration[i, k] = recovery.max(), _concentration(np.maximum(recovery, 0))
+            unit[i, k] = descending(recovery)[0]
+            gains.append(np.asarray(gained))
+        found = _p_values(gains, whole, jax.random.fold_in(key, k), len(pairs))
+        p_value[:, k] = [values[u] for values, u in zip(found, unit[:, k])]
+    return Patching(sites, largest, concentration, left_out, unit, (p_value <= LEVEL) & (largest > 0), p_value)
+
+
+def _p_values(gains: Sequence[np.ndarray], whole: Any, key: jax.Array, factors: int) -> list[np.ndarray]:
+    """Of each unit of each site, adjusted for the search over all of them and all factors; NaN without any effect."""
+    ends = np.cumsum([len(part) for part in gains])[:-1]
+    if whole is None or not np.isfinite(whole).any():
+        return [np.full(len(part), np.nan) for part in gains]
+    claimed = interventions.claims(np.concatenate(gains), key, total=np.asarray(whole), families=factors)
+    return np.split(claimed.p_value, ends)
 
 
 def _concentration(weights: np.ndarray) -> float:

@@ -27,6 +27,7 @@ STREAMS = {
     "code swaps": 9,
     "total correlation": 10,
     "explorer": 11,
+    "patching": 12,
 }
 
 

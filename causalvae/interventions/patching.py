@@ -76,6 +76,25 @@ def patch_effects(
       ValueError: for sites, units, groups or modes that do not exist, for x and x_source that are not pairs, and for
         activations that are not finite.
     """
+    return _swept(model, params, pairs, site, groups, mode, chunk, _pairs if per_pair else _over_pairs)
+
+
+def patch_with_gains(
+    model: Any, params: PyTree, pairs: Pairs, site: str, *, chunk: int | None = None
+) -> tuple[PatchEffects, jax.Array, jax.Array]:
+    """Returns `patch_effects` of each unit of a site, and what they are means of, pair by pair.
+
+    Returns:
+      The effects [G]; how much nearer each patch brings the image to that of x_source, |D(x) - D(x_source)| -
+      |D(patched) - D(x_source)| [G, N]; and the whole way, the first of these [N]. NaN where a pair is left out.
+    """
+    effects, measured = _swept(model, params, pairs, site, "unit", "interchange", chunk, _means_and_pairs)
+    whole = jnp.where(measured.whole > 0, measured.whole, jnp.nan)
+    return effects, whole - measured.remaining, whole[0]
+
+
+def _swept(model: Any, params: PyTree, pairs: Any, site: Any, groups: Any, mode: Any, chunk: int | None, finish) -> Any:
+    """What `finish`, one of the three below, makes of the measured blocks of pairs."""
     pairs, forward, chunk = as_pairs(pairs), forward_of(model), check_chunk(chunk)
     check_choice("mode", mode, MODES)
     groups = make_groups(sites_of(model, params, pairs.x, pairs.key), site, groups)
@@ -86,10 +105,13 @@ def patch_effects(
         base, source, finite = both_runs(forward, params, rows)
         patched = exchanged(rows, base, source, sites)
         measured = _patch(forward, mode, chunk, params, patched, groups, (source.outputs, mean))
-        return measured if per_pair else _total(measured, valid), finite
+        if finish is _pairs:
+            return measured, finite
+        totals = _total(measured, valid)
+        return ((totals, measured), finite) if finish is _means_and_pairs else (totals, finite)
 
     rows = pairs.x, pairs.x_source, pairs.keys
-    effects, finite = in_blocks(block, rows, chunk, _pairs if per_pair else _over_pairs)
+    effects, finite = in_blocks(block, rows, chunk, finish)
     check_finite(finite)
     return effects
 
@@ -132,6 +154,12 @@ def _over_pairs(blocks, num: int):
 def _pairs(blocks, num: int):
     measured, finite = blocks
     return _effects(merge_pairs(measured, num)), finite
+
+
+def _means_and_pairs(blocks, num: int):
+    (totals, measured), finite = blocks
+    effects, finite = _over_pairs((totals, finite), num)
+    return (effects, merge_pairs(measured, num)), finite
 
 
 def _effects(measured: Measured) -> PatchEffects:
