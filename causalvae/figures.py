@@ -28,12 +28,11 @@ HOW_TO_READ = {  # figure -> how to read it, in a sentence
     "strongest latent first: what changes along the row is what this latent does.",
     "factor_effects": "Read down a column: how far each latent moves, in its own standard deviations, when this factor "
     "alone is changed in the input; a row that is dark in one column only is a latent that answers to one factor.",
-    "patching": "Each cell tells how much of the way (%) to the image with this factor changed is gone when a single "
-    "unit of the site is taken from that image's run, of the unit that goes farthest, whose number stands below; gray "
-    "without color is what may be chance among so many units.",
-    "mediation": "Read down a column: the share (%) of this factor's effect on the image that passes through each "
-    "latent, with its 95 % interval; gray without color is what may be chance, and where a star stands, the share "
-    "depends on what the other latents are set to.",
+    "patching": "Each cell: how much of the way (%) to the image with this factor changed is gone when one unit of the "
+    "site, the one that goes farthest, is taken from that image's run; without color is what may be chance among so "
+    "many units.",
+    "mediation": "Read down a column: how much (%) of this factor's effect on the image passes through each latent; "
+    "one dark cell in a column is a factor that one latent carries, and without color is what may be chance.",
     "mediation_effects": "The mediation in detail: of each factor's effect, what passes through a latent (indirect), "
     "what is left when this latent stays as it was (direct), and what takes both (interaction), with 95 % intervals; "
     "the more the dark bars of a panel are one, the more one latent carries the factor.",

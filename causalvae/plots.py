@@ -56,7 +56,7 @@ def titled(width: float, height: float, title: str, subtitle: str) -> Figure:
     heading, lines = _wrapped(title, width, 14), _wrapped(subtitle, width, 8.5)
     height += 0.2 * (len(heading) - 1) + 0.14 * (len(lines) - 1)
     figure = Figure(figsize=(width, height), layout="constrained")
-    room = "\n" * math.ceil(0.71 * len(lines) + 0.28)  # the layout leaves it to the title; in it stands the subtitle
+    room = "\n" * math.ceil(0.71 * len(lines) + 0.6)  # the layout leaves it to the title; in it stands the subtitle
     figure.suptitle("\n".join(heading) + room, x=0.01, ha="left", fontsize=12, color=INK, fontweight="bold")
     top = 1 - (0.13 + 0.2 * len(heading)) / height
     figure.text(0.01, top, "\n".join(lines), ha="left", va="top", fontsize=8.5, color=MUTED)
@@ -157,7 +157,8 @@ def matrix(
       columns: their names, which may have two lines, and get them where "_" is.
       title: of the figure.
       subtitle: what it shows of what data.
-      unit: of the numbers, which ends the subtitle; beside a bar of colors where columns are too many for numbers.
+      unit: of the numbers, which ends the subtitle ("": the title says it); beside a bar of colors where columns are
+        too many for numbers.
       limits: the values of the lightest and the darkest color; None for 0 (or the least) and the largest.
       cells: what stands in the cells where it is more than the number.
     """
@@ -165,7 +166,7 @@ def matrix(
     roomy = len(columns) <= 20  # beyond that numbers and names of every column would run together
     wide, high = (0.62, 0.42 if cells else 0.34) if roomy else (0.16, 0.34)
     left = 0.2 + 0.07 * max(map(len, rows), default=0)
-    subtitle = f"{subtitle}; {unit}" if roomy else subtitle
+    subtitle = f"{subtitle}; {unit}" if roomy and unit else subtitle
     figure = titled(max(0.8 * WIDTH, left + wide * len(columns)), 1.1 + high * len(rows), title, subtitle)
     axes = figure.subplots()
     seen = values[np.isfinite(values)]

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import study_tables
 from markupsafe import escape
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from causalvae import plots
+from causalvae import figures, plots
 from causalvae.metrics.scores import short
 from experiments import glossary
-from experiments.report import html_tables, in_words
+from experiments.report import html_tables, in_words, run_figures
 from experiments.report import page as report
 from experiments.report.drawing import Drawer
 from experiments.report.tables import rows_of
@@ -260,3 +261,31 @@ def test_scores_are_explained_where_they_stand_and_at_the_head(page, study):
         assert f"<dt>{word}</dt><dd>{escape(meaning)}</dd>" in text
     assert f'<abbr title="{escape(glossary.CAUSAL["CES"])}">CES</abbr> l2</th>' in text
     assert glossary.explained("<R²", html_tables.WORDS) == "&lt;R²"
+
+
+def test_a_sentence_under_every_figure_says_how_to_read_it(page, study):
+    text = (study / "report.html").read_text()
+    captions = re.findall(r"<figcaption>(.+?)</figcaption>", text)
+    assert len(captions) == len(page.images)
+    for name in ("patching", "mediation"):
+        assert escape(figures.how_to_read(name)) in captions, "the words of a run's figures"
+
+
+def test_names_of_sites_do_not_overlap_and_what_may_be_chance_has_no_color():
+    sites = ["decoder/dense0", "decoder/dense1", "decoder/conv0", "decoder/conv1", "decoder/conv2", "decoder/logits"]
+    settings = {"sites": dict.fromkeys([*sites, "latent/quantized"], 0.3), "null_untrained": 0.2}
+    about = {"label": "vae", "seed": 0, "data": {"source": "procedural", "factors": {"size": 3, "hue": 5}}}
+    record = about | {"scores": [{"name": "circuit_modularity_decoder", "settings": settings}]}
+    figure = run_figures.modularity_by_site([record], "made up")
+    FigureCanvasAgg(figure).draw()
+    labels = figure.axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == ["latent/quantized", *sites]
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(a.overlaps(b) for a, b in zip(boxes, boxes[1:]))
+    estimate = [[[0.5], [0.1]], [[-0.2], [0.3]]]
+    tested = {"effects": ["indirect"], "estimate": estimate, "carries": [[True, False], [True, True]]}
+    earlier = {"effects": ["indirect"], "estimate": estimate, "low": [[[0.4], [0.05]], [[-0.3], [-0.1]]]}
+    for mediation, colored in ((tested, [[1, 0], [0, 1]]), (earlier, [[1, 0], [1, 0]])):
+        figure = run_figures.mediation([about | {"mediation": mediation}], "made up")
+        shown = figure.axes[0].images[0].get_array()
+        assert (~np.ma.getmaskarray(shown)).astype(int).tolist() == colored, "latents in rows"

@@ -50,7 +50,7 @@ def legend(figure: Figure, labels: Sequence[str]) -> None:
         Line2D([], [], linestyle="", color=look(label)[0], marker=look(label)[1], markersize=6, label=display(label))
         for label in labels
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(labels)), fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(labels)), fontsize=8, frameon=False)
 
 
 # --- correlations ----------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def scatter(table: Table, rows: Sequence[Mapping[str, Any]], dataset: str, x: st
     lines = [_correlation_text(r) for r in rows if r["stratum"] == dataset and not r["given"] and _finite(r)]
     source = here["source"][0]
     title = f"Strength and disentanglement: {dataset} ({source})"
-    figure = plots.titled(6.4, 5.2, title, "One point per run; 95 % intervals over architectures")
+    figure = plots.titled(plots.WIDTH, 4.7, title, "One point per run; 95 % intervals over architectures")
     axes = figure.subplots()
     plots.style(axes)
     axes.set_title("\n".join(lines), fontsize=8, color=INK, loc="left", linespacing=1.5)
@@ -74,15 +74,15 @@ def scatter(table: Table, rows: Sequence[Mapping[str, Any]], dataset: str, x: st
         chosen = here["label"] == label
         color, marker = look(label)
         axes.scatter(values[0][chosen], values[1][chosen], color=color, marker=marker, s=42, alpha=0.85, linewidth=0)
-    axes.set_xlabel("causal effect strength (l2 norm of the image's change, mean over active latents)", fontsize=8)
+    axes.set_xlabel("causal effect strength (l2, mean over active latents)", fontsize=8)
     axes.set_ylabel("DCI disentanglement", fontsize=8)
     legend(figure, labels)
     return figure
 
 
 def _correlation_text(row: Mapping[str, Any]) -> str:
-    text = f"{row['method']}, {row['subset']}: {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-    return text.replace("-", "−") + f", adjusted p {row['p_adjusted']:.3f}"
+    numbers = f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]".replace("-", "−")
+    return f"{row['method']}, {row['subset']}: {numbers}, adjusted p {row['p_adjusted']:.3f}"
 
 
 def _finite(row: Mapping[str, Any]) -> bool:
@@ -96,10 +96,10 @@ def forest(rows: Sequence[Mapping[str, Any]], source: str) -> Figure | None:
     if not strata:
         return None
     subtitle = f"{source} data; 95 % intervals over architectures; filled: Holm–Šidák p ≤ 0.05"
-    columns = min(3, len(strata))
+    columns = min(2, len(strata))
     lines = -(-len(strata) // columns)
     title = "Correlation of CES and DCI disentanglement"
-    figure = plots.titled(3.1 * columns + 1.6, 1.2 + lines * (0.5 + 0.2 * len(kinds)), title, subtitle)
+    figure = plots.titled(plots.WIDTH, 0.7 + lines * (0.5 + 0.19 * len(kinds)), title, subtitle)
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     for axes, stratum in zip(grid.flat, strata, strict=False):
         plots.style(axes)
@@ -114,7 +114,8 @@ def forest(rows: Sequence[Mapping[str, Any]], source: str) -> Figure | None:
             axes.plot([row["low"], row["high"]], [i, i], color=color, linewidth=1.6, alpha=0.6)
             filled = color if row["p_adjusted"] <= verdicts.ALPHA else "white"
             axes.plot(row["value"], i, "o", color=color, markerfacecolor=filled, markersize=5)
-        axes.set_xlim(-1.02, 1.02)
+        axes.set_xlim(-1.05, 1.05)
+        axes.set_xticks((-1, 0, 1), ("−1", "0", "1"))
     for axes in list(grid.flat)[len(strata) :]:
         axes.set_visible(False)
     names = [f"{method}, {subset}{', partial' if given else ''}" for method, subset, given in kinds]
@@ -131,9 +132,12 @@ def specification_curve(found: Mapping[str, Any] | None, source: str) -> Figure 
     rows, marks = found["specifications"], specification.choices(found)
     value, low, high = (np.array([row[key] for row in rows], float) for key in ("value", "low", "high"))
     title = "Strength and disentanglement under every defensible choice"
-    subtitle = f"{source} data; {', '.join(found['datasets'])}; pooled correlations, 95 % intervals over architectures"
-    figure = plots.titled(9.6, 4.0 + 0.19 * len(marks), title, subtitle)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 0.19 * len(marks)])
+    subtitle = (
+        f"{source} data; {', '.join(found['datasets'])}; pooled correlations, 95 % intervals over architectures. "
+        f"{specification.sentence(found)}"
+    )
+    figure = plots.titled(plots.WIDTH, 3.5 + 0.19 * len(marks), title, subtitle)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.3, 0.19 * len(marks)])
     for axes in (top, bottom):
         plots.style(axes)
     place = np.arange(len(rows))
@@ -150,7 +154,6 @@ def specification_curve(found: Mapping[str, Any] | None, source: str) -> Figure 
     top.set_ylim(-1.02, 1.02)
     top.set_ylabel("correlation", fontsize=8)
     top.legend(fontsize=8, frameon=False, loc="upper left")
-    top.set_title(specification.sentence(found), fontsize=7.5, loc="left", color=INK, wrap=True)
     for i, (dimension, choice) in enumerate(marks):
         here = np.array([row[dimension] == choice for row in rows])
         # Blocks of 1/300 of the width, so that a curve of thousands shows where choices lie densely.
@@ -161,7 +164,7 @@ def specification_curve(found: Mapping[str, Any] | None, source: str) -> Figure 
     for i in range(1, len(marks)):
         if marks[i][0] != marks[i - 1][0]:
             bottom.axhline(i - 0.5, color=GRID, linewidth=0.8)
-    bottom.set_yticks(range(len(marks)), [f"{dimension}: {choice}" for dimension, choice in marks], fontsize=7)
+    bottom.set_yticks(range(len(marks)), [f"{dimension}: {choice}" for dimension, choice in marks], fontsize=8)
     bottom.set_ylim(len(marks) - 0.5, -0.5)
     bottom.set_xlim(-0.5, len(rows) - 0.5)
     bottom.set_xlabel("combinations, sorted by their correlation", fontsize=8)
@@ -180,7 +183,7 @@ def heat_map(table: Table, score: str, title: str) -> Figure | None:
         return None
     rows = [display(label) for label in labels]
     subtitle = f"{table['source'][0]} data; mean over seeds"
-    return plots.matrix(values, rows, datasets, title, subtitle, title)
+    return plots.matrix(values, rows, datasets, title, subtitle, "")
 
 
 def capacity(found: Mapping[str, Any], source: str) -> Figure | None:
@@ -192,8 +195,10 @@ def capacity(found: Mapping[str, Any], source: str) -> Figure | None:
         return None
     datasets = list(dict.fromkeys(level["dataset"] for level in levels))
     subtitle = f"{source} data; one point per data set and number of latents, mean over seeds; dashed: the VAE's own"
-    figure = plots.titled(2 + 2.5 * len(trends), 3.5, "Capacity of the β-VAE against the number of factors", subtitle)
-    for axes, (name, trend) in zip(figure.subplots(1, len(trends), squeeze=False)[0], trends.items()):
+    figure = plots.titled(
+        plots.WIDTH, 1.2 + 1.5 * len(trends), "Capacity of the β-VAE against the number of factors", subtitle
+    )
+    for axes, (name, trend) in zip(figure.subplots(len(trends), 1, squeeze=False, sharex=True)[:, 0], trends.items()):
         plots.style(axes)
         axes.axhline(1, color=MUTED, linewidth=0.8, linestyle="--")
         for dataset, color, marker in zip(datasets, itertools.cycle(ACCENTS), itertools.cycle(MARKERS)):
@@ -203,13 +208,13 @@ def capacity(found: Mapping[str, Any], source: str) -> Figure | None:
         heading = name.replace("_", " ")
         if _finite(trend):
             interval = f"{trend['value']:.2f} [{trend['low']:.2f}, {trend['high']:.2f}]".replace("-", "−")
-            heading += f"\nslope {interval}"
+            heading += f", slope {interval}"
         axes.set_title(heading, fontsize=9, loc="left")
-        axes.set_xlabel("factors per latent", fontsize=8)
+        axes.set_ylabel("β-VAE / VAE", fontsize=8)
         axes.margins(x=0.1, y=0.2)
-    figure.axes[0].set_ylabel("β-VAE / VAE", fontsize=8)
+    figure.axes[-1].set_xlabel("factors per latent", fontsize=8)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=8, frameon=False)
     return figure
 
 
@@ -221,7 +226,7 @@ def vq_strength(rows: Sequence[Mapping[str, Any]], source: str) -> Figure | None
         return None
     level = round(100 * near_zero.SHARE_LEVEL)
     subtitle = f"{source} data; share of the others' mean on the same data set, {level} % intervals; dotted: near zero"
-    figure = plots.titled(6.6, 1.5 + 0.36 * len(datasets), "Causal effect strength on the VQ-VAE", subtitle)
+    figure = plots.titled(plots.WIDTH, 1.3 + 0.36 * len(datasets), "Causal effect strength on the VQ-VAE", subtitle)
     axes = figure.subplots()
     plots.style(axes)
     for k, kind in enumerate(("sweep", "code swap")):

@@ -195,15 +195,13 @@ def dataset_part(workdir: pathlib.Path, table: Table, found: Mapping[str, Any], 
     drawn = [
         (f"scatter_{dataset}", scatter),
         (f"modularity_{dataset}", run_figures.modularity_by_site(stored, dataset)),
-    ]
-    broad = [
         (f"traversals_{dataset}", run_figures.traversals(stored, images, dataset)),
         (f"patching_{dataset}", run_figures.patching(stored, dataset)),
         (f"mediation_{dataset}", run_figures.mediation(stored, dataset)),
     ]
     words = joined(html('<p class="note">{}</p>', line) for line in interaction.lines(stored))
     whole = in_words.runs_in_words(workdir, table) + html('<div class="tables">{}</div>', text)
-    return whole + draw.all(drawn) + draw.all(broad, "broad") + words
+    return whole + draw.all(drawn) + words
 
 
 def across(table: Table, found: Mapping[str, Any], draw: Drawer) -> Markup:

@@ -23,6 +23,7 @@ from causalvae import _files, plots
 from causalvae.progress import read_json_lines, write_json, write_text
 from experiments import cli, published
 from experiments.report import figures, findings, specification
+from experiments.report.drawing import how_to_read
 from experiments.report.figures import display
 from experiments.report.html_tables import CHOICES, number, title_of
 from experiments.report.tables import (
@@ -238,7 +239,7 @@ def draw(table: Table, found: Mapping[str, Any], curve: Any, folder: pathlib.Pat
         here = rows_of(table, table["dataset"] == dataset)
         drawn[dataset] = figures.scatter(here, found["correlations"], dataset, EFFECT, DISENTANGLEMENT)
     return {
-        name: f"figures/{plots.save(figure, folder / f'study_{name}.png', dpi=110).name}"
+        name: f"figures/{plots.save(figure, folder / f'study_{name}.png').name}"
         for name, figure in drawn.items()
         if figure is not None
     }
@@ -273,6 +274,7 @@ def set_part(table: Table, dataset: str, pictures: Mapping[str, str]) -> str:
             text += f"### {title}: {dataset}\n\n{score_table(here, shown)}\n\n"
     if dataset in pictures:
         text += f"![Strength and disentanglement of the runs on {dataset}]({pictures[dataset]})\n\n"
+        text += f"{how_to_read('scatter')}\n\n"
     return text
 
 
@@ -327,6 +329,7 @@ def curve_part(curve: Mapping[str, Any] | None, pictures: Mapping[str, str]) -> 
         return ""
     rows = [[function(row) for function in CHOICES.values()] for row in specification.shares(curve)]
     picture = f"![The specification curve]({pictures['curve']})\n\n" if "curve" in pictures else ""
+    picture += f"{how_to_read('specification_curve')}\n\n" if picture else ""
     return (
         "## Finding (i) under every defensible choice\n\n"
         f"{specification.sentence(curve)}\n\n{picture}{markdown(list(CHOICES), rows)}\n\n"
