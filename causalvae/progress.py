@@ -33,8 +33,11 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Progress with rate and time left: one line rewritten in a terminal or notebook, lines at growing
-    intervals in a log file."""
+    """Progress with rate and time left: one line rewritten in a terminal or notebook, lines at growing intervals in a
+    log file.
+
+    tqdm would draw the same line, but counts the first call, which compiles, in its rate, and floods a log file.
+    """
 
     def __init__(
         self,
@@ -72,7 +75,22 @@ class Progress:
         if not self.rewrites:
             self.interval = min(60.0, self.interval * 1.5)
         self.shown = now
-        self._show(f"{done}/{self.total} {self.unit}  {self._speed(now, done)}{note}")
+        self._show(f"{self._bar(done)}{done}/{self.total} {self.unit}  {self._speed(now, done)}{note}")
+
+    def say(self, text: str) -> None:
+        """Writes a line of its own, above the one that is rewritten."""
+        if self.rewrites:
+            self.stream.write("\r" + " " * self.width + "\r")
+            self.width = 0
+        self.stream.write(text + "\n")
+        self.stream.flush()
+
+    def _bar(self, done: int) -> str:
+        """' 40% [####------]  ', for whoever watches; nothing in a log."""
+        if not self.rewrites or not self.total:
+            return ""
+        part = min(1.0, done / self.total)
+        return f"{math.floor(100 * part):3d}% [{'#' * math.floor(10 * part):-<10}]  "
 
     def _speed(self, now: float, done: int) -> str:
         first_time, first_done = self.first or (now, done)
@@ -84,6 +102,8 @@ class Progress:
 
     def _show(self, line: str) -> None:
         if self.rewrites:
+            if self.stream.isatty():  # of a line that wraps, only the last part would be rewritten
+                line = line[: max(1, shutil.get_terminal_size().columns - 1)]
             self.stream.write("\r" + line.ljust(self.width))
             self.width = len(line)
         else:

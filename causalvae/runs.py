@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +23,8 @@ from causalvae.data import arrays
 from causalvae.data.base import Dataset
 from causalvae.progress import write_json
 
-RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may differ between a run and its continuation
+# What may differ between a run and its continuation.
+RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard", "callbacks")
 DEFAULTS: dict[str, Any] = schema.defaults()  # what a configuration need not say
 SECTIONS = ("architecture", "data", "training", "evaluation")
 CONFIG = "configuration of a run"
@@ -71,7 +72,13 @@ def load(workdir: str | pathlib.Path, seed: int | None = None) -> Trained:
     return Trained(model, params, dataset, config, results)
 
 
-def train(config: Mapping[str, Any], workdir: str | pathlib.Path, deadline: float = math.inf) -> Trained:
+def train(
+    config: Mapping[str, Any],
+    workdir: str | pathlib.Path,
+    deadline: float = math.inf,
+    *,
+    callbacks: Sequence[Callable[[int, Mapping[str, float]], Any]] = (),
+) -> Trained:
     """Trains by a configuration, from the latest checkpoint in `workdir` where there is one.
 
     Args:
@@ -79,6 +86,8 @@ def train(config: Mapping[str, Any], workdir: str | pathlib.Path, deadline: floa
         docs/settings.md lists them. What is not said has its default.
       workdir: where config.json, metrics.jsonl and checkpoints/ go.
       deadline: on `time.monotonic()`'s clock, when there must be nothing left to do.
+      callbacks: called as (step, metrics) with every line of metrics.jsonl, see `training.train`; beside those that
+        the configuration names.
 
     Returns:
       The run with the parameters of its first member. `load(workdir, seed)` gives another's.
@@ -94,9 +103,11 @@ def train(config: Mapping[str, Any], workdir: str | pathlib.Path, deadline: floa
     dataset = load_dataset(whole)
     model = create_model(whole, dataset)
     seeds = member_seeds(whole)
+    told = [*training.resolve_callbacks(whole["training"]["callbacks"]), *training.resolve_callbacks(callbacks)]
+    settings = whole["training"] | {"deadline": deadline, "callbacks": told}
     with locks.hold(workdir):
         workdir = claim_workdir(workdir, whole, dataset)
-        state = training.train(model, dataset, workdir, seeds=seeds, deadline=deadline, **whole["training"])
+        state = training.train(model, dataset, workdir, seeds=seeds, **settings)
     return Trained(model, training.member(state.params, 0), dataset, read_config(workdir), None)
 
 

@@ -106,6 +106,7 @@ TRAINING = {
     "log_every": Field(500, "Steps between lines of metrics.jsonl.", **_COUNT),
     "checkpoint_every": Field(10_000, "Steps between checkpoints.", **_COUNT),
     "tensorboard": Field(False, "Event files in <workdir>/tensorboard as well."),
+    "callbacks": Field("", "Functions (step, metrics) that are told every line of metrics.jsonl: module:function, …."),
 }  # fmt: skip
 EVALUATION = {
     "codes": Field(10_000, "Images whose representations the disentanglement metrics are fitted on.", 20, INTEGERS),

@@ -41,8 +41,6 @@ from experiments.cli import Config
 from experiments.explorer import moves, packing, page
 from experiments.explorer.explore import explore as explore_model
 
-RUN_ONLY = ("steps", "log_every", "checkpoint_every", "tensorboard")  # may differ between a run and its continuation
-
 
 def run(
     config: Config,
@@ -134,6 +132,7 @@ def check_training(config: Config) -> None:
     """ValueError for a setting that does not exist, or that is out of range."""
     schema.check(config.to_dict())
     training.check_schedule(config.training.schedule, config.training.warmup, config.training.steps)
+    training.resolve_callbacks(config.training.callbacks)
 
 
 def check_trained(folder: pathlib.Path, steps: int) -> None:

@@ -1,6 +1,8 @@
 """Runs as calls: trained in the library, loaded again, evaluated, and gone on with by the command."""
 
 import json
+import sys
+import types
 
 import jax
 import numpy as np
@@ -18,6 +20,7 @@ CONFIG = {
     "seeds": 2,
     "seed": 5,
 }
+TOLD = {"named": [], "given": []}  # what callbacks were told
 TINY = cv.evaluation.Settings(
     codes=40, test_codes=20, votes=20, images=4, pairs=4, effects=4, sites="latent/z", metrics="mig"
 )
@@ -30,7 +33,12 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(workdir):
-    return cv.train(CONFIG, workdir)
+    module = types.ModuleType("my_logging")
+    module.log = lambda step, metrics: TOLD["named"].append(step)
+    config = {**CONFIG, "training": {**CONFIG["training"], "callbacks": "my_logging:log"}}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(sys.modules, "my_logging", module)
+        return cv.train(config, workdir, callbacks=[lambda step, metrics: TOLD["given"].append(sorted(metrics)[0])])
 
 
 def same(one, other):
@@ -45,6 +53,11 @@ def test_what_was_trained_is_loaded_by_folder_and_seed(trained, workdir):
     assert first.dataset.name == "dsprites" and first.config["training"]["learning_rate"] == 1e-4
     with pytest.raises(ValueError, match="no member with seed 0; it has 5, 6"):
         cv.load(workdir, seed=0)
+
+
+def test_callbacks_are_named_in_the_configuration_or_given(trained, workdir):
+    assert TOLD["named"] == [1, 2] and len(TOLD["given"]) == 2 and TOLD["given"][0].endswith("/0")
+    assert cv.load(workdir).config["training"]["callbacks"] == "my_logging:log"
 
 
 def test_the_command_goes_on_from_what_the_call_has_left(trained, workdir):

@@ -1,7 +1,11 @@
 """Training: one step recomputed by hand, resumption bit for bit, members as if alone, and every refusal."""
 
 import os
+import pathlib
+import re
 import signal
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -197,3 +201,65 @@ def test_the_discriminator_has_its_own_optimizer():
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     after = optax.apply_updates(params, updates)
     assert np.allclose(after["encoder"], 0.999, atol=1e-5) and np.array_equal(after["decoder"], params["decoder"])
+
+
+# --- callbacks -------------------------------------------------------------------------------------------
+
+
+def documented():
+    """The lines that the reference gives for W&B."""
+    page = pathlib.Path(__file__).resolve().parents[1] / "docs" / "reference" / "training.md"
+    return re.search(r"```text\n(import wandb.*?)```", page.read_text(), flags=re.DOTALL)[1].splitlines()
+
+
+def test_any_logger_is_three_lines_away(uninterrupted, tmp_path, monkeypatch):
+    logged = []
+    wandb = types.SimpleNamespace(init=lambda **about: None, log=lambda data, step: logged.append((step, data)))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    lines = documented()
+    assert len(lines) == 3
+    names = {"cv": types.SimpleNamespace(train=lambda config, workdir, callbacks: callbacks), "config": {}}
+    exec("\n".join([*lines[:2], "callbacks = " + lines[2]]), names)
+    for _ in range(2):  # a run that is done tells nothing again
+        training.train(
+            toy.model("betatc"), toy.dataset(), tmp_path, steps=10, seeds=[3], callbacks=names["callbacks"], **SETTINGS
+        )
+    log = uninterrupted[1]
+    assert [step for step, _ in logged] == [line["step"] for line in log] == [2, 4, 6, 8, 10]
+    assert [scalars["loss/0"] for _, scalars in logged] == [line["loss"][0] for line in log]
+    assert all(isinstance(value, float) for _, scalars in logged for value in scalars.values())
+
+
+def test_what_a_callback_raises_is_said_and_ends_nothing(uninterrupted, tmp_path, capsys):
+    seen = []
+
+    def broken(step, metrics):
+        metrics.clear()
+        raise ConnectionError("no\nnetwork")
+
+    callbacks = [broken, lambda step, metrics: seen.append((step, len(metrics)))]
+    state = training.train(
+        toy.model("betatc"), toy.dataset(), tmp_path, steps=10, seeds=[3], callbacks=callbacks, **SETTINGS
+    )
+    assert same(plain(state), plain(uninterrupted[0])) and len(seen) == 5 and min(n for _, n in seen) > 2
+    said = capsys.readouterr().err
+    assert said.count("failed at step") == 1 and "broken failed at step 2 (ConnectionError: no network)" in said
+    assert "broken failed 5 times of 5" in said
+    assert read_json_lines(tmp_path / "metrics.jsonl") == uninterrupted[1]
+
+
+@pytest.mark.parametrize(
+    "callbacks, message",
+    [
+        ("my_logging", "is module:function, such as my_logging:log, not 'my_logging'"),
+        ("no_such_module:log", "no_such_module:log cannot be imported .ModuleNotFoundError.*on PYTHONPATH"),
+        ("math:no_such_function", "cannot be imported .AttributeError"),
+        ("math:pi", r"math:pi is no function \(step, metrics\)"),
+        (["math:sin"], r"a callback is a function \(step, metrics\), not 'math:sin'"),
+        (print, r"callbacks are several: write \[print\]"),
+    ],
+)
+def test_what_is_no_callback_is_refused_before_anything_is_computed(callbacks, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        training.train(toy.model("betatc"), toy.dataset(), tmp_path, steps=1, seeds=[3], callbacks=callbacks)
+    assert not list(tmp_path.iterdir())

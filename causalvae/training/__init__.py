@@ -5,6 +5,7 @@ case. Randomness is `fold_in(member_key, step)`, so a run that was stopped and r
 that never stopped.
 """
 
+from causalvae.training._callbacks import resolve_callbacks as resolve_callbacks
 from causalvae.training._loop import Plan as Plan
 from causalvae.training._loop import Stopped, TrainingError, train
 from causalvae.training._loop import StopRequest as StopRequest

@@ -19,6 +19,7 @@ from causalvae.data.base import Dataset
 from causalvae.progress import JsonLines, Progress
 from causalvae.tensorboard import EventWriter, member_scalars
 from causalvae.training._advance import advancing
+from causalvae.training._callbacks import Callback, Callbacks, resolve_callbacks
 from causalvae.training._optimizers import check_schedule, make_optimizer
 from causalvae.training._steps import (
     Report,
@@ -56,8 +57,9 @@ class Plan(NamedTuple):
 
     def check(self) -> None:
         """Raises ValueError for a number that is out of range."""
-        for name, field in schema.TRAINING.items():
-            schema.check_value(f"training.{name}", getattr(self, name), field)
+        for name in self._fields:
+            if name in schema.TRAINING:
+                schema.check_value(f"training.{name}", getattr(self, name), schema.TRAINING[name])
         check_schedule(self.schedule, self.warmup, self.steps)
 
     def targets(self, step: int) -> Iterator[int]:
@@ -77,6 +79,7 @@ def train(
     mesh: Mesh | None = None,
     progress: Callable[..., Any] = Progress,
     deadline: float = math.inf,
+    callbacks: str | Sequence[Callback] = (),
     **settings: Any,
 ) -> TrainState:
     """Trains one member per seed, from the latest checkpoint in `workdir` if there is one.
@@ -93,6 +96,9 @@ def train(
         mesh: Devices that share the work, see `sharding.make_mesh`.
         progress: Makes what shows progress, see `progress.Progress`.
         deadline: When to be done, on `time.monotonic()`'s clock; see StopRequest.
+        callbacks: Called as (step, metrics) with every line of `metrics.jsonl`, on the process that writes it;
+            metrics are floats by name, as in TensorBoard: "loss/0" of the first member. What one raises is said, and
+            training goes on. Or a text "module:function, …".
         **settings: The fields of `Plan`: steps, batch_size, learning_rate, …
 
     Returns:
@@ -101,8 +107,9 @@ def train(
     Raises:
         TrainingError: a loss is no longer finite; the message names step and member. The state is saved before.
         Stopped: SIGTERM, SIGINT or the deadline asked to stop; likewise.
-        ValueError: a setting is out of range, or the checkpoint is of another model.
+        ValueError: a setting is out of range, the checkpoint is of another model, or a callback is none.
     """
+    functions = resolve_callbacks(callbacks)
     plan, workdir = Plan(**settings), pathlib.Path(workdir)
     plan.check()
     if len(seeds) < 1:
@@ -113,8 +120,8 @@ def train(
     state = sharding.shard_members(checkpoints.restore(kept, state) or state, mesh)
     done = int(state.step)
     targets = list(plan.targets(done))
-    journal = _Journal(workdir, done, plan.tensorboard)
     bar = progress(plan.steps, done=done, unit="steps", rate=("images/s", plan.batch_size * len(seeds)))
+    journal = _Journal(workdir, done, plan.tensorboard, Callbacks(functions, getattr(bar, "say", print)))
     with StopRequest(deadline) as stop, bar, journal, advancing(config, dataset, state, own, targets) as advance:
         for target in targets:
             state, report = advance(state, target)
@@ -147,10 +154,11 @@ def _configure(
 
 
 class _Journal:
-    """What a run writes of its metrics: a line in `metrics.jsonl`, TensorBoard's events, and a note on the progress."""
+    """What a run tells of its metrics: a line in `metrics.jsonl`, TensorBoard's events, callbacks, and the progress."""
 
-    def __init__(self, workdir: pathlib.Path, done: int, tensorboard: bool):
+    def __init__(self, workdir: pathlib.Path, done: int, tensorboard: bool, callbacks: Callbacks):
         first = sharding.is_first_process()
+        self._callbacks = callbacks if first else None
         name = "metrics.jsonl" if first else f"metrics_{jax.process_index()}.jsonl"
         self._lines = JsonLines(workdir / name, keep=lambda line: line["step"] <= done)
         self._events = EventWriter(workdir / "tensorboard") if tensorboard and first else None
@@ -162,6 +170,8 @@ class _Journal:
         self._lines.__exit__(*exception)
         if self._events:
             self._events.close()
+        if self._callbacks:
+            self._callbacks.close()
 
     def write(self, step: int, report: Report, bar: Any) -> float:
         """Writes down the report on the steps up to `step`; returns the mean of the members' finite losses."""
@@ -169,6 +179,8 @@ class _Journal:
         self._lines.write({"step": step, **metrics})
         if self._events:
             self._events.write(step, member_scalars(metrics))
+        if self._callbacks:
+            self._callbacks(step, member_scalars(metrics))
         losses = np.asarray(report.metrics["loss"])
         finite = losses[np.isfinite(losses)]
         loss = float(np.mean(finite)) if finite.size else float("inf")
