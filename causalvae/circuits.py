@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae import metrics
+from causalvae._display import as_html
 from causalvae.interventions._runs import Outcome
 from causalvae.interventions.claims import Claims, claims
 from causalvae.interventions.factors import Pairs, as_pairs
@@ -68,6 +69,8 @@ class Circuit(NamedTuple):
     effects: np.ndarray  # [units] of each unit alone
     curve: np.ndarray  # [units] of the n + 1 units together that have the largest effects on the choosing pairs
     found: bool  # whether the choosing pairs reached the threshold; if not, `units` are all of the site's
+
+    _repr_html_ = as_html
 
 
 def find_circuit(

@@ -73,11 +73,11 @@ def frame(
     """Returns a result as a tidy table.
 
     It takes the results of `interventions` (patching, mediation, its summary and interactions, Shapley shares, claims,
-    paths, attribution, knock-outs) and of `metrics.effect_strength`; circuits, one or a mapping from factors; scores,
-    one or a list, and differences of two runs' (`experiments.compare`); what `evaluate` returns and each of its parts;
-    a run that `load` returns or its results; and the table of a study. Of arrays it takes what factors do to latents
-    [K, d] (or site -> [K, units]), distances of latent perturbations [d, V, N] (or distance -> [d, V, N]), and one
-    number for each latent [d].
+    paths, edges, attribution, knock-outs) and of `metrics.effect_strength`; circuits, one or a mapping from factors;
+    scores, one or a list, and differences of two runs' (`experiments.compare`); what `evaluate` returns and each of its
+    parts; a run that `load` returns or its results; and the table of a study. Of arrays it takes what factors do to
+    latents [K, d] (or site -> [K, units]), distances of latent perturbations [d, V, N] (or distance -> [d, V, N]), and
+    one number for each latent [d].
 
     Args:
       result: any of these.
@@ -269,7 +269,15 @@ def _of_mapping(result: Mapping[str, Any], names: Mapping[str, Any]) -> pandas.D
     raise ValueError(f"no table is known of a mapping of {', '.join(sorted(kinds))}; see causalvae.frame")
 
 
+def _of_edges(result: Any, names: Mapping[str, Any]) -> pandas.DataFrame:
+    """A row for each edge, with its mean over the pairs that count."""
+    table = _spread({"effect": ("sender receiver", result.mean)}, names)
+    values = np.asarray(result.effects, float)
+    return table.assign(pairs=int(np.isfinite(values).all(axis=tuple(range(values.ndim - 1))).sum()))
+
+
 SPECIAL = {
+    "EdgeEffects": _of_edges,
     "Claims": _of_claims,
     "MediationSummary": _of_summary,
     "ShapleySummary": _of_shapley,

@@ -56,13 +56,13 @@ class Progress:
         self.first: tuple[float, int] | None = (
             None  # (time, done) after the first call, which compiles: rates leave it out
         )
-        self.width = 0
+        self.line = ""  # that is rewritten
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        if self.rewrites and self.width:
+        if self.rewrites and self.line:
             self.stream.write("\n")
             self.stream.flush()
 
@@ -79,10 +79,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Writes a line of its own, above the one that is rewritten."""
-        if self.rewrites:
-            self.stream.write("\r" + " " * self.width + "\r")
-            self.width = 0
-        self.stream.write(text + "\n")
+        hidden = f"\r{' ' * len(self.line)}\r" if self.rewrites else ""
+        self.stream.write(f"{hidden}{text}\n{self.line}")
         self.stream.flush()
 
     def _bar(self, done: int) -> str:
@@ -104,8 +102,8 @@ class Progress:
         if self.rewrites:
             if self.stream.isatty():  # of a line that wraps, only the last part would be rewritten
                 line = line[: max(1, shutil.get_terminal_size().columns - 1)]
-            self.stream.write("\r" + line.ljust(self.width))
-            self.width = len(line)
+            self.stream.write("\r" + line.ljust(len(self.line)))
+            self.line = line
         else:
             self.stream.write(line + "\n")
         self.stream.flush()

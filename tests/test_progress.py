@@ -27,7 +27,7 @@ def test_progress_is_one_line_in_a_terminal_and_lines_in_a_log(monkeypatch):
     shown = terminal.getvalue().split("\r")
     assert shown[1] == " 25% [##--------]  10/40 steps  loss 3.0"
     assert shown[2].startswith(" 50% [#####-----]  20/40 steps  80 images/s  2 s left") and len(shown[2]) == 59
-    assert shown[3:5] == [" " * 59, "said\n"] and "100% [##########]  40/40 steps" in shown[5]
+    assert shown[3:5] == [" " * 59, f"said\n{shown[2]}"] and "100% [##########]  40/40 steps" in shown[5]
     assert terminal.getvalue().endswith("\n")
     log = io.StringIO()
     with Progress(40, unit="steps", rate=("images/s", 8), stream=log) as bar:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from causalvae import interventions
+from causalvae._display import as_html
 from causalvae.adapters.complete import as_architecture
 from causalvae.architectures import Architecture, inference_params
 from causalvae.circuits import Circuit
@@ -51,6 +52,8 @@ class Evaluation(NamedTuple):
     images: np.ndarray  # [up to SHOWN, H, W, C]
     reconstructed: np.ndarray  # of these images
     traversals: np.ndarray  # [d, V, H, W, C] of one image
+
+    _repr_html_ = as_html
 
 
 class _Causes(NamedTuple):

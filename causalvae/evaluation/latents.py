@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causalvae import interventions, metrics
+from causalvae._display import as_html
 from causalvae._programs import jit
 from causalvae.architectures import Architecture
 from causalvae.evaluation.representations import Encoded, aggregate_scale, is_active
@@ -52,6 +53,8 @@ class Latents(NamedTuple):
     specificity_outputs_reported: jax.Array  # the paper's form, 1 / (H + eps)
     specificity_to_factors_reported: jax.Array
     specificity_latents_reported: jax.Array
+
+    _repr_html_ = as_html
 
 
 class Perturbed(NamedTuple):

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from causalvae import interventions
+from causalvae._display import as_html
 from causalvae.architectures import Architecture
 
 LEVEL = 0.05  # family-wise error of claims that latents carry factors
@@ -31,6 +32,8 @@ class Mediated(NamedTuple):
     limit: float | None = None
     carries: np.ndarray | None = None  # [K, d] whether the latent carries the factor: any false claim among all, 5 %
     p_value: np.ndarray | None = None  # [K, d] of that, adjusted for the search over latents and factors
+
+    _repr_html_ = as_html
 
 
 def mediate_latents(model: Architecture, params: Any, pairs: Sequence[interventions.Pairs], key: jax.Array) -> Mediated:

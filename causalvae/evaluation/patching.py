@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from causalvae import interventions, metrics
+from causalvae._display import as_html
 from causalvae.architectures import Architecture
 from causalvae.interventions.patching import patch_with_gains
 from causalvae.metrics.ties import descending
@@ -27,6 +28,8 @@ class Patching(NamedTuple):
     unit: np.ndarray | None = None  # [sites, K] its number
     restores: np.ndarray | None = None  # [sites, K] whether it restores anything: any false claim among all, 5 %
     p_value: np.ndarray | None = None  # [sites, K] of that, adjusted for the search over units, sites and factors
+
+    _repr_html_ = as_html
 
 
 def patch_sites(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from causalvae._display import as_html
 from causalvae._programs import jit
 from causalvae.interventions._checks import check_finite, differentiating
 from causalvae.interventions._plan import make_plan
@@ -25,6 +26,8 @@ class Attribution(NamedTuple):
     estimate: jax.Array  # [G, N] <source - base, gradient of the outcome> over the group
     exact: jax.Array | None  # [G, N] Y(x; group <- x') - Y(x)
     error: jax.Array | None  # [G] mean absolute difference over the pairs whose outcome is defined
+
+    _repr_html_ = as_html
 
 
 def attribution_effects(

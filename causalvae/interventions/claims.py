@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from causalvae._display import as_html
 from causalvae.interventions._checks import check_choice
 
 NOTHING = 1e-5  # of the largest effect, or of the total: what float32 leaves uncertain is no effect
@@ -30,6 +31,8 @@ class Claims(NamedTuple):
     high: np.ndarray
     pairs: int  # how many pairs counted
     left_out: int  # how many did not: an effect is NaN
+
+    _repr_html_ = as_html
 
 
 def claims(

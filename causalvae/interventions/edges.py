@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causalvae._display import as_html
 from causalvae.interventions import _edges
 from causalvae.interventions._checks import check_choice, check_finite, differentiating
 from causalvae.interventions._groups import make_groups
@@ -72,6 +73,8 @@ class EdgeEffects(NamedTuple):
 
     effects: jax.Array  # [U, W, N] NaN where the outcome is undefined
     agreement: EdgeAgreement | None  # of an estimate; None where the effects are exact
+
+    _repr_html_ = as_html
 
     @property
     def mean(self) -> np.ndarray:

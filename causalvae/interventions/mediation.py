@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from causalvae._display import as_html
 from causalvae.interventions._bootstrap import Estimate, bootstrap_weights, check_bootstrap, interval, means_of
 from causalvae.interventions._checks import check_finite
 from causalvae.interventions._plan import Plan, make_plan
@@ -30,6 +31,8 @@ class Mediation(NamedTuple):
     indirect: jax.Array  # [G, N] Y(x; m <- m(x')) - Y(x)
     interaction: jax.Array  # [G, N]
     distance: jax.Array | None = None  # [N] root mean square of x' - x, over pixels
+
+    _repr_html_ = as_html
 
 
 def mediate(
@@ -149,6 +152,8 @@ class MediationSummary(NamedTuple):
     pairs: jax.Array  # [] how many pairs counted
     left_out: jax.Array  # [] how many did not: their total effect is NaN
     interaction_share: InteractionShare  # [G] |interaction| / |total|, and where it is too much
+
+    _repr_html_ = as_html
 
 
 def summarize(

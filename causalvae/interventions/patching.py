@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from causalvae._display import as_html
 from causalvae._programs import jit
 from causalvae.interventions._checks import check_choice, check_chunk, check_finite
 from causalvae.interventions._groups import Groups, make_groups
@@ -27,6 +28,8 @@ class PatchEffects(NamedTuple):
     latent_change: jax.Array  # [G, d] absolute change of each latent (of its mean over positions' changes)
     recovery: jax.Array  # [G] 1 - |D(patched) - D(x_source)| / |D(x) - D(x_source)|, each summed over pairs
     left_out: jax.Array  # [G] in how many pairs x and x_source are decoded alike: recovery is of the others
+
+    _repr_html_ = as_html
 
 
 class Measured(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from causalvae._display import as_html
 from causalvae._programs import jit
 from causalvae.interventions._checks import check_choice, check_finite
 from causalvae.interventions._groups import Groups, make_groups, union
@@ -29,6 +30,8 @@ class PathEffects(NamedTuple):
     through: jax.Array  # [U, N] the same through all receivers together
     interaction: jax.Array  # [U, N] through - sum over receivers of path: 0 where they act independently
     sender: jax.Array  # [U, N] Y(x; u <- u(x')) - Y(x): by all ways
+
+    _repr_html_ = as_html
 
 
 def path_effects(

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from causalvae._display import as_html
 from causalvae.interventions._bootstrap import Estimate, bootstrap_weights, check_bootstrap, interval, means_of
 from causalvae.interventions._checks import check_finite
 from causalvae.interventions._groups import Groups
@@ -105,6 +106,8 @@ class ShapleySummary(NamedTuple):
     error: jax.Array  # [G + 1] of the draw of orders, in the units of the shares; the intervals do not hold it
     pairs: jax.Array  # [] how many pairs counted
     left_out: jax.Array  # [] how many did not: their total effect is NaN
+
+    _repr_html_ = as_html
 
 
 def summarize_shapley(
