@@ -121,6 +121,8 @@ def test_every_figure_has_its_sentence_and_readme_has_the_same():
     for name in ("traversals", "factor_effects", "patching", "mediation"):
         assert figures.how_to_read(name) in readme
         assert f"docs/figures/quickstart_{name}.png" in readme
+    first_result = (ROOT / "docs" / "first_result.md").read_text()
+    assert all(figures.how_to_read(name) in first_result for name in ("factor_effects", "mediation"))
     assert figures.how_to_read("mediation_seed1") == figures.how_to_read("mediation")
     with pytest.raises(ValueError, match="no figure 'meditation'; there are: .*Did you mean 'mediation'"):
         figures.how_to_read("meditation")
