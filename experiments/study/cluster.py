@@ -148,7 +148,7 @@ def connect(cluster: Cluster) -> Any:
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # lines of progress are alike, and all are wanted
     os.environ.setdefault("RAY_COLOR_PREFIX", str(int(sys.stdout.isatty())))
     try:
-        import ray  # an extra, and slow to import
+        import ray  # pyright: ignore[reportMissingImports] - an extra, and slow to import
     except ImportError as error:
         raise ValueError('--engine=ray needs Ray, which is not installed: pip install -e ".[cluster]"') from error
     if ray.is_initialized():
