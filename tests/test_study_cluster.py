@@ -107,6 +107,28 @@ def test_where_there_is_no_ray_it_says_what_to_install(monkeypatch):
         cluster.connect(Cluster())
 
 
+# --- a queue ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "requeued"), [(75, "requeue 17\n"), (0, ""), (1, "")])
+def test_the_job_script_of_the_docs_goes_on_where_there_is_more_to_do(tmp_path, status, requeued):
+    script = re.search(r"```text\n(#!/bin/bash\n#SBATCH.*?)```", (ROOT / "docs" / "cluster.md").read_text(), re.DOTALL)[
+        1
+    ]
+    (tmp_path / "job.sh").write_text(script)
+    stubs = {"srun": 'exec "$@"', "python": f'echo "$@" > {tmp_path}/asked; exit {status}'}
+    stubs["scontrol"] = f'echo "$@" >> {tmp_path}/requeued'
+    for name, text in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    where = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "17"}
+    assert subprocess.run(["bash", tmp_path / "job.sh"], env=where).returncode == status
+    asked = (tmp_path / "asked").read_text().split()
+    assert asked[:2] == ["-m", "experiments.study"] and "--shard=3/8" in asked
+    told = tmp_path / "requeued"
+    assert (told.read_text() if told.exists() else "") == requeued
+
+
 # --- a real cluster ---------------------------------------------------------------------------------------
 
 STUDY = [
