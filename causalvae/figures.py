@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 SHOWN_LATENTS = 10  # at most, the strongest
 HOW_TO_READ = {  # figure -> how to read it, in a sentence
     "reconstructions": "Each image has below it what the model makes of it: what is lost there, no latent can hold.",
-    "traversals": "Each row is one image, redrawn while one latent is set from −3 to 3 and all others stay, the "
-    "strongest latent first: what changes along the row is what this latent does.",
-    "factor_effects": "Read down a column: how far each latent moves, in its own standard deviations, when this factor "
-    "alone is changed in the input; a row that is dark in one column only is a latent that answers to one factor.",
-    "patching": "Each cell: how much of the way (%) to the image with this factor changed is gone when one unit of the "
-    "site, the one that goes farthest, is taken from that image's run; without color is what may be chance among so "
-    "many units.",
-    "mediation": "Read down a column: how much (%) of this factor's effect on the image passes through each latent; "
-    "one dark cell in a column is a factor that one latent carries, and without color is what may be chance.",
+    "traversals": "Each row is the same image, redrawn while one latent is set from −3 to 3 and all others stay, the "
+    "latent that moves images farthest first: what changes along a row is what this latent does to this image.",
+    "factor_effects": "Read along a row: how far this latent moves, in its own standard deviations, when each factor "
+    "alone is changed in the input; a row with one dark cell is a latent that answers to one factor.",
+    "patching": "Each cell: how much nearer (%) the image comes to that with this factor changed when one unit of the "
+    "site, the one that does most, is taken from that image's run; all that still differs counts against it. Without "
+    "color is what may be chance among so many units.",
+    "mediation": "Read down a column: how far (%) the image goes in the direction of this factor's change when one "
+    "latent alone is set as in the changed image; one dark cell in a column is a factor that one latent carries. "
+    "Without color is what may be chance.",
     "mediation_effects": "The mediation in detail: of each factor's effect, what passes through a latent (indirect), "
     "what is left when this latent stays as it was (direct), and what takes both (interaction), with 95 % intervals; "
     "the more the dark bars of a panel are one, the more one latent carries the factor.",
@@ -141,7 +142,7 @@ def traversals(found: Evaluation, about: str, carries: str) -> Figure:
     latents = found.latents
     order = descending(np.asarray(latents.ces_l2))[:SHOWN_LATENTS]
     labels = [
-        f"z{i}   CES {latents.ces_l2[i]:.2f}\nspecificity {latents.specificity_outputs[i]:.2f}\n"
+        f"z{i}   CES {latents.ces_l2[i]:.2f}\nspecificity to pixels {latents.specificity_outputs[i]:.2f}\n"
         f"{carries} {latents.activity[i]:.2f}"
         for i in order
     ]
@@ -170,7 +171,7 @@ def patching(found: Patching, factors: Sequence[str], about: str) -> Figure:
         letter = [["z" if site == "latent/z" else "unit "] * len(factors) for site in found.sites]
         notes = np.char.add(letter, np.asarray(found.unit, int).astype(str))
         cells = plots.Cells(_percent(found.largest), notes, np.asarray(found.restores, bool))
-        unit = f"% of the way to the counterfactual's image; {_chance('units')}"
+        unit = f"% of the way to the counterfactual's image; {_chance('units and factors')}"
     return plots.matrix(
         found.largest,
         found.sites,
@@ -190,11 +191,15 @@ def mediation(found: Mediated, factors: Sequence[str], about: str) -> Figure:
     if found.carries is None:  # of versions that did not test it
         beyond, sure = low > 0, "color: the interval is above zero"
     else:
-        beyond, sure = (np.asarray(found.carries, bool)[:, shown].T) & (share > 0), _chance("latents")
+        beyond, sure = (np.asarray(found.carries, bool)[:, shown].T) & (share > 0), _chance("latents and factors")
     clear = np.ones_like(beyond) if found.well_defined is None else np.asarray(found.well_defined, bool)[:, shown].T
     texts = np.char.add(_percent(share), np.where(clear, "", "*"))
     notes = np.where(beyond, np.char.add(np.char.add(_percent(low), "–"), _percent(high)), "")
-    star = f"; *: interaction above {_percent(found.limit)} %" if found.well_defined is not None else ""
+    star = (
+        f"; *: mean size of interaction surely above {_percent(found.limit)} %"
+        if found.well_defined is not None
+        else ""
+    )
     return plots.matrix(
         share,
         [f"z{i}" for i in shown],
@@ -213,7 +218,9 @@ def mediation_effects(found: Mediated, factors: Sequence[str], about: str) -> Fi
     ill_defined = ""
     if found.well_defined is not None:
         found = found._replace(well_defined=np.asarray(found.well_defined, bool)[:, shown])
-        ill_defined = f"; hatched: interaction above {_percent(found.limit)} %, no one effect through the latent"
+        ill_defined = (
+            f"; hatched: no one effect, as the mean size of interaction is surely above {_percent(found.limit)} %"
+        )
     return plots.mediation_bars(
         found._replace(estimate=found.estimate[:, shown], low=found.low[:, shown], high=found.high[:, shown]),
         factors,

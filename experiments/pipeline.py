@@ -197,7 +197,8 @@ def evaluate(config: Config, model, dataset, settings, trained, step: int, workd
     for m, seed in enumerate(seeds(config)):
         say(f"evaluating member {m + 1} of {config.seeds} (seed {seed})")
         params = training.member(trained, m)
-        found = evaluation.evaluate(model, params, dataset, settings, training.member(untrained, m))
+        before = training.member(untrained, m)
+        found = evaluation.evaluate(model, params, dataset, settings, before, lambda step: say(f"  {step}"))
         suffix = member_suffix(config, seed)
         figures.draw(found, model, dataset, workdir / "figures", suffix)
         if dataset.num_factors:  # the explorer shows pairs that differ in one

@@ -39,12 +39,15 @@ def test_factors_are_carried_split_or_not_found():
         "scale: is split over z0 30 %, z1 28 % and z2 25 %.",
         "shape: no latent carries it beyond chance (5 % for any false claim among all); the largest share is z2 5 %.",
     ]
+    wide = results()
+    wide["members"][0]["mediation"]["low"][0][0][0] = 0.45
+    assert summarize(wide)[0].startswith("floor hue: z0 has the largest share (70 % of its effect")
     unsure = summarize(results(carries=np.eye(3, 4, dtype=bool)))
     assert unsure[0].endswith("; next best z1 20 %, which may be chance).")
     assert unsure[1] == "scale: passes through z1 28 % (z0 30 % and z2 25 % may be chance)."
     alone = np.array([[0.9, 0.01, 0, 0], [0.01, 0.02, 0, 0.01], [0, 0, 0.9, 0]])
     text = summarize(results(share=alone, carries=np.ones((3, 4), bool)))
-    assert text[0].endswith("; no other has 5 %).")
+    assert text[0].endswith("; no other has 5 %); less than 5 % through z1, z2 and z3.")
     assert text[1] == "scale: no latent carries it beyond chance (5 % for any false claim among all)."
 
 
@@ -56,11 +59,18 @@ def test_an_interaction_takes_the_share_back():
 
 
 def test_latents_that_are_strong_idle_or_serve_no_factor():
-    text = summarize(results(carries=np.array([[True, False, False, False]] * 3)))
+    found = results(carries=np.array([[True, False, False, False]] * 3))
+    text = summarize(found)
     assert "Swept from −3 to 3, z1 (30), z2 (12.5) and z0 (3) move the image most (mean l2 distance)." in text
 
     assert "z3 is idle (its KL is below the threshold of activity)." in text
-    assert "z1 and z2 are active and carry no factor beyond chance." in text
+    nothing = "Nothing is shown to pass through z1 and z2; the largest share, 28 % through z1, may be chance."
+    assert nothing in text
+    member = found["members"][0]["latents"]
+    member |= {"ces_l2_error": [0.5, 2.0, None, 0.1], "activity": [1.0, 0.123, 2.0, 0.0]}
+    text = summarize(found)
+    assert "Swept from −3 to 3, z1 (30 ± 2), z2 (12.5) and z0 (3 ± 0.5) move the image most (mean l2 distance)." in text
+    assert nothing.replace("z1 and z2;", "z1 (0.123 nats) and z2 (2 nats);") in text
 
 
 def test_a_factor_without_an_effect_and_results_of_earlier_versions():

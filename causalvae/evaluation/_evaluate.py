@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +34,7 @@ from causalvae.evaluation.settings import DEFAULTS, Settings, chosen_sites, rand
 from causalvae.metrics import Score
 
 SHOWN = 16  # images in the figure of reconstructions
+Said = Callable[[str], None]
 
 
 class Evaluation(NamedTuple):
@@ -72,6 +74,7 @@ def evaluate(
     dataset: Dataset,
     settings: Settings = DEFAULTS,
     untrained: Any = None,
+    progress: Said = lambda step: None,
 ) -> Evaluation:
     """Returns everything that is measured of a trained model, at all levels.
 
@@ -84,6 +87,7 @@ def evaluate(
       settings: sample sizes and choices.
       untrained: the parameters before training, which circuit modularity is compared with. None: drawn from the
         settings' seed.
+      progress: told what begins, in a few words, such as "perturbing latents".
 
     Returns:
       Scores, results per latent and per factor, and images.
@@ -93,14 +97,16 @@ def evaluate(
     if untrained is None:
         untrained = jax.jit(model.init)(jax.random.key(settings.seed))
     params, untrained = inference_params(model, params), inference_params(model, untrained)
+    progress("encoding images")
     train = encode_sample(model, params, dataset, key("training rows"), settings.codes)
     test = encode_sample(model, params, dataset, key("test rows"), settings.test_codes)
     _, images = dataset.sample(key("images"), settings.images)
     outputs = reconstruct(model.forward, params, images)
     bases = (params, outputs.z), (untrained, reconstruct(model.forward, untrained, images).z)
+    progress("perturbing latents")
     perturbed = perturb(model, *bases, train, settings, key("perturbations"))
     if dataset.factor_kind == "generative":
-        causes = _set_factors(model, (params, untrained), dataset, settings, perturbed.scale, (train, test))
+        causes = _set_factors(model, (params, untrained), dataset, settings, perturbed.scale, (train, test), progress)
     else:
         reason = f"undefined: {dataset.name} ({dataset.source}) has attributes, not generative factors"
         causes = _Causes([Score("disentanglement", None, note=reason)])
@@ -139,23 +145,28 @@ def _set_factors(
     settings: Settings,
     scale: jax.Array,
     encoded: tuple[Encoded, Encoded],
+    progress: Said,
 ) -> _Causes:
     """params: trained, untrained. scale: of the latents [d]. encoded: rows to fit metrics on, rows to score."""
     key = functools.partial(random_key, settings.seed)
+    progress("setting factors")
     effects = factor_effects(model, *params, dataset, settings, scale, key("factor effects"))
     pairs = [  # of each factor; what is done with them is done factor by factor
         interventions.counterfactuals(dataset, jax.random.fold_in(key("pairs"), k), k, settings.pairs)
         for k in range(dataset.num_factors)
     ]
+    progress("finding circuits")
     circuits = latent_circuits(model, params[0], pairs, dataset.factor_names)
+    progress("scoring disentanglement")
+    disentanglement = disentanglement_scores(*encoded, settings)
+    progress("patching activations")
+    patching = patch_sites(model, params[0], pairs, chosen_sites(settings, model, dataset), key("patching"))
+    progress("mediating by latents")
+    mediation = mediate_latents(model, params[0], pairs, key("mediation"))
     return _Causes(
-        scores=[
-            encoder_modularity(effects, key("modularity")),
-            *circuit_scores(circuits, settings),
-            *disentanglement_scores(*encoded, settings),
-        ],
-        factor_effects=effects.latents,
-        patching=patch_sites(model, params[0], pairs, chosen_sites(settings, model, dataset), key("patching")),
-        mediation=mediate_latents(model, params[0], pairs, key("mediation")),
-        circuits=circuits,
+        [encoder_modularity(effects, key("modularity")), *circuit_scores(circuits, settings), *disentanglement],
+        effects.latents,
+        patching,
+        mediation,
+        circuits,
     )

@@ -26,7 +26,8 @@ class Mediated(NamedTuple):
     left_out: np.ndarray  # [K] pairs that are decoded alike
     # Of |interaction| / |total|; None in results of versions that did not measure it.
     interaction_share: np.ndarray | None = None  # [K, d] over all pairs
-    well_defined: np.ndarray | None = None  # [K, d] share <= limit: whether there is one "effect through" the latent
+    # [K, d]: whether there is one "effect through" the latent: its share is not beyond the limit, error considered
+    well_defined: np.ndarray | None = None
     share_by_distance: np.ndarray | None = None  # [K, d, B] in bins of pairs, near ones first; NaN: no pair
     distance: np.ndarray | None = None  # [K, B] mean distance (rms) of the bins' x and x'
     limit: float | None = None
@@ -57,7 +58,7 @@ def mediate_latents(model: Architecture, params: Any, pairs: Sequence[interventi
         high=collect("high"),
         left_out=np.array(left_out),
         interaction_share=np.stack([found.share.mean for found in interactions]),
-        well_defined=np.stack([found.well_defined for found in interactions]),
+        well_defined=~np.stack([found.share.low > interventions.INTERACTION_LIMIT for found in interactions]),
         share_by_distance=np.stack([found.binned for found in interactions]),
         distance=np.stack([found.distance for found in interactions]),
         limit=interventions.INTERACTION_LIMIT,

@@ -14,7 +14,7 @@ import numpy as np
 from causalvae.metrics.scores import Score, short
 from causalvae.progress import finite
 
-CARRIES = 0.5  # of a factor's effect, and twice the next latent's: one latent carries it
+CARRIES = 0.5  # of a factor's effect, error considered, and twice the next latent's: one latent carries it
 MENTIONED = 0.05  # of a factor's effect: what is less is not spoken of
 SCORES = {  # score -> how a sentence calls it
     "dci_disentanglement": "disentanglement (DCI-D)",
@@ -79,6 +79,7 @@ def _factor(name: str, share, low, high, carries, defined) -> str:
         return f"{name}: has no effect on the image in the pairs that were measured."
     order = [int(i) for i in np.argsort(-np.nan_to_num(share), kind="stable") if share[i] >= MENTIONED]
     sure, maybe = [i for i in order if carries[i]], [i for i in order if not carries[i]]
+    small = [f"z{i}" for i in np.flatnonzero(carries) if share[i] < MENTIONED]
     if not sure:
         largest = f"; the largest share is {_shares(maybe[:1], share)}" if maybe else ""
         return f"{name}: no latent carries it beyond chance (5 % for any false claim among all){largest}."
@@ -86,12 +87,14 @@ def _factor(name: str, share, low, high, carries, defined) -> str:
     if share[first] >= CARRIES and (not rest or share[first] >= 2 * share[rest[0]]):
         beside = f"next best {_shares(rest[:1], share)}" if rest else f"no other has {_percent(MENTIONED)}"
         beside += ", which may be chance" if rest and rest[0] in maybe else ""
-        text = f"{name}: z{first} carries it ({_percent(share[first])} of its effect on the image, 95 % interval "
+        head = "carries it" if low[first] >= CARRIES else "has the largest share"
+        text = f"{name}: z{first} {head} ({_percent(share[first])} of its effect on the image, 95 % interval "
         text += f"{_percent(low[first])} to {_percent(high[first])}; {beside})"
     else:
         more = f" and {len(sure) - 4} more" if len(sure) > 4 else ""
         text = f"{name}: {'passes through' if len(sure) == 1 else 'is split over'} {_shares(sure[:4], share)}{more}"
         text += f" ({_shares(maybe[:3], share)} may be chance)" if maybe else ""
+    text += f"; less than {_percent(MENTIONED)} through {_listed(small)}" if small else ""
     unclear = [i for i in sure[:4] if not defined[i]]
     if unclear:
         text += f"; what passes through {_listed([f'z{i}' for i in unclear])} depends on the other latents"
@@ -120,7 +123,8 @@ def _latents(member: Mapping[str, Any]) -> list[str]:
     if active.ndim != 1 or not np.isfinite(strength[active]).any():
         return []
     order = [int(i) for i in np.argsort(-np.where(active, np.nan_to_num(strength), -1.0), kind="stable") if active[i]]
-    parts = [f"z{i} ({short(strength[i])})" for i in order[:3]]
+    errors = latents.get("ces_l2_error") or [None] * len(strength)
+    parts = [f"z{i} ({short(strength[i])}{f' ± {short(errors[i])}' if errors[i] else ''})" for i in order[:3]]
     found = [f"Swept from −3 to 3, {_listed(parts)} move the image most (mean l2 distance)."]
     idle = [f"z{i}" for i in np.flatnonzero(~active)]
     if idle:
@@ -135,11 +139,23 @@ def _latents(member: Mapping[str, Any]) -> list[str]:
     mediation = member.get("mediation")
     if mediation and mediation.get("carries") is not None:
         serves: np.ndarray = np.any(np.array(mediation["carries"], bool), axis=0)
-        none = [f"z{i}" for i in order if not serves[i]]
+        none = [i for i in order if not serves[i]]
         if none:
-            verb = "is active and carries" if len(none) == 1 else "are active and carry"
-            found.append(f"{_listed(none)} {verb} no factor beyond chance.")
+            found.append(f"{_no_factor(none, member)}.")
     return found
+
+
+def _no_factor(none: Sequence[int], member: Mapping[str, Any]) -> str:
+    """Of active latents that no factor is shown to pass through: how much they hold, and what may pass all the same."""
+    kl = None if member.get("code_effects") else member["latents"].get("activity")
+    held = [f"z{i} ({short(kl[i])} nats)" if kl else f"z{i}" for i in none]
+    text = f"Nothing is shown to pass through {_listed(held)}"
+    mediation = member["mediation"]
+    share = np.nan_to_num(np.array(mediation["estimate"], float)[:, :, list(mediation["effects"]).index("indirect")])
+    largest = max(none, key=lambda i: share[:, i].max())
+    if share[:, largest].max() >= MENTIONED:
+        text += f"; the largest share, {_percent(share[:, largest].max())} through z{largest}, may be chance"
+    return text
 
 
 # --- scores ----------------------------------------------------------------------------------------------
