@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from causalvae import evaluation
-from causalvae.evaluation.summary import no_better_than_chance, summarize
+from causalvae.evaluation.summary import summarize
 from causalvae.metrics import Score
+from causalvae.metrics.scores import no_better_than_chance
 
 FACTORS = {"floor_hue": 10, "scale": 8, "shape": 4}
 SHARE = np.array([[0.7, 0.2, 0.01, 0.0], [0.3, 0.28, 0.25, 0.0], [0.04, 0.03, 0.05, 0.0]])

@@ -65,14 +65,33 @@ def test_scores_a_file(file, tmp_path):
     out = tmp_path / "scores.json"
     result = run(
         f"--codes={file}", "--metrics=mig,modularity", f"--json={out}", f"--csv={tmp_path / 'scores.csv'}",
-        "--data_set=dsprites",
+        "--halves=3",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "mig" in result.stdout and "modularity" in result.stdout
     written = json.loads(out.read_text())
     assert written["factor_names"] == ["shape", "size"]
-    assert [record["ceiling"] for record in written["scores"]] == [0.8966, 1.0]  # of dSprites, as asked
+    assert all(record["standard_error"] >= 0 and record["settings"]["halves"] == 3 for record in written["scores"])
+    assert "mig by factor: shape " in result.stdout and "--halves" not in result.stdout
     assert (tmp_path / "scores.csv").read_text().startswith("name,value,")
+
+
+def test_ceilings_are_those_of_a_data_set_with_such_factors(file):
+    factors = np.load(file)["factors"]
+    with pytest.raises(
+        ValueError, match="--data_set=dsprites has factors of 3, 6, 40, 32, 32 values, and these have 3, 4"
+    ):
+        command.check_factors_of("dsprites", factors)
+    drawn = np.random.default_rng(0).integers(0, [1, 3, 6, 40, 32, 32], (50, 6))
+    command.check_factors_of("dsprites", drawn)  # one color
+    command.check_factors_of("dsprites", drawn[:, 1:])
+
+
+def test_the_table_of_the_command_says_what_is_no_better_than_chance():
+    shown = [Score("infom", 0.6, 0.05, ceiling=1.0, null=0.7), Score("mig", 0.3, settings={"per_factor": [0.5, 0.1]})]
+    text = command.describe(shown, None)
+    assert "no better" in text.splitlines()[2] and "mig by factor: factor 0 0.5, factor 1 0.1" in text
+    assert "--halves" not in text and "--halves=20 adds standard errors" in command.describe(shown[1:], ["a", "b"])
 
 
 def test_a_missing_file_is_one_line_and_status_one(tmp_path):

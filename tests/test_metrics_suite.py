@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from causalvae import metrics
+from causalvae.metrics import scores
 
 CASES = ["identity", "noisy_plus_near_dead", "rotated_45_two", "rotated_random"]
 CASES += ["exactly_dead", "duplicated", "pure_noise", "merged"]
@@ -261,3 +262,70 @@ def test_too_few_rows_for_a_metric_is_an_undefined_record_with_its_reason():
     codes, factors = np.arange(8.0)[:, None], np.arange(8)[:, None]  # every value once
     (record,) = metrics.evaluate_representations(codes, factors, "factorvae", metrics.Options(votes=10))
     assert record.value is None and "no value of factor 0 has two rows" in record.note
+
+
+# --- errors, notes, words --------------------------------------------------------------------------------
+
+
+def noisy(seed, rows=1500):
+    draw = np.random.default_rng(seed)
+    factors = draw.integers(0, [3, 5, 6], (rows, 3))
+    return factors[:, :2] @ np.array([[1.0, 0.3], [-0.2, 1.0]]) + draw.normal(size=(rows, 2)), factors
+
+
+def test_the_deviation_over_halves_is_that_of_fresh_draws():
+    def score(seed, halves=0):
+        options = metrics.Options(num_train=1000, halves=halves)
+        return metrics.evaluate_representations(*noisy(seed), "mig,sap_continuous", options, nulls=bool(halves))
+
+    found, fresh = score(0, halves=40), np.array([[s.value for s in score(seed)] for seed in range(1, 41)])
+    for record, deviation in zip(found, fresh.std(axis=0, ddof=1), strict=True):
+        assert deviation / 1.6 < record.standard_error < 1.6 * deviation, record.name
+        assert record.settings["halves"] == 40 and 0 < record.settings["null_deviation"] < record.standard_error
+    assert [record.value for record in found] == [record.value for record in score(0)], "all rows give the value"
+    with pytest.raises(ValueError, match="halves must be 0, or 2 and more, .* not 1"):
+        score(0, halves=1)
+
+
+def test_the_deviation_of_a_null_counts_against_a_score():
+    shown = metrics.Score("infom", 0.60, 0.05, ceiling=1.0, null=0.45)
+    assert not scores.no_better_than_chance(shown)
+    assert scores.no_better_than_chance(shown._replace(settings={"null_deviation": 0.06}))
+
+
+def test_notes_say_what_a_reader_must_know():
+    (few,) = metrics.evaluate_representations(*noisy(0, rows=60), "mig")
+    assert few.note == "only 60 rows: such scores are mostly chance" and len(few.settings["per_factor"]) == 3
+    (slow,) = metrics.evaluate_representations(*noisy(0, rows=200), "sap_discrete")
+    assert slow.null is None and slow.note == "its null takes too long"
+    codes, factors = noisy(0, rows=200)
+    for name in ("r2", "sap_continuous"):  # whole numbers that are stored as real ones are both to these
+        as_real = metrics.evaluate_representations(codes, factors.astype(float), name)
+        assert all(record.value is not None for record in as_real)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("MIG", "'mig'"),
+        ("sap", "'sap_discrete' or 'sap_continuous'"),
+        ("dci_disentanglement", "'dci'"),
+        ("infom", "'infomec'"),
+    ],
+)
+def test_a_wrong_name_of_a_metric_says_which_may_be_meant(name, near):
+    with pytest.raises(ValueError, match=f"no metric '{name}'; .* Did you mean {near}"):
+        metrics.check_names(name)
+    with pytest.raises(ValueError, match="no metric is named; there are: all, mig"):
+        metrics.check_names([])
+
+
+def test_factors_that_are_no_class_ids_say_what_to_do():
+    codes, factors = noisy(0, rows=200)
+    with pytest.raises(ValueError, match="not float64: cast ids that are stored as floats"):
+        metrics.evaluate_representations(codes, factors.astype(float), "mig")
+    with pytest.raises(ValueError, match="not <U21: number the classes of each factor, as numpy.unique"):
+        metrics.evaluate_representations(codes, factors.astype(str), "mig")
+    codes[17, 1] = np.nan
+    with pytest.raises(ValueError, match=r"in latents \[1\], first in row 17: drop those rows"):
+        metrics.evaluate_representations(codes, factors, "mig")

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from causalvae import metrics
-from causalvae.evaluation import summary
 from causalvae.evaluation._evaluate import Evaluation
 from causalvae.metrics import Score
-from causalvae.metrics.scores import short
+from causalvae.metrics.scores import no_better_than_chance, short
 
 GROUPS = {  # of scores, in the order of a table
     "Images": ("reconstruction", "mean_squared_error", "kl", "active_latents"),
@@ -71,7 +70,7 @@ def table(results: Mapping[str, Any], spread: Mapping[str, Any] | None = None, s
         runs = max(known.num for known in spread.values())
         title += f". Other seeds: mean ± standard deviation of {runs} runs of this budget; one run is one draw of them"
     first = {score.name: score for score in next(iter(members.values()))}
-    beside["chance"] = {name: "no better" for name, score in first.items() if summary.no_better_than_chance(score)}
+    beside["chance"] = {name: "no better" for name, score in first.items() if no_better_than_chance(score)}
     names = [name for group in GROUPS.values() for name in group if name in first]
     left_out = [name for name in first if name not in names]
     shown = names + left_out if scores == "all" else names

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from causalvae.metrics.scores import Score, short
+from causalvae.metrics.scores import Score, no_better_than_chance, short
 from causalvae.progress import finite
 
 CARRIES = 0.5  # of a factor's effect, error considered, and twice the next latent's: one latent carries it
@@ -174,13 +174,3 @@ def _score(score: Score, title: str, spread: Mapping[str, Any] | None) -> str:
         text += f" (null {short(score.null)}{best})"
     other = (spread or {}).get(score.name)
     return text + (f"; other seeds {short(other.mean)} ± {short(other.deviation)}." if other else ".")
-
-
-def no_better_than_chance(score: Score) -> bool:
-    """Returns whether a score is within two standard errors of its null (or 1 % of the way to its ceiling), or beyond
-    it on the wrong side; False where null or ceiling is not known."""
-    if score.value is None or score.null is None or score.ceiling is None:
-        return False
-    way = score.ceiling - score.null
-    margin = max(2 * (score.standard_error or 0.0), 0.01 * abs(way))
-    return bool((score.value - score.null) * np.sign(way) <= margin)

@@ -99,7 +99,8 @@ def check_representations(representations: ArrayLike, name: str = "representatio
     if bad.any():
         latents = np.flatnonzero(bad.any(axis=0)).tolist()
         raise ValueError(
-            f"{name} holds {int(bad.sum())} values that are NaN or infinite, in latents {latents}: "
+            f"{name} holds {int(bad.sum())} values that are NaN or infinite, in latents {latents}, first in row "
+            f"{int(np.flatnonzero(bad.any(axis=1))[0])}: "
             "drop those rows, or find out why the encoder diverged"
         )
     largest = np.abs(representations).max(axis=0)
@@ -121,9 +122,13 @@ def _check_factors(factors: np.ndarray, num_rows: int) -> np.ndarray:
         )
     if factors.dtype.kind not in "iub":
         raise ValueError(
-            f"factors must be integer class ids, not {factors.dtype}: cast ids that are stored as floats "
-            "with .astype(int), and bin continuous factors first, or score them by mcc, r2, dci with estimator='lasso' "
-            "and sap with continuous=True"
+            f"factors must be integer class ids, not {factors.dtype}: "
+            + (
+                "cast ids that are stored as floats with .astype(int), and bin continuous factors first, or score them "
+                "by mcc, r2, dci with estimator='lasso' (dci_lasso) and sap with continuous=True (sap_continuous) alone"
+                if factors.dtype.kind == "f"
+                else "number the classes of each factor, as numpy.unique(column, return_inverse=True)[1] does"
+            )
         )
     if factors.dtype.kind == "i" and factors.min() < 0:
         columns = np.flatnonzero((factors < 0).any(axis=0)).tolist()
@@ -157,7 +162,8 @@ def split_rows(num_rows: int, num_train: int | None = None, num_test: int | None
     if num_train < 1 or num_test < 1 or num_train + num_test > num_rows:
         raise ValueError(
             f"{num_train} training and {num_test} test rows were asked for, at least 1 each, "
-            f"and there are {num_rows}: give more representations, or a smaller num_train"
+            f"and there are {num_rows}: give more representations, or a smaller num_train (metrics that fit nothing "
+            "use the training rows, so that all are of the same ones)"
         )
     order = np.arange(num_rows) if seed is None else np.random.default_rng(seed).permutation(num_rows)
     return Split(order[:num_train], order[num_rows - num_test :])

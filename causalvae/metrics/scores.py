@@ -46,6 +46,17 @@ def score(name: str, value: SupportsFloat, **circumstances: Any) -> Score:
     return Score(name, known, **circumstances)
 
 
+def no_better_than_chance(score: Score) -> bool:
+    """Returns whether a score is within two standard errors of its null (or 1 % of the way to its ceiling), or beyond
+    it on the wrong side; False where null or ceiling is not known. Where the null's deviation is known, it counts."""
+    if score.value is None or score.null is None or score.ceiling is None:
+        return False
+    way = score.ceiling - score.null
+    errors = score.standard_error or 0.0, score.settings.get("null_deviation") or 0.0
+    margin = max(2 * math.hypot(*errors), 0.01 * abs(way))
+    return (score.value - score.null) * math.copysign(1.0, way) <= margin
+
+
 def to_json(scores: Sequence[Score], **metadata: Any) -> str:
     """Returns JSON text {"scores": [...], **metadata}; undefined values are null."""
     return json.dumps({**metadata, "scores": [s._asdict() for s in scores]}, indent=1, allow_nan=False)

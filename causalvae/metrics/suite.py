@@ -28,6 +28,8 @@ from causalvae.metrics.modularity import modularity
 from causalvae.metrics.sap import sap
 from causalvae.metrics.scores import Score, finite, score
 
+FEW_ROWS = 100  # below, the best of several latents informs of a factor by chance alone
+
 
 class Options(NamedTuple):
     """Sample sizes and choices that the metrics share."""
@@ -38,6 +40,7 @@ class Options(NamedTuple):
     seed: int = 0
     shuffle: bool = True  # False: the first rows train, the last test
     dci_estimator: str = "xla"  # see `dci`
+    halves: int = 0  # random halves of the rows that give scores their standard errors; 0: none
 
     def split(self) -> dict[str, Any]:
         """Returns the options that say which rows are fitted and scored."""
@@ -85,7 +88,9 @@ def evaluate_representations(
       factors: integer class ids [N, K]; or real numbers, for the metrics that take them: `mcc`, `r2`, `sap_continuous`
         and `dci_lasso`, whose informativeness is R² then. The others say that they are undefined.
       metrics: "all", or names of `METRICS`, separated by commas or in a list.
-      options: sample sizes and choices.
+      options: sample sizes and choices. `halves` of 10 or more give every score a standard error, its deviation over
+        random halves of the rows (a delete-half jackknife; it holds the luck of splits and seeds, too), and say how
+        much the null varies (`settings["null_deviation"]`); they take half as long each.
       nulls: False leaves nulls out, which halves the time.
 
     Returns:
@@ -97,13 +102,47 @@ def evaluate_representations(
     names = check_names(metrics)
     for name in ("dci_estimator", "seed"):
         schema.check_value(name, getattr(options, name), schema.EVALUATION[name])
-    check = inputs.check_continuous if inputs.is_continuous(factors) else inputs.check
+    if options.halves < 0 or options.halves == 1:
+        raise ValueError(f"halves must be 0, or 2 and more, of which a deviation is taken, not {options.halves}")
+    real = all(METRICS[name].continuous for name in names) and np.asarray(factors).dtype.kind == "f"
+    check = inputs.check_continuous if real or inputs.is_continuous(factors) else inputs.check
     checked = check(representations, factors)
+    records = _records(names, checked, options, nulls)
+    if not options.halves:
+        return records
+    rng, rows = np.random.default_rng((options.seed, options.halves)), len(checked.factors)
+    halves = []
+    for number in range(options.halves):
+        chosen = np.sort(rng.choice(rows, rows // 2, replace=False))
+        half = check(np.asarray(representations)[chosen], np.asarray(factors)[chosen])
+        sizes = {n: size and max(1, size // 2) for n, size in options.split().items() if n.startswith("num_")}
+        halves.append(_records(names, half, options._replace(seed=options.seed + 1 + number, **sizes), nulls, False))
+    return [_with_error(record, [half[i] for half in halves]) for i, record in enumerate(records)]
+
+
+def _with_error(record: Score, halves: Sequence[Score]) -> Score:
+    """The record with its deviation over halves of the rows, and the null's."""
+    error, null = (_deviation([getattr(half, field) for half in halves]) for field in ("value", "null"))
+    settings = {**record.settings, "halves": len(halves)}
+    settings |= {"null_deviation": null} if null is not None and record.null is not None else {}
+    return record._replace(standard_error=error if record.value is not None else None, settings=settings)
+
+
+def _deviation(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.std(defined, ddof=1)) if len(defined) > 1 else None
+
+
+def _records(
+    names: Sequence[str], checked: inputs.Inputs, options: Options, nulls: bool, ceilings: bool = True
+) -> list[Score]:
     # Too few rows raise here.
     split = inputs.split_rows(len(checked.factors), options.num_train, options.num_test, options.seed)
     permuted = _permuted(checked, split, options.seed)
     perfect = checked._replace(representations=checked.factors.astype(np.float64))
-    dropped = f"constant factors {list(checked.dropped)} dropped" if checked.dropped else ""
+    rows = len(checked.factors)
+    notes = [f"only {rows} rows: such scores are mostly chance"] if rows < FEW_ROWS else []
+    notes += [f"constant factors {list(checked.dropped)} dropped"] if checked.dropped else []
     records = []
     for name in names:
         metric = METRICS[name]
@@ -112,7 +151,8 @@ def evaluate_representations(
             records.append(Score(name, None, estimator=name, note=f"undefined: {reason}"))
             continue
         null = _measure(name, permuted, options)[0] if nulls and metric.null else {}
-        ceiling = _measure(name, perfect, options)[0] if metric.ceiling is None else {}
+        ceiling = _measure(name, perfect, options)[0] if metric.ceiling is None and ceilings else {}
+        without = ["its null takes too long"] if nulls and not metric.null else []
         for each, found in measured.items():
             undefined = "" if found.note or finite(found.value) is not None else f"undefined: {name} gave {found.value}"
             records.append(
@@ -124,7 +164,7 @@ def evaluate_representations(
                     settings=found.settings,
                     ceiling=finite(ceiling[each].value) if each in ceiling else metric.ceiling,
                     null=finite(null[each].value) if each in null else None,
-                    note="; ".join(filter(None, (found.note, undefined, dropped))),
+                    note="; ".join(filter(None, (found.note, undefined, *without, *notes))),
                 )
             )
     return records
@@ -140,10 +180,21 @@ def check_names(metrics: str | Sequence[str]) -> tuple[str, ...]:
         return tuple(METRICS)
     names = [name.strip() for name in metrics.split(",")] if isinstance(metrics, str) else list(metrics)
     names = list(dict.fromkeys(names))  # a metric that is named twice is one
+    if not names:
+        raise ValueError(f"no metric is named; there are: all, {', '.join(METRICS)}")
     for name in names:
         if name not in METRICS:
-            raise ValueError(f"no metric {name!r}; there are: all, {', '.join(METRICS)}.{nearest(name, METRICS)}")
+            raise ValueError(f"no metric {name!r}; there are: all, {', '.join(METRICS)}.{_meant(name)}")
     return tuple(names)
+
+
+def _meant(name: str) -> str:
+    """Which metrics a wrong name may mean: in other letters, a part of a name, or a score of theirs."""
+    name = name.lower()
+    near = [metric for metric in METRICS if metric == name or metric.startswith(f"{name}_")]
+    near = near or [metric for metric in METRICS if name.startswith(f"{metric}_")][-1:]
+    near = near or [metric for metric in METRICS if name in getattr(METRICS[metric].estimator, "keys", tuple)()]
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else nearest(name, METRICS)
 
 
 def _measure(name: str, checked: inputs.Inputs, options: Options) -> tuple[dict[str, Measured], str]:
@@ -180,7 +231,9 @@ def _train_rows(checked: inputs.Inputs, options: Options) -> inputs.Inputs:
 
 def _mig(checked: inputs.Inputs, options: Options) -> Measured:
     rows = _train_rows(checked, options)
-    return Measured(mig(rows.representations, rows.factors).score, {"train": len(rows.factors)}, {"bins": 20})
+    found = mig(rows.representations, rows.factors)
+    gaps = [float(f"{gap:.6g}") for gap in found.per_factor]
+    return Measured(found.score, {"train": len(rows.factors)}, {"bins": 20, "per_factor": gaps})
 
 
 def _dci(checked: inputs.Inputs, options: Options) -> dict[str, Measured]:
