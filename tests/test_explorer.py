@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 import zlib
+from urllib.parse import parse_qsl
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +26,8 @@ from causalvae.progress import finite
 from causalvae.runs import claim_workdir
 from configs.common import ARCHITECTURES, config_for
 from experiments import pipeline, slices
+from experiments.explorer import circuits, content, notebook, packing, runs, tiles
 from experiments.explorer import moves as moving
-from experiments.explorer import notebook, packing, patches, runs, tiles
 from experiments.explorer import page as explorer_page
 from experiments.explorer.explore import explore
 from experiments.report import page as report
@@ -160,6 +162,7 @@ def test_every_architecture_is_explored(name):
     explored = explore(model, params, dataset, KEY, config.evaluation.sites, config.evaluation.pairs)
     assert explored.moves.pictures.shape == (3, 4, 13, 16, 16, 1) and np.isfinite(explored.moves.effect).all()
     assert [site.name for site in explored.sites] == ["latent/z", "decoder/conv1"] and not explored.codes
+    assert explored.circuits.missing.startswith("No circuit is drawn of this model. It leads through a layer before")
     page = json.loads(explorer_page.embedded(packing.as_json(explored)))
     assert page["latents"] == ["z0", "z1", "z2", "z3"] and len(page["pairs"]) == 3
 
@@ -264,10 +267,81 @@ def test_pairs_differ_in_their_factor_and_are_the_most_different_ones(gaussian):
 
 def test_only_the_strongest_units_of_a_wide_site_have_pictures(gaussian):
     dense = gaussian[3].sites[0]
-    kept = patches.PICTURES_OF_VECTOR // 3
+    kept = content.Detail().of_vector // 3
     assert dense.effect.shape[0] == 64 and dense.pictured.shape == (3, kept)
     for p in range(3):
         assert sorted(dense.effect[dense.pictured[p], p]) == sorted(np.sort(dense.effect[:, p])[-kept:])
+
+
+# --- circuits --------------------------------------------------------------------------------------------
+
+
+def patched_image(model, params, x, site, unit, value):
+    """The image of x with one unit of a site replaced, and the activations of the run."""
+    original = np.array(run(model, params, x, capture=(site,))[1][site])
+    original[..., unit] = value
+    outputs, activations = run(model, params, x, edits={site: patch(original)}, capture=("*",))
+    return np.asarray(outputs.image[0], np.float64), activations
+
+
+def of_part(model, params, ends, part):
+    """The image of one pair in which an edge, or a unit, alone has its value of the source run."""
+    (base, source), name = ends, part.get("source", part.get("id"))
+    site, unit = name.rpartition(":")[0], int(name.rpartition(":")[2])
+    value = np.asarray(run(model, params, source[None], capture=(site,))[1][site])[..., unit]
+    image, activations = patched_image(model, params, base[None], site, unit, value)
+    if "target" not in part:
+        return image
+    site, unit = part["target"].rpartition(":")[0], int(part["target"].rpartition(":")[2])
+    return patched_image(model, params, base[None], site, unit, np.asarray(activations[site])[..., unit])[0]
+
+
+@pytest.mark.parametrize("kind, place", [("edges", 0), ("edges", -1), ("nodes", -1)])
+def test_every_edge_and_unit_of_a_circuit_is_measured_alone_in_all_pairs(gaussian, kind, place):
+    model, params, dataset, explored = gaussian
+    factor, circuit = 2, explored.circuits.factors[2]
+    drawn = iv.counterfactuals(dataset, jax.random.fold_in(jax.random.split(KEY, 3)[2], factor), factor, 4)
+    part = getattr(circuit, kind)[place]
+    ends = [np.stack([x, source]) for x, source in zip(drawn.x, drawn.x_source)]
+    plain = [np.asarray(run(model, params, pair)[0].image, np.float64) for pair in ends]
+    way = [source - base for base, source in plain]
+    images = [of_part(model, params, pair, part) for pair in ends]
+    effects = np.array([np.sum((image - base) * w) for image, (base, _), w in zip(images, plain, way)])
+    total = np.array([np.sum(w * w) for w in way])
+    ratio = effects.mean() / total.mean()
+    assert part["effect"] == pytest.approx(ratio, rel=1e-3, abs=1e-6)
+    error = np.sqrt(np.mean((effects - ratio * total) ** 2) / 4) / total.mean()
+    assert part["standard_error"] == pytest.approx(error, rel=1e-2, abs=1e-6)
+    shown, number = explored.pairs.images[factor], range(len(circuit.nodes) + len(circuit.edges))
+    number = number[place] if kind == "edges" else place + len(circuit.nodes)
+    number = number if kind == "nodes" or place else len(circuit.nodes)
+    image = of_part(model, params, shown, part)
+    np.testing.assert_allclose(circuit.pictures[number], image, atol=1e-5)
+    assert circuit.moved[number] == pytest.approx(norm(image - explored.pairs.decoded[factor, 0]), abs=1e-4)
+
+
+def test_a_circuit_leads_from_the_encoder_by_the_latents_to_the_decoder(gaussian):
+    found = gaussian[3].circuits
+    assert found.sites == ("encoder/dense", "latent/z", "decoder/conv0") and found.num == 4 and not found.missing
+    assert found.sizes[0] == 64 * 4 and len(found.factors) == 3
+    for circuit in found.factors:
+        links = {(edge["source"].rpartition(":")[0], edge["target"].rpartition(":")[0]) for edge in circuit.edges}
+        assert links == set(zip(found.sites, found.sites[1:])) and len(circuit.edges) == 2 * circuits.STRONGEST
+        assert len(circuit.pictures) == len(circuit.nodes) + len(circuit.edges) == len(circuit.moved)
+
+
+def test_where_there_is_no_chain_a_sentence_says_so(discrete):
+    assert "integer codes" in discrete[3].circuits.missing and "method='exact'" in discrete[3].circuits.missing
+
+    def chain(**widths):
+        shapes = {site.replace("_", "/"): jax.ShapeDtypeStruct((1, *shape), float) for site, shape in widths.items()}
+        return circuits.chain_of(types.SimpleNamespace(codes=False, code_site="latent/z", shapes=shapes))
+
+    assert "encoder/wide, latent/z, decoder/out" in chain(encoder_wide=(257,), latent_z=(5,), decoder_out=(8, 8, 3))
+    three = {"encoder_a": (8, 8, 4), "encoder_b": (4, 4, 8), "encoder_dense": (9,), "latent_mean": (5,)}
+    after = {"latent_z": (5,), "decoder_dense": (9,), "decoder_c": (4, 4, 8), "decoder_d": (8, 8, 4)}
+    assert chain(**three, **after) == ("encoder/a", "latent/z", "decoder/d")
+    assert chain(encoder_dense=(9,), latent_z=(5,), decoder_c=(8, 8, 4)) == ("encoder/dense", "latent/z", "decoder/c")
 
 
 # --- images in little space ------------------------------------------------------------------------------
@@ -284,6 +358,9 @@ def test_tiles_are_within_half_a_step_and_equal_ones_are_kept_once():
     unpacked = tiles.unpack(json.loads(json.dumps(stored.pack())))
     errors = np.abs(unpacked - 255 * images).reshape(6, -1).max(axis=1)
     assert errors[0] <= tiles.FIRST_STEP / 2 + 0.5 and (errors <= tiles.STEP / 2 + 0.5).all()
+    fine = stored.add(np.clip(images[2] + 0.3, 0, 1), 1, fine=True)
+    error = np.abs(tiles.unpack(stored.pack())[fine] - 255 * np.clip(images[2] + 0.3, 0, 1)).max()
+    assert error <= tiles.FINE_STEP / 2 + 0.5
     with pytest.raises(ValueError, match=r"\[8, 8, 1\] among tiles of \[8, 8, 3\]"):
         stored.add(images[0, :, :, :1])
 
@@ -309,7 +386,7 @@ def data_of(text):
 
 def test_the_page_is_one_file_that_says_what_it_shows(page):
     assert "{{" not in page and not re.search(r"""(?:src|href)=["'](?!data:)[^#"']""", page)
-    assert not re.search(r"https?://", page)
+    assert not re.search(r"https?://", page.replace("http://www.w3.org/2000/svg", ""))
     assert "betatc on colored (procedural), seed 3" in page and "mean nothing" not in page
     (data,) = data_of(page)
     for word in ("betatc", "colored", "procedural data", "1,500 training steps", "seed 3"):
@@ -341,6 +418,15 @@ def test_the_page_holds_every_number_and_every_image(gaussian, page):
         encoder = shown.name.startswith(("encoder", "latent"))
         assert (site["response"] is not None) == encoder, "behind the latents nothing moves them"
     assert len(data["strengths"]["ces"]) == len(data["latents"]) == 4
+    for circuit, shown in zip(data["circuits"]["factors"], explored.circuits.factors, strict=True):
+        parts = circuit["units"] + circuit["edges"]
+        for part, picture, moved in zip(parts, shown.pictures, shown.moved, strict=True):
+            same(part["picture"], picture, tiles.FINE_STEP)
+            assert part["moved"] == pytest.approx(float(moved), rel=1e-3)
+        edge, (sender, receiver) = shown.edges[0], circuit["edges"][0]["ends"]
+        ends = [f"{circuit['units'][u]['site']}:{circuit['units'][u]['unit']}" for u in (sender, receiver)]
+        assert ends == [edge["source"], edge["target"]]
+        assert circuit["edges"][0]["error"] == pytest.approx(edge["standard_error"], rel=1e-3)
 
 
 def test_undefined_numbers_are_null_and_others_keep_their_digits():
@@ -374,25 +460,66 @@ def toy_images(monkeypatch):
     monkeypatch.setattr(pipeline, "load_dataset", lambda options: toy.dataset())
 
 
-def test_the_command_writes_a_page_for_every_member_of_a_run(toy_images, tmp_path):
+@pytest.fixture(scope="module")
+def run_of_two(tmp_path_factory):
+    """(folder of a run with two members, their parameters, the model)"""
+    folder = tmp_path_factory.mktemp("runs") / "one"
     config = config_for("vae", "dsprites", "smoke")
     config.update_from_flattened_dict({"seeds": 2, "architecture.latents": 4})
-    model, dataset, _ = pipeline.prepare(config)
-    claim_workdir(tmp_path, config.to_dict(), dataset)
-    older = json.loads((tmp_path / "config.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "load_dataset", lambda options: toy.dataset())
+        model, dataset, _ = pipeline.prepare(config)
+    claim_workdir(folder, config.to_dict(), dataset)
+    older = json.loads((folder / "config.json").read_text())
     older.pop("pretrained")
     older["training"].pop("schedule")
-    (tmp_path / "config.json").write_text(json.dumps(older))  # of a time when these settings did not exist
-    state = pipeline.train(config, model, dataset, tmp_path)
-    paths = runs.write(tmp_path)
+    (folder / "config.json").write_text(json.dumps(older))  # of a time when these settings did not exist
+    return folder, pipeline.train(config, model, dataset, folder).params, model
+
+
+def test_the_command_writes_a_page_for_every_member_of_a_run(toy_images, run_of_two):
+    folder, trained_params, model = run_of_two
+    paths = runs.write(folder)
     assert [path.name for path in paths] == ["explorer_seed0.html", "explorer_seed1.html"]
     (data,) = data_of(paths[1].read_text())
     assert data["about"]["seed"] == 1 and data["about"]["steps"] == 4 and data["about"]["dataset"] == "toy"
     images = tiles.unpack(data["tiles"])
     start = data["moves"]["starts"][0]
-    params = jax.tree.map(lambda leaf: leaf[1], state.params)
+    params = jax.tree.map(lambda leaf: leaf[1], trained_params)
     decoded = model.forward(params, images[start["image"]][None] / 255.0, None, lambda site, value: value).image
     np.testing.assert_allclose(images[start["decoded"]], 255 * np.asarray(decoded[0]), atol=3.0)
+
+
+def test_runs_on_one_data_set_stand_side_by_side_with_the_same_images(toy_images, run_of_two, tmp_path):
+    one, other = run_of_two[0], tmp_path / "other"
+    shutil.copytree(one, other)
+    stored = json.loads((other / "config.json").read_text())
+    stored["evaluation"] |= {"pairs": 6, "seed": 3}  # the first run's decide what is drawn
+    (other / "config.json").write_text(json.dumps(stored))
+    path = runs.write_beside([one, other])
+    text = path.read_text()
+    assert path == one / "explorer_beside_other.html" and " data-beside>" in text
+    assert "<h1>vae, seed 0 (one) beside vae, seed 0 (other): toy (procedural)</h1>" in text
+    assert "The numbers of vae, seed 0 (one), vae, seed 0 (other) mean nothing" in text
+    first, second = data_of(text)
+    assert len(first["moves"]["starts"]) == content.Detail.beside(2).starts < content.Detail().starts
+    for a, b in zip(
+        first["moves"]["starts"] + first["pairs"], second["moves"]["starts"] + second["pairs"], strict=True
+    ):
+        assert a.get("factors") == b.get("factors") and a.get("values") == b.get("values")
+    assert first["tiles"] == second["tiles"], "the same parameters"
+
+
+def test_runs_on_two_data_sets_do_not_stand_side_by_side():
+    described = {"a": {"name": "dsprites", "source": "procedural"}, "b": {"name": "3dshapes", "source": "real"}}
+    with pytest.raises(
+        ValueError, match=r"a is a run on dsprites \(procedural\), b one on 3dshapes \(real\): models side"
+    ):
+        runs.check_same_data(described)
+    same = {"name": "own", "source": "real"}
+    with pytest.raises(ValueError, match=r"own \(real\) \(image_shape is \[8\] there and \[4\] here\): models"):
+        runs.check_same_data({"a": same | {"image_shape": [4]}, "b": same | {"image_shape": [8]}})
+    runs.check_same_data({"a": same, "b": same})
 
 
 @pytest.mark.parametrize(
@@ -473,12 +600,8 @@ def test_a_studys_run_is_explored_from_its_groups_checkpoint(toy_images, tmp_pat
 @pytest.mark.parametrize("front", ["page", "widget"])
 def test_the_script_shows_what_is_touched(gaussian, tmp_path, front):
     explored, page = gaussian[3], packing.as_json(gaussian[3], about())
-    (tmp_path / "page.json").write_text(explorer_page.embedded(page))
-    script = pathlib.Path(explorer_page.__file__).with_name("explorer.js")
-    command = ["node", str(TESTS / "explorer_dom.mjs"), str(script), str(tmp_path / "page.json"), front]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 0, ran.stderr
-    first, moved, swapped, patched, next_unit = json.loads(ran.stdout)
+    shown = touched(page, tmp_path, front)
+    first, moved, swapped, patched, next_unit, *followed = shown
     images = tiles.unpack(page["tiles"])
 
     def number(value):
@@ -510,6 +633,63 @@ def test_the_script_shows_what_is_touched(gaussian, tmp_path, front):
     assert f"by {number(site['effect'][last][unit])} (l2)" in patched["said"][1]
     assert next_unit["chosen"] == unit + 1 and f"unit {unit + 1} of" in next_unit["said"][0]
 
+    def share(part):
+        return f"{100 * part['effect']:.1f}\u00a0%".replace("-", "−"), f"{100 * part['error']:.1f}\u00a0%"
+
+    circuit = page["circuits"]["factors"][last]
+    edges, units = (sorted(circuit[kind], key=lambda part: -abs(part["effect"])) for kind in ("edges", "units"))
+    (effect, error), sender = share(edges[0]), circuit["units"][edges[0]["ends"][0]]
+    edge, unit, weakest, pointed = followed
+    assert effect in edge["rows"][0] and len(edge["rows"]) == 1 and edge["stops"] == 1
+    assert edge["drawn"] == len(edges) and f"carries {effect} ± {error} of the effect of color" in edge["said"][1]
+    assert f"moves the image by {number(edges[0]['moved'])} (l2)" in edge["said"][2]
+    assert edge["captions"][2] == "edge patched" and " → " in edge["chosen"][-1]
+    assert_shown(edge, edges[0]["picture"])
+    place = f"{sender['unit']} of {sender['site']}"
+    assert place in unit["said"][0] and place in unit["chosen"][-1] and unit["stops"] == 1
+    assert share(sender)[0] in unit["rows"][0] and unit["captions"][2] == "unit patched"
+    assert_shown(unit, sender["picture"])
+    assert_shown(weakest, units[-1]["picture"])
+    assert ("part=" in unit["hash"]) == (front == "page")
+    assert_shown(pointed, edges[1]["picture"])
+    assert pointed["rows"] == weakest["rows"] and pointed["hash"] == weakest["hash"], "pointing chooses nothing"
+
+
+def touched(page, folder, front):
+    """What the script showed after each touch of tests/explorer_dom.mjs."""
+    (folder / "page.json").write_text(explorer_page.embedded(page))
+    (folder / "explorer.mjs").write_text(explorer_page.script())
+    command = ["node", str(TESTS / "explorer_dom.mjs"), str(folder / "explorer.mjs"), str(folder / "page.json"), front]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="the explorer's script is run by node")
+def test_models_side_by_side_share_the_image_and_have_latents_of_their_own(gaussian, tmp_path):
+    page = packing.as_json(gaussian[3], about())
+    first, moved, other_image, circuit = touched(page, tmp_path, "beside")
+    assert first["said"][0] == first["said"][1] and first["changed"][0] == first["changed"][1]
+    assert moved["said"][0] == first["said"][0] and moved["said"][1].startswith(
+        f"do(z{page['moves']['latents'][1]} := −3"
+    )
+    images, (start, second, _) = tiles.unpack(page["tiles"]), page["moves"]["starts"]
+
+    def pixels(changed):
+        return np.array(changed).reshape(16, 16, 4)[..., :3]
+
+    assert moved["changed"][0] == first["changed"][0]
+    np.testing.assert_array_equal(pixels(moved["changed"][1]), images[start["pictures"][1][0]])
+    state = dict(parse_qsl(moved["hash"][1:]))
+    latents = [str(latent) for latent in page["moves"]["latents"]]
+    assert [state["latent"], state["latent.2"], state["stop.2"]] == [latents[0], latents[1], "0"]
+    assert "start.2" not in state and "model" not in state
+    assert "start=1" in other_image["hash"]
+    farthest = int(np.argmax(second["effect"][1]))
+    np.testing.assert_array_equal(pixels(other_image["changed"][1]), images[second["pictures"][1][farthest]])
+    assert other_image["said"][0] != other_image["said"][1], "each has kept its latent"
+    assert "tab=circuit" in circuit["hash"] and circuit["said"][0] == circuit["said"][1] and " → " in circuit["said"][0]
+
 
 def test_the_widget_shows_the_page_of_its_model(gaussian):
     pytest.importorskip("anywidget")
@@ -518,6 +698,22 @@ def test_the_widget_shows_the_page_of_its_model(gaussian):
     expected = packing.as_json(explored, {"text": "betatc on colored (procedural data)"})
     assert shown.page == json.loads(json.dumps(expected))
     assert "export default" in shown._esm and ".explorer" in shown._css
+
+
+def test_the_widget_of_several_models_has_the_page_of_each(gaussian, monkeypatch):
+    pytest.importorskip("anywidget")
+    model, params, dataset, explored = gaussian
+    asked = []
+    monkeypatch.setattr(notebook, "explore", lambda *arguments, detail: asked.append((arguments, detail)) or explored)
+    shown = notebook.beside({"one": (model, params), "other": (model, params)}, dataset, None, SITES, 4)
+    expected = packing.as_json(explored, {"text": "betatc on colored (procedural data)"})
+    assert shown.pages == json.loads(json.dumps([["one", expected], ["other", expected]])) and shown.page == {}
+    assert [arguments[-2:] for arguments, _ in asked] == [(SITES, 4)] * 2
+    assert [detail for _, detail in asked] == [content.Detail.beside(2)] * 2
+    with pytest.raises(ValueError, match="1 models cannot stand side by side"):
+        notebook.beside({"one": (model, params)}, dataset)
+    with pytest.raises(ValueError, match=r"other takes images \[16, 16, 3\], and those of toy are \[16, 16, 1\]"):
+        notebook.beside({"other": (model, params), "more": (model, params)}, toy.dataset())
 
 
 def test_the_widget_says_how_to_install_what_it_needs(gaussian, monkeypatch):
