@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 import study_tables
+import toy_circuits
 from chromium import LATER, visit
 
 from experiments import markup
@@ -73,23 +74,9 @@ def explored():
     units = rng.uniform(size=(3, 2)), rng.uniform(-1, 1, (3, 2)), rng.uniform(size=(3, 2, 3))
     site = content.Site("latent/z", (3,), *units, np.array([[0, 1], [1, 2]]), noise(2, 2))
     names = ("floor_hue", "shape"), (10, 4), ("z0", "z1", "z2")
-    return content.Explored(*names, False, "latent/z", strengths, moves, pairs, (site,), circuits(noise))
-
-
-def circuits(noise):
-    """A circuit of two edges for the first factor, and none for the second."""
-    units = {"encoder/conv2:5": 0.4, "latent/z:1": 0.9, "decoder/conv1:7": -0.2}
-    nodes = [
-        {"id": name, "site": name.rpartition(":")[0], "unit": int(name[-1]), "effect": effect, "standard_error": 0.05}
-        for name, effect in units.items()
-    ]
-    one, other, last = units
-    ends = (one, other, 0.31), (other, last, -0.12)
-    edges = [{"source": a, "target": b, "effect": effect, "standard_error": 0.02} for a, b, effect in ends]
-    places = {name: (layer, 0.5) for layer, name in enumerate(units, start=1)}
-    first = content.Circuit(nodes, edges, places, noise(5), np.arange(5.0))
-    sites = tuple(node["site"] for node in nodes)
-    return content.Circuits(sites, (192, 96), 16, (first, content.Circuit(missing="The second has none.")))
+    return content.Explored(
+        *names, False, "latent/z", strengths, moves, pairs, (site,), toy_circuits.circuits((8, 8, 3))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +214,7 @@ FOLLOWED = """
 def test_a_circuit_is_walked_by_keys_and_a_link_keeps_the_states_of_models_side_by_side(explorers):
     result, console = visit(explorers, f"{FOLLOWED}'{LATER}'")
     found = json.loads(result)
-    assert console == [] and found["none"] == "The second has none."
+    assert console == [] and found["none"] == toy_circuits.MISSING
     labels, said, differences = zip(*found["walked"])
     assert labels[0] == "unit 5 → z1 (encoder/conv2 → latent/z): 31.0\xa0% ± 2.0\xa0% of the effect"
     assert labels[1] == "z1 of latent/z: 90.0\xa0% ± 5.0\xa0% of the effect"

@@ -17,19 +17,21 @@ import numpy as np
 import pytest
 import study_tables
 import toy
+import toy_circuits
 from toy_study import settings
 
-from causalvae import architectures, evaluation, patch, run, training
+from causalvae import architectures, evaluation, patch, planted, run, training
 from causalvae import interventions as iv
 from causalvae.data.base import Dataset
 from causalvae.progress import finite
 from causalvae.runs import claim_workdir
 from configs.common import ARCHITECTURES, config_for
 from experiments import pipeline, slices
-from experiments.explorer import circuits, content, notebook, packing, runs, tiles
+from experiments.explorer import circuits, content, notebook, packing, patches, runs, tiles
 from experiments.explorer import moves as moving
 from experiments.explorer import page as explorer_page
 from experiments.explorer.explore import explore
+from experiments.explorer.replaced import Runner
 from experiments.report import page as report
 from experiments.report.tables import rows_of
 from experiments.study import explorers, planning, records, worker
@@ -76,7 +78,15 @@ def gaussian():
     """(model, params, dataset, explored) of a Gaussian model of color images."""
     model = colored_model("betatc")
     params = trained(model, COLORED)
-    return model, params, COLORED, explore(model, params, COLORED, KEY, SITES, pairs=4)
+    with pytest.MonkeyPatch.context() as patch:
+        give_circuits(patch)
+        return model, params, COLORED, explore(model, params, COLORED, KEY, SITES, pairs=4)
+
+
+def give_circuits(patch):
+    """Has explorers show circuits that are made up; those that are measured have tests of their own."""
+    made_up = toy_circuits.circuits((16, 16, 3), ("encoder/dense", "latent/z", "decoder/conv0"), (True,) * 3)
+    patch.setattr("experiments.explorer.explore.trace_circuits", lambda *arguments: made_up)
 
 
 @pytest.fixture(scope="module")
@@ -276,58 +286,86 @@ def test_only_the_strongest_units_of_a_wide_site_have_pictures(gaussian):
 # --- circuits --------------------------------------------------------------------------------------------
 
 
-def patched_image(model, params, x, site, unit, value):
-    """The image of x with one unit of a site replaced, and the activations of the run."""
-    original = np.array(run(model, params, x, capture=(site,))[1][site])
-    original[..., unit] = value
-    outputs, activations = run(model, params, x, edits={site: patch(original)}, capture=("*",))
-    return np.asarray(outputs.image[0], np.float64), activations
+PLANTED = planted.plant("mediated")  # matrices, and one product of two hidden units
+LAYERS = ("encoder/hidden", "latent/z", "decoder/hidden")
 
 
-def of_part(model, params, ends, part):
-    """The image of one pair in which an edge, or a unit, alone has its value of the source run."""
-    (base, source), name = ends, part.get("source", part.get("id"))
-    site, unit = name.rpartition(":")[0], int(name.rpartition(":")[2])
-    value = np.asarray(run(model, params, source[None], capture=(site,))[1][site])[..., unit]
-    image, activations = patched_image(model, params, base[None], site, unit, value)
-    if "target" not in part:
-        return image
-    site, unit = part["target"].rpartition(":")[0], int(part["target"].rpartition(":")[2])
-    return patched_image(model, params, base[None], site, unit, np.asarray(activations[site])[..., unit])[0]
+@pytest.fixture(scope="module")
+def traced():
+    """(pairs that are shown, pairs that are drawn, circuits) of a planted model."""
+    runner = Runner(PLANTED.model, PLANTED.params, LAYERS)
+    shown, drawn = patches.draw_pairs(runner, PLANTED.dataset, KEY, 6)
+    return shown, drawn, circuits.trace_circuits(runner, shown, drawn, PLANTED.dataset.factor_names)
 
 
-@pytest.mark.parametrize("kind, place", [("edges", 0), ("edges", -1), ("nodes", -1)])
-def test_every_edge_and_unit_of_a_circuit_is_measured_alone_in_all_pairs(gaussian, kind, place):
-    model, params, dataset, explored = gaussian
-    factor, circuit = 2, explored.circuits.factors[2]
-    drawn = iv.counterfactuals(dataset, jax.random.fold_in(jax.random.split(KEY, 3)[2], factor), factor, 4)
-    part = getattr(circuit, kind)[place]
-    ends = [np.stack([x, source]) for x, source in zip(drawn.x, drawn.x_source)]
-    plain = [np.asarray(run(model, params, pair)[0].image, np.float64) for pair in ends]
-    way = [source - base for base, source in plain]
-    images = [of_part(model, params, pair, part) for pair in ends]
-    effects = np.array([np.sum((image - base) * w) for image, (base, _), w in zip(images, plain, way)])
-    total = np.array([np.sum(w * w) for w in way])
-    ratio = effects.mean() / total.mean()
-    assert part["effect"] == pytest.approx(ratio, rel=1e-3, abs=1e-6)
-    error = np.sqrt(np.mean((effects - ratio * total) ** 2) / 4) / total.mean()
-    assert part["standard_error"] == pytest.approx(error, rel=1e-2, abs=1e-6)
-    shown, number = explored.pairs.images[factor], range(len(circuit.nodes) + len(circuit.edges))
-    number = number[place] if kind == "edges" else place + len(circuit.nodes)
-    number = number if kind == "nodes" or place else len(circuit.nodes)
-    image = of_part(model, params, shown, part)
-    np.testing.assert_allclose(circuit.pictures[number], image, atol=1e-5)
-    assert circuit.moved[number] == pytest.approx(norm(image - explored.pairs.decoded[factor, 0]), abs=1e-4)
+def onward(site, values):
+    """What the next layer holds, [N, units]; behind the last one, the values of the image's blocks."""
+    weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), PLANTED.params)
+    if site == "encoder/hidden":
+        products = np.einsum("bi,bj,ijd->bd", values, values, weights["encoder"]["product"])
+        return values @ weights["encoder"]["mean"] + products
+    return values @ weights["decoder"]["hidden" if site == "latent/z" else "blocks"]
 
 
-def test_a_circuit_leads_from_the_encoder_by_the_latents_to_the_decoder(gaussian):
-    found = gaussian[3].circuits
-    assert found.sites == ("encoder/dense", "latent/z", "decoder/conv0") and found.num == 4 and not found.missing
-    assert found.sizes[0] == 64 * 4 and len(found.factors) == 3
-    for circuit in found.factors:
-        links = {(edge["source"].rpartition(":")[0], edge["target"].rpartition(":")[0]) for edge in circuit.edges}
-        assert links == set(zip(found.sites, found.sites[1:])) and len(circuit.edges) == 2 * circuits.STRONGEST
-        assert len(circuit.pictures) == len(circuit.nodes) + len(circuit.edges) == len(circuit.moved)
+def held(images):
+    """What every layer holds in runs of images [N, 4, 16, 1]."""
+    blocks = (np.asarray(images, np.float64).reshape(-1, 4, 4, 4).mean(axis=(1, 3)) - 0.5) / 0.1
+    layers = {LAYERS[0]: blocks @ np.asarray(PLANTED.params["encoder"]["hidden"], np.float64)}
+    for site, following in zip(LAYERS, LAYERS[1:]):
+        layers[following] = onward(site, layers[site])
+    return layers
+
+
+def blocks_of(pairs, part=None, which=0):
+    """The blocks of decoded images of pairs [N, 2, ...]: of the base where an edge or a unit alone has its value of
+    the source run; of a run without any change where there is no part."""
+    low, high = held(pairs[:, 0]), held(pairs[:, 1])
+    site, values = LAYERS[0], [low, high][which][LAYERS[0]]
+    if part is not None:
+        site, unit = split(part.get("source", part.get("id")))
+        values = low[site].copy()
+        values[:, unit] = high[site][:, unit]
+    if part is not None and "target" in part:
+        reached, (site, unit) = onward(site, values), split(part["target"])
+        values = low[site].copy()
+        values[:, unit] = reached[:, unit]
+    for layer in LAYERS[LAYERS.index(site) :]:
+        values = onward(layer, values)
+    return values
+
+
+def split(name):
+    site, _, unit = name.rpartition(":")
+    return site, int(unit)
+
+
+def test_every_edge_and_unit_of_a_circuit_is_measured_alone_in_all_pairs(traced):
+    shown, drawn, found = traced
+    for p, circuit in enumerate(found.factors):
+        base, way = blocks_of(drawn[p]), blocks_of(drawn[p], which=1) - blocks_of(drawn[p])
+        total, here = np.square(way).sum(axis=1), shown.images[p : p + 1]
+        for number, part in enumerate((*circuit.nodes, *circuit.edges)):
+            effects = ((blocks_of(drawn[p], part) - base) * way).sum(axis=1)
+            ratio = effects.mean() / total.mean()
+            assert part["effect"] == pytest.approx(ratio, abs=1e-4)
+            error = np.sqrt(np.mean((effects - ratio * total) ** 2) / len(effects)) / total.mean()
+            assert part["standard_error"] == pytest.approx(error, abs=1e-4)
+            change = 0.1 * (blocks_of(here, part) - blocks_of(here))
+            seen = (circuit.pictures[number] - shown.decoded[p, 0]).reshape(4, 4, 4).mean(axis=(0, 2))
+            np.testing.assert_allclose(seen, change[0], atol=1e-5)
+            assert circuit.moved[number] == pytest.approx(4 * np.linalg.norm(change), abs=1e-4)
+
+
+def test_a_circuit_leads_from_the_encoder_by_the_latents_to_the_decoder(traced):
+    found = traced[2]
+    assert found.sites == LAYERS and found.num == 6 and not found.missing and found.sizes == [12 * 6, 6 * 12]
+    first = found.factors[0]
+    links = [(split(edge["source"])[0], split(edge["target"])[0]) for edge in first.edges]
+    assert set(links) == set(zip(LAYERS, LAYERS[1:])) and max(map(links.count, links)) <= circuits.STRONGEST
+    assert max(edge["standard_error"] for edge in first.edges) > 0.01
+    ends = {edge[end] for edge in first.edges for end in ("source", "target")}
+    assert ends == {node["id"] for node in first.nodes} <= set(first.places)
+    assert len(first.pictures) == len(first.nodes) + len(first.edges)
 
 
 def test_where_there_is_no_chain_a_sentence_says_so(discrete):
@@ -691,8 +729,9 @@ def test_models_side_by_side_share_the_image_and_have_latents_of_their_own(gauss
     assert "tab=circuit" in circuit["hash"] and circuit["said"][0] == circuit["said"][1] and " → " in circuit["said"][0]
 
 
-def test_the_widget_shows_the_page_of_its_model(gaussian):
+def test_the_widget_shows_the_page_of_its_model(gaussian, monkeypatch):
     pytest.importorskip("anywidget")
+    give_circuits(monkeypatch)
     model, params, dataset, explored = gaussian
     shown = notebook.widget(model, params, dataset, KEY, SITES, pairs=4)
     expected = packing.as_json(explored, {"text": "betatc on colored (procedural data)"})
