@@ -1,5 +1,5 @@
 // Runs the explorer's script as a browser would, on a document just large enough for it, and prints what the explorer
-// shows after each touch, as JSON:  node explorer_dom.mjs explorer.js page.json [page|widget|beside]
+// shows after each touch, as JSON:  node explorer_dom.mjs explorer.js page.json [page|widget|beside|widgets]
 
 import {readFileSync} from "node:fs";
 import {pathToFileURL} from "node:url";
@@ -85,13 +85,14 @@ Object.assign(globalThis, {
 
 const [, , code, data, front] = process.argv, page = readFileSync(data, "utf8");
 const module = await import(pathToFileURL(code));
-const named = front === "beside" ? [["one", page], ["other", page]] : [["", page]];
-if (front === "widget") {
-  const el = new Element("div");
+const several = ["beside", "widgets"].includes(front);
+const named = several ? [["one", page], ["other", page]] : [["", page]];
+if (front.startsWith("widget")) {
+  const el = new Element("div"), pages = several ? named.map(([title, text]) => [title, JSON.parse(text)]) : [];
   body.append(el);
-  module.default.render({model: {get: name => ({page: JSON.parse(page)})[name]}, el});
+  module.default.render({model: {get: name => ({page: several ? {} : JSON.parse(page), pages})[name]}, el});
 } else {
-  body.insertAdjacentHTML("beforeend", `<div class="explorer" data-address${front === "beside" ? " data-beside" : ""}></div>`);
+  body.insertAdjacentHTML("beforeend", `<div class="explorer" data-address${several ? " data-beside" : ""}></div>`);
   for (const [title, text] of named) {
     const script = new Element("script");
     script.setAttribute("data-title", title);
@@ -113,7 +114,7 @@ const seen = () => ({
 });
 const shown = [seen()];
 const press = (element, key) => element.listeners.keydown({key, preventDefault() {}});
-if (front === "beside") {
+if (several) {
   const saids = () => all(".said").map(said => said.children[0].textContent);
   const of = () => ({said: saids(), changed: all(".image canvas").filter((_, i) => i % 4 === 2).map(c => c.painted), hash: location.hash});
   const touched = [of()];

@@ -704,9 +704,10 @@ def touched(page, folder, front):
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="the explorer's script is run by node")
-def test_models_side_by_side_share_the_image_and_have_latents_of_their_own(gaussian, tmp_path):
+@pytest.mark.parametrize("front", ["beside", "widgets"])
+def test_models_side_by_side_share_the_image_and_have_latents_of_their_own(gaussian, tmp_path, front):
     page = packing.as_json(gaussian[3], about())
-    first, moved, other_image, circuit = touched(page, tmp_path, "beside")
+    first, moved, other_image, circuit = touched(page, tmp_path, front)
     assert first["said"][0] == first["said"][1] and first["changed"][0] == first["changed"][1]
     assert moved["said"][0] == first["said"][0] and moved["said"][1].startswith(
         f"do(z{page['moves']['latents'][1]} := −3"
@@ -718,15 +719,18 @@ def test_models_side_by_side_share_the_image_and_have_latents_of_their_own(gauss
 
     assert moved["changed"][0] == first["changed"][0]
     np.testing.assert_array_equal(pixels(moved["changed"][1]), images[start["pictures"][1][0]])
+    farthest = int(np.argmax(second["effect"][1]))
+    np.testing.assert_array_equal(pixels(other_image["changed"][1]), images[second["pictures"][1][farthest]])
+    assert other_image["said"][0] != other_image["said"][1], "each has kept its latent"
+    assert circuit["said"][0] == circuit["said"][1] and " → " in circuit["said"][0]
+    if front == "widgets":
+        assert moved["hash"] == circuit["hash"] == ""
+        return
     state = dict(parse_qsl(moved["hash"][1:]))
     latents = [str(latent) for latent in page["moves"]["latents"]]
     assert [state["latent"], state["latent.2"], state["stop.2"]] == [latents[0], latents[1], "0"]
     assert "start.2" not in state and "model" not in state
-    assert "start=1" in other_image["hash"]
-    farthest = int(np.argmax(second["effect"][1]))
-    np.testing.assert_array_equal(pixels(other_image["changed"][1]), images[second["pictures"][1][farthest]])
-    assert other_image["said"][0] != other_image["said"][1], "each has kept its latent"
-    assert "tab=circuit" in circuit["hash"] and circuit["said"][0] == circuit["said"][1] and " → " in circuit["said"][0]
+    assert "start=1" in other_image["hash"] and "tab=circuit" in circuit["hash"]
 
 
 def test_the_widget_shows_the_page_of_its_model(gaussian, monkeypatch):
