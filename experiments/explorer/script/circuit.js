@@ -72,8 +72,8 @@ function graphOf(shown) {
     ...first.map(unit => drawn("path", {class: "pale", d: curve(ends.from, unit.at)})),
     ...last.map(unit => drawn("path", {class: "pale", d: curve(unit.at, ends.to)})),
     ...sites.flatMap((site, i) => heading(site.split(/(?<=\/)/), at(i + 1, 1)[0])),
-    drawn("text", {class: "end", x: ends.from[0], y: ends.from[1]}, words(pair.factor)),
-    drawn("text", {class: "end", x: ends.to[0], y: ends.to[1]}, "image"));
+    drawn("text", {class: "end from", x: 2, y: ends.from[1]}, cut(words(pair.factor), width < 420 ? 12 : 18)),
+    drawn("text", {class: "end to", x: width - 2, y: ends.to[1]}, "image"));
   const strongest = Math.max(1e-9, ...parts.edges.map(edge => Math.abs(edge.effect)));
   const svg = drawn("svg", {
     class: "circuit", viewBox: `0 0 ${width} ${height}`, role: "listbox",
@@ -84,6 +84,8 @@ function graphOf(shown) {
 }
 
 const curve = ([x0, y0], [x1, y1]) => `M${x0} ${y0}C${(x0 + x1) / 2} ${y0} ${(x0 + x1) / 2} ${y1} ${x1} ${y1}`;
+
+const cut = (text, most) => text.length > most ? `${text.slice(0, most - 1)}…` : text;
 
 const heading = (lines, x) => lines.map((line, i) =>
   drawn("text", {class: "heading", x, y: 12 + 13 * (i + 2 - lines.length)}, line));
