@@ -16,6 +16,10 @@ CAUSAL = {
     "recovery": "how much of the way from the base image to the source image a replaced part goes: 1 is the source's "
     "image, 0 no nearer than before, below 0 further away.",
 }
+EDGES = {
+    "edge": "a way from one unit to a later one. Its effect: the sender takes its value of the source run, only the "
+    "receiver sees that, and the share of the factor's change of the image that comes about.",
+}
 SCORES = {
     "DCI-D": "disentanglement: 1 where every latent tells of one factor only.",
     "MIG": "mutual information gap: how much more the best latent knows of a factor than the next best does.",

@@ -38,8 +38,7 @@ from causalvae.data.base import Dataset
 from causalvae.progress import duration, write_json, writing
 from experiments import slices, speed, spread
 from experiments.cli import Config
-from experiments.explorer import moves, packing, page
-from experiments.explorer.explore import explore as explore_model
+from experiments.explorer import members, page
 
 
 def run(
@@ -233,12 +232,8 @@ def explore(
 
     found: the record of its evaluation, if there was one.
     """
-    strengths = None if found is None else moves.evaluated_strengths(found, codes=bool(model.codebook))
-    key = evaluation.random_key(settings.seed, "explorer")
-    explored = explore_model(model, params, dataset, key, settings.sites, settings.pairs, strengths)
-    architecture = {**dict(config.architecture), "latents": model.latents}
-    about = page.describe(architecture, dataset.describe(), steps, seed)
-    return packing.as_json(explored, about | {"summary": page.in_words(dataset.describe(), found)})
+    member = members.Member(dict(config.architecture), model, dataset, settings, params, seed, steps, found)
+    return members.page_of(member)
 
 
 # --- the workdir -----------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-// Runs experiments/explorer/explorer.js as a browser would, on a document just large enough for it, and prints what the
-// explorer shows after each touch, as JSON:  node explorer_dom.mjs explorer.js page.json [widget]
+// Runs the explorer's script as a browser would, on a document just large enough for it, and prints what the explorer
+// shows after each touch, as JSON:  node explorer_dom.mjs explorer.js page.json [page|widget|beside|widgets]
 
 import {readFileSync} from "node:fs";
 import {pathToFileURL} from "node:url";
@@ -78,22 +78,27 @@ class Observer {
   unobserve() {}
 }
 Object.assign(globalThis, {
-  document: {createElement: name => new Element(name), querySelectorAll: selector => body.querySelectorAll(selector)},
+  document: {createElement: name => new Element(name), createElementNS: (_, name) => new Element(name), querySelectorAll: selector => body.querySelectorAll(selector)},
   IntersectionObserver: Observer, addEventListener() {}, location: {hash: ""}, history: {replaceState: (_, __, hash) => { location.hash = hash; }},
   getComputedStyle: element => ({gridTemplateColumns: element.style.gridTemplateColumns.replace(/repeat\((\d+).*/, (_, n) => "x ".repeat(n).trim())}),
 });
 
 const [, , code, data, front] = process.argv, page = readFileSync(data, "utf8");
 const module = await import(pathToFileURL(code));
-if (front === "widget") {
-  const el = new Element("div");
+const several = ["beside", "widgets"].includes(front);
+const named = several ? [["one", page], ["other", page]] : [["", page]];
+if (front.startsWith("widget")) {
+  const el = new Element("div"), pages = several ? named.map(([title, text]) => [title, JSON.parse(text)]) : [];
   body.append(el);
-  module.default.render({model: {get: name => ({page: JSON.parse(page)})[name]}, el});
+  module.default.render({model: {get: name => ({page: several ? {} : JSON.parse(page), pages})[name]}, el});
 } else {
-  body.insertAdjacentHTML("beforeend", '<div class="explorer" data-address></div>');
-  const script = new Element("script");
-  script.append(page);
-  body.children[0].append(script);
+  body.insertAdjacentHTML("beforeend", `<div class="explorer" data-address${several ? " data-beside" : ""}></div>`);
+  for (const [title, text] of named) {
+    const script = new Element("script");
+    script.setAttribute("data-title", title);
+    script.append(text);
+    body.children[0].append(script);
+  }
   module.watch();
 }
 const find = selector => body.querySelector(selector), all = selector => body.querySelectorAll(selector);
@@ -108,16 +113,43 @@ const seen = () => ({
   hash: location.hash,
 });
 const shown = [seen()];
-const slider = all(".row input")[1];
-slider.value = 0;
-slider.listeners.input();
-shown.push(seen());
-find("[data-tab=swap]").onclick();
-shown.push(seen());
-find("[data-tab=patch]").onclick();
-all(".picker button").at(-1).onclick();
-shown.push(seen());
-const grid = find(".grid");
-grid.listeners.keydown({key: "ArrowRight", preventDefault() {}});
-shown.push({...seen(), chosen: grid.children.findIndex(cell => cell.attributes["aria-selected"] === "true")});
-console.log(JSON.stringify(shown));
+const press = (element, key) => element.listeners.keydown({key, preventDefault() {}});
+if (several) {
+  const saids = () => all(".said").map(said => said.children[0].textContent);
+  const of = () => ({said: saids(), changed: all(".image canvas").filter((_, i) => i % 4 === 2).map(c => c.painted), hash: location.hash});
+  const touched = [of()];
+  const slider = all(".model")[1].querySelectorAll(".row input")[1];
+  slider.value = 0;
+  slider.listeners.input();
+  touched.push(of());
+  all(".picker button")[1].onclick();
+  touched.push(of());
+  find("[data-tab=circuit]").onclick();
+  touched.push(of());
+  console.log(JSON.stringify(touched));
+} else {
+  const slider = all(".row input")[1];
+  slider.value = 0;
+  slider.listeners.input();
+  shown.push(seen());
+  find("[data-tab=swap]").onclick();
+  shown.push(seen());
+  find("[data-tab=patch]").onclick();
+  all(".picker button").at(-1).onclick();
+  shown.push(seen());
+  const grid = find(".grid");
+  press(grid, "ArrowRight");
+  shown.push({...seen(), chosen: grid.children.findIndex(cell => cell.attributes["aria-selected"] === "true")});
+  find("[data-tab=circuit]").onclick();
+  const parts = () => ({...seen(), chosen: all("[aria-selected=true]").map(part => part.attributes["aria-label"]),
+    rows: all(".row.part.chosen").map(row => row.textContent), stops: all("[role=option]").filter(
+      part => part.attributes.tabindex === "0").length, drawn: all(".line").length});
+  shown.push(parts());
+  press(find(".circuit"), "ArrowLeft");
+  shown.push(parts());
+  all(".row.part").at(-1).onclick();
+  shown.push(parts());
+  all(".circuit .edge")[1].listeners.pointerenter();
+  shown.push(parts());
+  console.log(JSON.stringify(shown));
+}

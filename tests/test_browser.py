@@ -7,8 +7,10 @@ import pathlib
 import numpy as np
 import pytest
 import study_tables
+import toy_circuits
 from chromium import LATER, visit
 
+from experiments import markup
 from experiments.explorer import content, packing
 from experiments.explorer import page as explorer_page
 from experiments.report import page as report
@@ -20,12 +22,21 @@ SEEN = "JSON.stringify([window.count, document.querySelectorAll('img[src=y]').le
 
 # How wide the page is, its background, and what axe-core finds wrong with it.
 OPENED = "document.querySelectorAll('details').forEach(part => { part.open = true; });"
-TABS = "document.querySelectorAll('[role=tab]').length"
+TABS = "document.querySelectorAll('[role=tab]')"
 WIDTH = "document.documentElement.scrollWidth"
 PAPER = "getComputedStyle(document.body).backgroundColor"
 WRONG = "found.violations.map(rule => [rule.id, rule.nodes.map(node => node.html.slice(0, 200))])"
-CHECKED = f"found => {{ window.answer = JSON.stringify([{TABS}, {WIDTH}, {PAPER}, {WRONG}]); }}"
-CHECK = f"{OPENED} (globalThis.axe?.run() ?? Promise.resolve({{violations: []}})).then({CHECKED}); '{LATER}'"
+CHECK = f"""(async () => {{
+  const wrong = [], widths = [];
+  for (const name of [null, "circuit"]) {{
+    document.querySelectorAll(`[data-tab=${{name}}]`).forEach(tab => tab.click());
+    {OPENED}
+    const found = await (globalThis.axe?.run() ?? {{violations: []}});
+    wrong.push(...{WRONG});
+    widths.push({WIDTH});
+  }}
+  window.answer = JSON.stringify([{TABS}.length, Math.max(...widths), {PAPER}, wrong]);
+}})(); '{LATER}'"""
 PHONE = (320, 900)
 
 
@@ -63,7 +74,9 @@ def explored():
     units = rng.uniform(size=(3, 2)), rng.uniform(-1, 1, (3, 2)), rng.uniform(size=(3, 2, 3))
     site = content.Site("latent/z", (3,), *units, np.array([[0, 1], [1, 2]]), noise(2, 2))
     names = ("floor_hue", "shape"), (10, 4), ("z0", "z1", "z2")
-    return content.Explored(*names, False, "latent/z", strengths, moves, pairs, (site,))
+    return content.Explored(
+        *names, False, "latent/z", strengths, moves, pairs, (site,), toy_circuits.circuits((8, 8, 3))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +86,16 @@ def explorer(tmp_path_factory):
     about |= {"summary": ["The first sentence.", "The second."]}
     path = tmp_path_factory.mktemp("explorer") / "explorer.html"
     return explorer_page.write(path, packing.as_json(explored(), about))
+
+
+@pytest.fixture(scope="module")
+def explorers(tmp_path_factory):
+    """One explorer of one model, and one of two models side by side, whose address is kept."""
+    page, path = packing.as_json(explored(), {"text": "noise"}), tmp_path_factory.mktemp("explorers") / "explorers.html"
+    beside = explorer_page.place({"one": page, "two": page}, "", beside=True)
+    body = markup.joined([markup.html("<h1>Two</h1>"), explorer_page.place({"": page}), beside, explorer_page.code()])
+    path.write_text(explorer_page.whole("Two", body))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +150,7 @@ def test_an_explorer_opens_on_a_moved_latent_and_its_address_leads_back_to_what_
     assert shared == moved
     assert "floor hue 9 of 10, red · shape 1 of 4" in first["text"] and "The first sentence." in first["text"]
     assert first["labels"][0] == "floor hue 9 of 10, red · shape 1 of 4" and len(first["labels"]) == 3
-    assert first["controls"] == ["tabpanel"] * 3
+    assert first["controls"] == ["tabpanel"] * 4
 
 
 LINKED = """
@@ -164,15 +187,57 @@ def test_a_link_into_a_report_leads_to_the_model_and_the_move_that_it_names(tmp_
     assert chosen[:2] == opened[:2] and chosen[2].startswith("#explore-a&model=one&tab=move")
 
 
+FOLLOWED = """
+  const [alone, beside] = document.querySelectorAll(".explorer");
+  const models = [...beside.querySelectorAll(".model")];
+  const said = root => [...root.querySelectorAll(".said")].map(said => said.innerText.split("\\n")[0]);
+  const press = key => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+  const step = () => [document.activeElement.getAttribute("aria-label"), said(alone)[0],
+    alone.querySelectorAll(".image canvas")[3].toDataURL().length];
+  alone.querySelector("[data-tab=circuit]").click();
+  alone.querySelector(".circuit [tabindex='0']").focus();
+  const walked = [step()];
+  for (const key of ["ArrowRight", "ArrowRight", "ArrowLeft"]) { press(key); walked.push(step()); }
+  alone.querySelectorAll(".picker button")[1].click();
+  const none = alone.querySelector(".body").innerText;
+  const slider = models[1].querySelectorAll(".row input")[1];
+  slider.value = 3;
+  slider.dispatchEvent(new Event("input"));
+  beside.querySelectorAll(".picker button")[2].click();
+  const moved = said(beside), hash = location.hash;
+  beside.querySelector("[data-tab=swap]").click();
+  location.hash = hash;
+  setTimeout(() => { window.answer = JSON.stringify({walked, none, moved, hash, shared: said(beside)}); }, 300);
+"""
+
+
+def test_a_circuit_is_walked_by_keys_and_a_link_keeps_the_states_of_models_side_by_side(explorers):
+    result, console = visit(explorers, f"{FOLLOWED}'{LATER}'")
+    found = json.loads(result)
+    assert console == [] and found["none"] == toy_circuits.MISSING
+    labels, said, differences = zip(*found["walked"])
+    assert labels[0] == "unit 5 → z1 (encoder/conv2 → latent/z): 31.0\xa0% ± 2.0\xa0% of the effect"
+    assert labels[1] == "z1 of latent/z: 90.0\xa0% ± 5.0\xa0% of the effect"
+    assert labels[2].startswith("z1 → unit 7 (latent/z → decoder/conv1): −12.0") and labels[3] == labels[1]
+    assert [line.split(",")[0] for line in said[:2]] == [
+        "unit 5 → z1 (encoder/conv2 → latent/z)",
+        "z1 of latent/z alone",
+    ]
+    assert len(set(differences)) == 3
+    one, two = found["moved"]
+    assert one.startswith("do(z1 := ") and two.startswith("do(z0 := ") and found["shared"] == found["moved"]
+    assert "start=2" in found["hash"] and "latent.2=0" in found["hash"] and "latent=1" in found["hash"]
+
+
 @pytest.mark.filterwarnings("ignore:constrained_layout not applied")
-@pytest.mark.parametrize("page", ["explorer", "hostile_report"])
+@pytest.mark.parametrize("page", ["explorers", "hostile_report"])
 @pytest.mark.parametrize("dark", [True, False])
 def test_pages_have_no_barriers_fit_a_phone_and_are_dark_where_that_is_asked_for(page, dark, request):
     path = request.getfixturevalue(page)
     script = axe()
     result, console = visit(path, CHECK, script, size=PHONE, dark=dark)
     tabs, width, paper, wrong = json.loads(result)
-    assert tabs == (3 if page == "explorer" else 0), "what is looked at is there"
+    assert tabs == (8 if page == "explorers" else 0), "what is looked at is there"
     assert console == [] and wrong == [] and width <= PHONE[0]
     assert paper == ("rgb(20, 25, 31)" if dark else "rgb(255, 255, 255)")
     if not script:

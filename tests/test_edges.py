@@ -149,6 +149,12 @@ def test_standard_errors_are_those_of_ratios_over_pairs():
     error = left.std() / np.sqrt(N) / abs(total.mean())
     assert found.edges["a", "b"][1, 2] == pytest.approx(ratio, rel=1e-4)
     assert found.errors["a", "b"][1, 2] == pytest.approx(error, rel=1e-3)
+    total, indirect = interventions.indirect_effects(chain, PARAMS, (X, SOURCE), "b", outcome=outcome)
+    total, effect = np.asarray(total), np.asarray(indirect[3])
+    left = effect - effect.mean() / total.mean() * total
+    assert found.unit_errors["b"][3] == pytest.approx(left.std() / np.sqrt(N) / abs(total.mean()), rel=1e-3)
+    nodes = {node["id"]: node for node in edges.edge_graph(found)["nodes"]}
+    assert nodes["b:3"]["standard_error"] == found.unit_errors["b"][3]
 
 
 # --- graphs ----------------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 import zlib
+from urllib.parse import parse_qsl
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +17,21 @@ import numpy as np
 import pytest
 import study_tables
 import toy
+import toy_circuits
 from toy_study import settings
 
-from causalvae import architectures, evaluation, patch, run, training
+from causalvae import architectures, evaluation, patch, planted, run, training
 from causalvae import interventions as iv
 from causalvae.data.base import Dataset
 from causalvae.progress import finite
 from causalvae.runs import claim_workdir
 from configs.common import ARCHITECTURES, config_for
 from experiments import pipeline, slices
+from experiments.explorer import circuits, content, notebook, packing, patches, runs, tiles
 from experiments.explorer import moves as moving
-from experiments.explorer import notebook, packing, patches, runs, tiles
 from experiments.explorer import page as explorer_page
 from experiments.explorer.explore import explore
+from experiments.explorer.replaced import Runner
 from experiments.report import page as report
 from experiments.report.tables import rows_of
 from experiments.study import explorers, planning, records, worker
@@ -74,7 +78,15 @@ def gaussian():
     """(model, params, dataset, explored) of a Gaussian model of color images."""
     model = colored_model("betatc")
     params = trained(model, COLORED)
-    return model, params, COLORED, explore(model, params, COLORED, KEY, SITES, pairs=4)
+    with pytest.MonkeyPatch.context() as patch:
+        give_circuits(patch)
+        return model, params, COLORED, explore(model, params, COLORED, KEY, SITES, pairs=4)
+
+
+def give_circuits(patch):
+    """Has explorers show circuits that are made up; those that are measured have tests of their own."""
+    made_up = toy_circuits.circuits((16, 16, 3), ("encoder/dense", "latent/z", "decoder/conv0"), (True,) * 3)
+    patch.setattr("experiments.explorer.explore.trace_circuits", lambda *arguments: made_up)
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +172,7 @@ def test_every_architecture_is_explored(name):
     explored = explore(model, params, dataset, KEY, config.evaluation.sites, config.evaluation.pairs)
     assert explored.moves.pictures.shape == (3, 4, 13, 16, 16, 1) and np.isfinite(explored.moves.effect).all()
     assert [site.name for site in explored.sites] == ["latent/z", "decoder/conv1"] and not explored.codes
+    assert explored.circuits.missing.startswith("No circuit is drawn of this model. It leads through a layer before")
     page = json.loads(explorer_page.embedded(packing.as_json(explored)))
     assert page["latents"] == ["z0", "z1", "z2", "z3"] and len(page["pairs"]) == 3
 
@@ -264,10 +277,109 @@ def test_pairs_differ_in_their_factor_and_are_the_most_different_ones(gaussian):
 
 def test_only_the_strongest_units_of_a_wide_site_have_pictures(gaussian):
     dense = gaussian[3].sites[0]
-    kept = patches.PICTURES_OF_VECTOR // 3
+    kept = content.Detail().of_vector // 3
     assert dense.effect.shape[0] == 64 and dense.pictured.shape == (3, kept)
     for p in range(3):
         assert sorted(dense.effect[dense.pictured[p], p]) == sorted(np.sort(dense.effect[:, p])[-kept:])
+
+
+# --- circuits --------------------------------------------------------------------------------------------
+
+
+PLANTED = planted.plant("mediated")  # matrices, and one product of two hidden units
+LAYERS = ("encoder/hidden", "latent/z", "decoder/hidden")
+
+
+@pytest.fixture(scope="module")
+def traced():
+    """(pairs that are shown, pairs that are drawn, circuits) of a planted model."""
+    runner = Runner(PLANTED.model, PLANTED.params, LAYERS)
+    shown, drawn = patches.draw_pairs(runner, PLANTED.dataset, KEY, 6)
+    return shown, drawn, circuits.trace_circuits(runner, shown, drawn, PLANTED.dataset.factor_names)
+
+
+def onward(site, values):
+    """What the next layer holds, [N, units]; behind the last one, the values of the image's blocks."""
+    weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), PLANTED.params)
+    if site == "encoder/hidden":
+        products = np.einsum("bi,bj,ijd->bd", values, values, weights["encoder"]["product"])
+        return values @ weights["encoder"]["mean"] + products
+    return values @ weights["decoder"]["hidden" if site == "latent/z" else "blocks"]
+
+
+def held(images):
+    """What every layer holds in runs of images [N, 4, 16, 1]."""
+    blocks = (np.asarray(images, np.float64).reshape(-1, 4, 4, 4).mean(axis=(1, 3)) - 0.5) / 0.1
+    layers = {LAYERS[0]: blocks @ np.asarray(PLANTED.params["encoder"]["hidden"], np.float64)}
+    for site, following in zip(LAYERS, LAYERS[1:]):
+        layers[following] = onward(site, layers[site])
+    return layers
+
+
+def blocks_of(pairs, part=None, which=0):
+    """The blocks of decoded images of pairs [N, 2, ...]: of the base where an edge or a unit alone has its value of
+    the source run; of a run without any change where there is no part."""
+    low, high = held(pairs[:, 0]), held(pairs[:, 1])
+    site, values = LAYERS[0], [low, high][which][LAYERS[0]]
+    if part is not None:
+        site, unit = split(part.get("source", part.get("id")))
+        values = low[site].copy()
+        values[:, unit] = high[site][:, unit]
+    if part is not None and "target" in part:
+        reached, (site, unit) = onward(site, values), split(part["target"])
+        values = low[site].copy()
+        values[:, unit] = reached[:, unit]
+    for layer in LAYERS[LAYERS.index(site) :]:
+        values = onward(layer, values)
+    return values
+
+
+def split(name):
+    site, _, unit = name.rpartition(":")
+    return site, int(unit)
+
+
+def test_every_edge_and_unit_of_a_circuit_is_measured_alone_in_all_pairs(traced):
+    shown, drawn, found = traced
+    for p, circuit in enumerate(found.factors):
+        base, way = blocks_of(drawn[p]), blocks_of(drawn[p], which=1) - blocks_of(drawn[p])
+        total, here = np.square(way).sum(axis=1), shown.images[p : p + 1]
+        for number, part in enumerate((*circuit.nodes, *circuit.edges)):
+            effects = ((blocks_of(drawn[p], part) - base) * way).sum(axis=1)
+            ratio = effects.mean() / total.mean()
+            assert part["effect"] == pytest.approx(ratio, abs=1e-4)
+            error = np.sqrt(np.mean((effects - ratio * total) ** 2) / len(effects)) / total.mean()
+            assert part["standard_error"] == pytest.approx(error, abs=1e-4)
+            change = 0.1 * (blocks_of(here, part) - blocks_of(here))
+            seen = (circuit.pictures[number] - shown.decoded[p, 0]).reshape(4, 4, 4).mean(axis=(0, 2))
+            np.testing.assert_allclose(seen, change[0], atol=1e-5)
+            assert circuit.moved[number] == pytest.approx(4 * np.linalg.norm(change), abs=1e-4)
+
+
+def test_a_circuit_leads_from_the_encoder_by_the_latents_to_the_decoder(traced):
+    found = traced[2]
+    assert found.sites == LAYERS and found.num == 6 and not found.missing and found.sizes == [12 * 6, 6 * 12]
+    first = found.factors[0]
+    links = [(split(edge["source"])[0], split(edge["target"])[0]) for edge in first.edges]
+    assert set(links) == set(zip(LAYERS, LAYERS[1:])) and max(map(links.count, links)) <= circuits.STRONGEST
+    assert max(edge["standard_error"] for edge in first.edges) > 0.01
+    ends = {edge[end] for edge in first.edges for end in ("source", "target")}
+    assert ends == {node["id"] for node in first.nodes} <= set(first.places)
+    assert len(first.pictures) == len(first.nodes) + len(first.edges)
+
+
+def test_where_there_is_no_chain_a_sentence_says_so(discrete):
+    assert "integer codes" in discrete[3].circuits.missing and "method='exact'" in discrete[3].circuits.missing
+
+    def chain(**widths):
+        shapes = {site.replace("_", "/"): jax.ShapeDtypeStruct((1, *shape), float) for site, shape in widths.items()}
+        return circuits.chain_of(types.SimpleNamespace(codes=False, code_site="latent/z", shapes=shapes))
+
+    assert "encoder/wide, latent/z, decoder/out" in chain(encoder_wide=(257,), latent_z=(5,), decoder_out=(8, 8, 3))
+    three = {"encoder_a": (8, 8, 4), "encoder_b": (4, 4, 8), "encoder_dense": (9,), "latent_mean": (5,)}
+    after = {"latent_z": (5,), "decoder_dense": (9,), "decoder_c": (4, 4, 8), "decoder_d": (8, 8, 4)}
+    assert chain(**three, **after) == ("encoder/a", "latent/z", "decoder/d")
+    assert chain(encoder_dense=(9,), latent_z=(5,), decoder_c=(8, 8, 4)) == ("encoder/dense", "latent/z", "decoder/c")
 
 
 # --- images in little space ------------------------------------------------------------------------------
@@ -284,6 +396,9 @@ def test_tiles_are_within_half_a_step_and_equal_ones_are_kept_once():
     unpacked = tiles.unpack(json.loads(json.dumps(stored.pack())))
     errors = np.abs(unpacked - 255 * images).reshape(6, -1).max(axis=1)
     assert errors[0] <= tiles.FIRST_STEP / 2 + 0.5 and (errors <= tiles.STEP / 2 + 0.5).all()
+    fine = stored.add(np.clip(images[2] + 0.3, 0, 1), 1, fine=True)
+    error = np.abs(tiles.unpack(stored.pack())[fine] - 255 * np.clip(images[2] + 0.3, 0, 1)).max()
+    assert error <= tiles.FINE_STEP / 2 + 0.5
     with pytest.raises(ValueError, match=r"\[8, 8, 1\] among tiles of \[8, 8, 3\]"):
         stored.add(images[0, :, :, :1])
 
@@ -309,7 +424,7 @@ def data_of(text):
 
 def test_the_page_is_one_file_that_says_what_it_shows(page):
     assert "{{" not in page and not re.search(r"""(?:src|href)=["'](?!data:)[^#"']""", page)
-    assert not re.search(r"https?://", page)
+    assert not re.search(r"https?://", page.replace("http://www.w3.org/2000/svg", ""))
     assert "betatc on colored (procedural), seed 3" in page and "mean nothing" not in page
     (data,) = data_of(page)
     for word in ("betatc", "colored", "procedural data", "1,500 training steps", "seed 3"):
@@ -341,6 +456,15 @@ def test_the_page_holds_every_number_and_every_image(gaussian, page):
         encoder = shown.name.startswith(("encoder", "latent"))
         assert (site["response"] is not None) == encoder, "behind the latents nothing moves them"
     assert len(data["strengths"]["ces"]) == len(data["latents"]) == 4
+    for circuit, shown in zip(data["circuits"]["factors"], explored.circuits.factors, strict=True):
+        parts = circuit["units"] + circuit["edges"]
+        for part, picture, moved in zip(parts, shown.pictures, shown.moved, strict=True):
+            same(part["picture"], picture, tiles.FINE_STEP)
+            assert part["moved"] == pytest.approx(float(moved), rel=1e-3)
+        edge, (sender, receiver) = shown.edges[0], circuit["edges"][0]["ends"]
+        ends = [f"{circuit['units'][u]['site']}:{circuit['units'][u]['unit']}" for u in (sender, receiver)]
+        assert ends == [edge["source"], edge["target"]]
+        assert circuit["edges"][0]["error"] == pytest.approx(edge["standard_error"], rel=1e-3)
 
 
 def test_undefined_numbers_are_null_and_others_keep_their_digits():
@@ -374,25 +498,66 @@ def toy_images(monkeypatch):
     monkeypatch.setattr(pipeline, "load_dataset", lambda options: toy.dataset())
 
 
-def test_the_command_writes_a_page_for_every_member_of_a_run(toy_images, tmp_path):
+@pytest.fixture(scope="module")
+def run_of_two(tmp_path_factory):
+    """(folder of a run with two members, their parameters, the model)"""
+    folder = tmp_path_factory.mktemp("runs") / "one"
     config = config_for("vae", "dsprites", "smoke")
     config.update_from_flattened_dict({"seeds": 2, "architecture.latents": 4})
-    model, dataset, _ = pipeline.prepare(config)
-    claim_workdir(tmp_path, config.to_dict(), dataset)
-    older = json.loads((tmp_path / "config.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "load_dataset", lambda options: toy.dataset())
+        model, dataset, _ = pipeline.prepare(config)
+    claim_workdir(folder, config.to_dict(), dataset)
+    older = json.loads((folder / "config.json").read_text())
     older.pop("pretrained")
     older["training"].pop("schedule")
-    (tmp_path / "config.json").write_text(json.dumps(older))  # of a time when these settings did not exist
-    state = pipeline.train(config, model, dataset, tmp_path)
-    paths = runs.write(tmp_path)
+    (folder / "config.json").write_text(json.dumps(older))  # of a time when these settings did not exist
+    return folder, pipeline.train(config, model, dataset, folder).params, model
+
+
+def test_the_command_writes_a_page_for_every_member_of_a_run(toy_images, run_of_two):
+    folder, trained_params, model = run_of_two
+    paths = runs.write(folder)
     assert [path.name for path in paths] == ["explorer_seed0.html", "explorer_seed1.html"]
     (data,) = data_of(paths[1].read_text())
     assert data["about"]["seed"] == 1 and data["about"]["steps"] == 4 and data["about"]["dataset"] == "toy"
     images = tiles.unpack(data["tiles"])
     start = data["moves"]["starts"][0]
-    params = jax.tree.map(lambda leaf: leaf[1], state.params)
+    params = jax.tree.map(lambda leaf: leaf[1], trained_params)
     decoded = model.forward(params, images[start["image"]][None] / 255.0, None, lambda site, value: value).image
     np.testing.assert_allclose(images[start["decoded"]], 255 * np.asarray(decoded[0]), atol=3.0)
+
+
+def test_runs_on_one_data_set_stand_side_by_side_with_the_same_images(toy_images, run_of_two, tmp_path):
+    one, other = run_of_two[0], tmp_path / "other"
+    shutil.copytree(one, other)
+    stored = json.loads((other / "config.json").read_text())
+    stored["evaluation"] |= {"pairs": 6, "seed": 3}  # the first run's decide what is drawn
+    (other / "config.json").write_text(json.dumps(stored))
+    path = runs.write_beside([one, other])
+    text = path.read_text()
+    assert path == one / "explorer_beside_other.html" and " data-beside>" in text
+    assert "<h1>vae, seed 0 (one) beside vae, seed 0 (other): toy (procedural)</h1>" in text
+    assert "The numbers of vae, seed 0 (one), vae, seed 0 (other) mean nothing" in text
+    first, second = data_of(text)
+    assert len(first["moves"]["starts"]) == content.Detail.beside(2).starts < content.Detail().starts
+    for a, b in zip(
+        first["moves"]["starts"] + first["pairs"], second["moves"]["starts"] + second["pairs"], strict=True
+    ):
+        assert a.get("factors") == b.get("factors") and a.get("values") == b.get("values")
+    assert first["tiles"] == second["tiles"], "the same parameters"
+
+
+def test_runs_on_two_data_sets_do_not_stand_side_by_side():
+    described = {"a": {"name": "dsprites", "source": "procedural"}, "b": {"name": "3dshapes", "source": "real"}}
+    with pytest.raises(
+        ValueError, match=r"a is a run on dsprites \(procedural\), b one on 3dshapes \(real\): models side"
+    ):
+        runs.check_same_data(described)
+    same = {"name": "own", "source": "real"}
+    with pytest.raises(ValueError, match=r"own \(real\) \(image_shape is \[8\] there and \[4\] here\): models"):
+        runs.check_same_data({"a": same | {"image_shape": [4]}, "b": same | {"image_shape": [8]}})
+    runs.check_same_data({"a": same, "b": same})
 
 
 @pytest.mark.parametrize(
@@ -473,12 +638,8 @@ def test_a_studys_run_is_explored_from_its_groups_checkpoint(toy_images, tmp_pat
 @pytest.mark.parametrize("front", ["page", "widget"])
 def test_the_script_shows_what_is_touched(gaussian, tmp_path, front):
     explored, page = gaussian[3], packing.as_json(gaussian[3], about())
-    (tmp_path / "page.json").write_text(explorer_page.embedded(page))
-    script = pathlib.Path(explorer_page.__file__).with_name("explorer.js")
-    command = ["node", str(TESTS / "explorer_dom.mjs"), str(script), str(tmp_path / "page.json"), front]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 0, ran.stderr
-    first, moved, swapped, patched, next_unit = json.loads(ran.stdout)
+    shown = touched(page, tmp_path, front)
+    first, moved, swapped, patched, next_unit, *followed = shown
     images = tiles.unpack(page["tiles"])
 
     def number(value):
@@ -510,14 +671,92 @@ def test_the_script_shows_what_is_touched(gaussian, tmp_path, front):
     assert f"by {number(site['effect'][last][unit])} (l2)" in patched["said"][1]
     assert next_unit["chosen"] == unit + 1 and f"unit {unit + 1} of" in next_unit["said"][0]
 
+    def share(part):
+        return f"{100 * part['effect']:.1f}\u00a0%".replace("-", "−"), f"{100 * part['error']:.1f}\u00a0%"
 
-def test_the_widget_shows_the_page_of_its_model(gaussian):
+    circuit = page["circuits"]["factors"][last]
+    edges, units = (sorted(circuit[kind], key=lambda part: -abs(part["effect"])) for kind in ("edges", "units"))
+    (effect, error), sender = share(edges[0]), circuit["units"][edges[0]["ends"][0]]
+    edge, unit, weakest, pointed = followed
+    assert effect in edge["rows"][0] and len(edge["rows"]) == 1 and edge["stops"] == 1
+    assert edge["drawn"] == len(edges) and f"carries {effect} ± {error} of the effect of color" in edge["said"][1]
+    assert f"moves the image by {number(edges[0]['moved'])} (l2)" in edge["said"][2]
+    assert edge["captions"][2] == "edge patched" and " → " in edge["chosen"][-1]
+    assert_shown(edge, edges[0]["picture"])
+    place = f"{sender['unit']} of {sender['site']}"
+    assert place in unit["said"][0] and place in unit["chosen"][-1] and unit["stops"] == 1
+    assert share(sender)[0] in unit["rows"][0] and unit["captions"][2] == "unit patched"
+    assert_shown(unit, sender["picture"])
+    assert_shown(weakest, units[-1]["picture"])
+    assert ("part=" in unit["hash"]) == (front == "page")
+    assert_shown(pointed, edges[1]["picture"])
+    assert pointed["rows"] == weakest["rows"] and pointed["hash"] == weakest["hash"], "pointing chooses nothing"
+
+
+def touched(page, folder, front):
+    """What the script showed after each touch of tests/explorer_dom.mjs."""
+    (folder / "page.json").write_text(explorer_page.embedded(page))
+    (folder / "explorer.mjs").write_text(explorer_page.script())
+    command = ["node", str(TESTS / "explorer_dom.mjs"), str(folder / "explorer.mjs"), str(folder / "page.json"), front]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="the explorer's script is run by node")
+@pytest.mark.parametrize("front", ["beside", "widgets"])
+def test_models_side_by_side_share_the_image_and_have_latents_of_their_own(gaussian, tmp_path, front):
+    page = packing.as_json(gaussian[3], about())
+    first, moved, other_image, circuit = touched(page, tmp_path, front)
+    assert first["said"][0] == first["said"][1] and first["changed"][0] == first["changed"][1]
+    assert moved["said"][0] == first["said"][0] and moved["said"][1].startswith(
+        f"do(z{page['moves']['latents'][1]} := −3"
+    )
+    images, (start, second, _) = tiles.unpack(page["tiles"]), page["moves"]["starts"]
+
+    def pixels(changed):
+        return np.array(changed).reshape(16, 16, 4)[..., :3]
+
+    assert moved["changed"][0] == first["changed"][0]
+    np.testing.assert_array_equal(pixels(moved["changed"][1]), images[start["pictures"][1][0]])
+    farthest = int(np.argmax(second["effect"][1]))
+    np.testing.assert_array_equal(pixels(other_image["changed"][1]), images[second["pictures"][1][farthest]])
+    assert other_image["said"][0] != other_image["said"][1], "each has kept its latent"
+    assert circuit["said"][0] == circuit["said"][1] and " → " in circuit["said"][0]
+    if front == "widgets":
+        assert moved["hash"] == circuit["hash"] == ""
+        return
+    state = dict(parse_qsl(moved["hash"][1:]))
+    latents = [str(latent) for latent in page["moves"]["latents"]]
+    assert [state["latent"], state["latent.2"], state["stop.2"]] == [latents[0], latents[1], "0"]
+    assert "start.2" not in state and "model" not in state
+    assert "start=1" in other_image["hash"] and "tab=circuit" in circuit["hash"]
+
+
+def test_the_widget_shows_the_page_of_its_model(gaussian, monkeypatch):
     pytest.importorskip("anywidget")
+    give_circuits(monkeypatch)
     model, params, dataset, explored = gaussian
     shown = notebook.widget(model, params, dataset, KEY, SITES, pairs=4)
     expected = packing.as_json(explored, {"text": "betatc on colored (procedural data)"})
     assert shown.page == json.loads(json.dumps(expected))
     assert "export default" in shown._esm and ".explorer" in shown._css
+
+
+def test_the_widget_of_several_models_has_the_page_of_each(gaussian, monkeypatch):
+    pytest.importorskip("anywidget")
+    model, params, dataset, explored = gaussian
+    asked = []
+    monkeypatch.setattr(notebook, "explore", lambda *arguments, detail: asked.append((arguments, detail)) or explored)
+    shown = notebook.beside({"one": (model, params), "other": (model, params)}, dataset, None, SITES, 4)
+    expected = packing.as_json(explored, {"text": "betatc on colored (procedural data)"})
+    assert shown.pages == json.loads(json.dumps([["one", expected], ["other", expected]])) and shown.page == {}
+    assert [arguments[-2:] for arguments, _ in asked] == [(SITES, 4)] * 2
+    assert [detail for _, detail in asked] == [content.Detail.beside(2)] * 2
+    with pytest.raises(ValueError, match="1 models cannot stand side by side"):
+        notebook.beside({"one": (model, params)}, dataset)
+    with pytest.raises(ValueError, match=r"other takes images \[16, 16, 3\], and those of toy are \[16, 16, 1\]"):
+        notebook.beside({"other": (model, params), "more": (model, params)}, toy.dataset())
 
 
 def test_the_widget_says_how_to_install_what_it_needs(gaussian, monkeypatch):

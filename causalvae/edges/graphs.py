@@ -28,9 +28,9 @@ def edge_graph(found: EdgeCircuit | EdgeMap, strongest: int | None = None) -> di
     """Returns a factor's graph as node-link JSON, from the factor through units of every site to the output.
 
     `networkx.node_link_graph(graph, edges="edges")` reads it and `circuits.save_graph` writes it. A node is a unit,
-    "encoder/conv2:5", with its site, layer and effect; or the factor's, or "output". Edges between units have their
-    own effects and standard errors; the factor's edges and the output's have the effects of the units at their other
-    end. Effects are fractions of the total effect.
+    "encoder/conv2:5", with its site, layer, effect and standard error; or the factor's, or "output". Edges between
+    units have their own effects and standard errors; the factor's edges and the output's have the effects of the units
+    at their other end. Effects are fractions of the total effect.
 
     Args:
       found: a circuit, or a map of all edges.
@@ -43,11 +43,10 @@ def edge_graph(found: EdgeCircuit | EdgeMap, strongest: int | None = None) -> di
     shown = {site: sorted(_units_at(site, chosen)) for site in whole.sites}
     nodes = [{"id": factor, "site": "factor", "layer": 0, "effect": 1.0}]
     for layer, site in enumerate(whole.sites, start=1):
-        effects = whole.units[site]
-        nodes += [
-            {"id": f"{site}:{u}", "site": site, "unit": u, "layer": layer, "effect": float(effects[u])}
-            for u in shown[site]
-        ]
+        effects, errors = whole.units[site], whole.unit_errors.get(site)
+        for u in shown[site]:
+            node = {"id": f"{site}:{u}", "site": site, "unit": u, "layer": layer, "effect": float(effects[u])}
+            nodes.append(node if errors is None else node | {"standard_error": float(errors[u])})
     nodes.append({"id": "output", "site": "output", "layer": len(whole.sites) + 1, "effect": 1.0})
     first, last = whole.sites[0], whole.sites[-1]
     edges = [_edge(factor, f"{first}:{u}", whole.units[first][u]) for u in shown[first]]
@@ -100,7 +99,7 @@ def draw_edges(graph: Mapping[str, Any], title: str = "", subtitle: str = "") ->
       title: above it; by default the factor.
       subtitle: under that, in small print: model, data, how many pairs.
     """
-    places = _places(graph)
+    places = layout(graph)
     nodes = {node["id"]: node for node in graph["nodes"]}
     columns = {node["layer"]: node["site"] for node in graph["nodes"]}
     tallest = max(sum(node["layer"] == layer for node in graph["nodes"]) for layer in columns)
@@ -117,7 +116,8 @@ def draw_edges(graph: Mapping[str, Any], title: str = "", subtitle: str = "") ->
         _draw_edge(axes, places[edge["source"]], places[edge["target"]], edge, scale)
     for name, (x, y) in places.items():
         node = nodes[name]
-        axes.plot(x, y, "o", markersize=5, color=plots.INK, gid=f"node|{_told(name, node['effect'])}", zorder=3)
+        told = _told(name, node["effect"], node.get("standard_error"))
+        axes.plot(x, y, "o", markersize=5, color=plots.INK, gid=f"node|{told}", zorder=3)
         label = str(node.get("unit", name.removeprefix("factor:")))
         axes.annotate(label, (x, y), (0, 4), textcoords="offset points", ha="center", fontsize=6.5, color=plots.INK)
     for layer, site in columns.items():
@@ -149,9 +149,10 @@ def _told(name: str, effect: float, error: float | None = None) -> str:
     return f"{name}: {effect:+.3f}{'' if error is None else f' ± {error:.3f}'} of the total effect"
 
 
-def _places(graph: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Node -> (layer, height in [0, 1]). Units of a column are in the order of their partners' mean heights, weighted
-    by effects, a few sweeps to and fro (the barycenter method of Sugiyama et al. 1981), so that few lines cross."""
+def layout(graph: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Returns node -> (layer, height in [0, 1]). Units of a column are in the order of their partners' mean heights,
+    weighted by effects, a few sweeps to and fro (the barycenter method of Sugiyama et al. 1981), so that few lines
+    cross."""
     layers: dict[int, list[str]] = {}
     for node in graph["nodes"]:
         layers.setdefault(node["layer"], []).append(node["id"])

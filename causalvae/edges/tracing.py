@@ -29,6 +29,7 @@ class EdgeMap(NamedTuple):
     units: dict[str, np.ndarray]  # site -> [units] of each unit alone, by all ways: its natural indirect effect
     agreement: dict[Link, EdgeAgreement | None]  # of the estimates with exact effects; None: they are exact
     method: str
+    unit_errors: dict[str, np.ndarray] = {}  # site -> [units] standard errors of `units` over pairs
 
 
 class PairEffects(NamedTuple):
@@ -96,13 +97,15 @@ def map_of(chain: Chain, found: PairEffects, rows: np.ndarray, factor: str, meth
         return mean_fractions(found.total, effects.reshape(-1, effects.shape[-1]), rows).reshape(effects.shape[:-1])
 
     edges = {link: fractions(effects) for link, effects in found.edges.items()}
-    errors = {link: _standard_errors(found, link, rows, edges[link]) for link in edges}
     units = {site: fractions(effects) for site, effects in found.units.items()}
-    return EdgeMap(factor, chain.sites, edges, errors, units, found.agreement, method)
+    total = found.total[rows]
+    errors = {link: fraction_errors(total, found.edges[link][..., rows], edges[link]) for link in edges}
+    unit_errors = {site: fraction_errors(total, found.units[site][..., rows], units[site]) for site in units}
+    return EdgeMap(factor, chain.sites, edges, errors, units, found.agreement, method, unit_errors)
 
 
-def _standard_errors(found: PairEffects, link: Link, rows: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    """Of ratios of means over pairs, by linearization: what is left of an effect beside its share of the total."""
-    total = found.total[rows].astype(np.float64)
-    left = found.edges[link][..., rows] - fractions[..., None] * total
-    return np.sqrt(np.square(left).mean(axis=-1) / len(rows)) / abs(total.mean())
+def fraction_errors(total: np.ndarray, effects: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Returns standard errors [...] of mean effects [..., N] over the mean total effect [N], whose ratios `fractions`
+    are, by linearization: of what is left of an effect beside its share of the total."""
+    left = effects - fractions[..., None] * total.astype(np.float64)
+    return np.sqrt(np.square(left).mean(axis=-1) / len(total)) / abs(total.mean())

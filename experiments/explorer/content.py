@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class Detail(NamedTuple):
+    """How much an explorer shows: what fills a page is pictures."""
+
+    starts: int = 3  # images whose latents are moved
+    of_map: int = 72  # pictures of patched channels of one site, over all pairs; numbers are given of every unit
+    of_vector: int = 48  # the same of a site without positions
+    circuits: bool = True  # whether the circuits of factors are traced and drawn
+
+    @classmethod
+    def beside(cls, count: int, circuits: bool = True) -> Detail:
+        """Of each of so many models side by side: a page of two stays within 3 MB."""
+        return cls(max(1, 4 // count), 48 // count, 36 // count, circuits)
 
 
 class Strengths(NamedTuple):
@@ -56,6 +71,27 @@ class Site(NamedTuple):
     pictures: np.ndarray  # [P, n, H, W, C]
 
 
+class Circuit(NamedTuple):
+    """The strongest edges of one factor, and the image of its pair when one unit or one edge alone is patched."""
+
+    nodes: list[dict[str, Any]] = []  # units, of `edges.edge_graph`: site, unit, effect, standard_error
+    edges: list[dict[str, Any]] = []  # between them, likewise: source, target, effect, standard_error
+    places: dict[str, tuple[float, float]] = {}  # node -> (layer, height in [0, 1])
+    pictures: np.ndarray | None = None  # [nodes + edges, H, W, C]
+    moved: np.ndarray | None = None  # [nodes + edges] Euclidean distance of the picture from the base's
+    missing: str = ""  # why there is none
+
+
+class Circuits(NamedTuple):
+    """The circuits of all factors that have a pair, in the pairs' order."""
+
+    sites: tuple[str, ...] = ()  # that they lead through, in forward order
+    sizes: Sequence[int] = ()  # edges from each site to the next, of which the strongest are kept
+    num: int = 0  # pairs of each factor that effects are means over
+    factors: tuple[Circuit, ...] = ()
+    missing: str = ""  # why there are none
+
+
 class Explored(NamedTuple):
     """Everything that the explorer of one model shows."""
 
@@ -68,3 +104,4 @@ class Explored(NamedTuple):
     moves: Moves
     pairs: PairsShown
     sites: tuple[Site, ...]  # in forward order
+    circuits: Circuits = Circuits()

@@ -17,7 +17,6 @@ from experiments.explorer.content import Moves, Strengths
 from experiments.explorer.replaced import Runner
 
 PyTree = Any
-STARTS = 3  # images whose latents are moved
 LATENTS_SHOWN = 16  # the strongest
 CODES_SHOWN = 12  # of a codebook: the ones most in use
 SWEEP = interventions.Sweep(-3.0, 3.0, 13)  # the family of evaluation.SWEEP, in half steps
@@ -65,27 +64,27 @@ def draw_images(dataset: Dataset, key: jax.Array, num: int, at_once: int) -> tup
     return factors, images
 
 
-def move_latents(runner: Runner, factors: np.ndarray, images: np.ndarray, strengths: Strengths) -> Moves:
-    """The strongest latents of the first STARTS images, each set to every value in turn. Codes are set to those in
+def move_latents(runner: Runner, factors: np.ndarray, images: np.ndarray, strengths: Strengths, starts: int) -> Moves:
+    """The strongest latents of the first `starts` images, each set to every value in turn. Codes are set to those in
     use in any of the images."""
     decoded, z = runner(images)
     chosen = np.argsort(-np.nan_to_num(strengths.ces), kind="stable")[:LATENTS_SHOWN]
-    values, replacement = offered_values(runner, z, chosen)  # [M, V], [S, M, V, ...]
-    own = runner.latents(z)[:STARTS][:, chosen]
-    shape = (STARTS, *values.shape)
-    row = np.repeat(np.arange(STARTS), values.size)
+    values, replacement = offered_values(runner, z, chosen, starts)  # [M, V], [S, M, V, ...]
+    own = runner.latents(z)[:starts][:, chosen]
+    shape = (starts, *values.shape)
+    row = np.repeat(np.arange(starts), values.size)
     unit = np.broadcast_to(chosen[None, :, None], shape).reshape(-1)
     pictures, _ = runner(images[row], runner.code_site, unit, replacement.reshape(-1, *replacement.shape[3:]))
     effect = np.asarray(image_distance(decoded[row], pictures, "l2")).reshape(shape)
-    before, after = (runner.latents(runner(x)[1]) for x in (decoded[:STARTS], pictures))
+    before, after = (runner.latents(runner(x)[1]) for x in (decoded[:starts], pictures))
     if runner.codes:
         response = (after != before[row]).astype(np.float64)
     else:
         response = np.abs(after - before[row]) / np.where(strengths.scale > 0, strengths.scale, np.nan)
     return Moves(
-        factors[:STARTS],
-        images[:STARTS],
-        decoded[:STARTS],
+        factors[:starts],
+        images[:starts],
+        decoded[:starts],
         chosen,
         own,
         values,
@@ -95,12 +94,12 @@ def move_latents(runner: Runner, factors: np.ndarray, images: np.ndarray, streng
     )
 
 
-def offered_values(runner: Runner, z: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def offered_values(runner: Runner, z: np.ndarray, chosen: np.ndarray, starts: int) -> tuple[np.ndarray, np.ndarray]:
     """What latents are set to: values [M, V], and the activations [S, M, V, ...] that hold them.
 
     Latents take the values of SWEEP; codes the ones that are most in use in the images of z.
     """
-    starts, count = STARTS, len(chosen)
+    count = len(chosen)
     if not runner.codes:
         values = np.asarray(SWEEP.values(None, jnp.asarray(z[:starts])))  # [V, S, ..., d]
         replacement = np.broadcast_to(values.swapaxes(0, 1)[:, None], (starts, count, *values.shape[:1], *z.shape[1:]))

@@ -9,7 +9,7 @@ import numpy as np
 
 from causalvae.progress import finite
 from experiments import glossary
-from experiments.explorer.content import Explored, Moves, Site
+from experiments.explorer.content import Circuit, Circuits, Explored, Moves, Site
 from experiments.explorer.tiles import Tiles
 
 
@@ -18,7 +18,7 @@ def as_json(explored: Explored, about: Mapping[str, Any] | None = None) -> dict[
     tiles = Tiles(explored.moves.images.shape[1:])
     page = {
         "about": dict(about or {}),
-        "words": glossary.CAUSAL,
+        "words": glossary.CAUSAL | glossary.EDGES,
         "codes": explored.codes,
         "code_site": explored.code_site,
         "factors": [{"name": n, "size": s} for n, s in zip(explored.factor_names, explored.factor_sizes)],
@@ -28,6 +28,7 @@ def as_json(explored: Explored, about: Mapping[str, Any] | None = None) -> dict[
     }
     pairs = _pairs_as_json(explored, tiles)
     page |= {"pairs": pairs, "sites": [_site_as_json(site, pairs, tiles) for site in explored.sites]}
+    page["circuits"] = _circuits_as_json(explored.circuits, pairs, tiles)
     return page | {"tiles": tiles.pack()}
 
 
@@ -87,6 +88,35 @@ def _site_as_json(site: Site, pairs: list[dict[str, Any]], tiles: Tiles) -> dict
         "pictures": pictures,
         "response": response,
     }
+
+
+def _circuits_as_json(circuits: Circuits, pairs: list[dict[str, Any]], tiles: Tiles) -> dict[str, Any]:
+    found = [_circuit_as_json(circuit, pair, tiles) for circuit, pair in zip(circuits.factors, pairs)]
+    about = {"sites": list(circuits.sites), "sizes": list(circuits.sizes), "num": circuits.num}
+    return about | {"missing": circuits.missing, "factors": found}
+
+
+def _circuit_as_json(circuit: Circuit, pair: Mapping[str, Any], tiles: Tiles) -> dict[str, Any]:
+    """Units and edges, each with its effect and its picture; an edge's ends are numbers of units."""
+    if circuit.pictures is None or circuit.moved is None:
+        return {"missing": circuit.missing, "units": [], "edges": []}
+    base, number = pair["decoded"][0], {node["id"]: i for i, node in enumerate(circuit.nodes)}
+    parts = [
+        {"effect": part["effect"], "error": part["standard_error"], "moved": float(moved), "picture": picture}
+        for part, moved, picture in zip(
+            (*circuit.nodes, *circuit.edges), circuit.moved, (tiles.add(x, base, fine=True) for x in circuit.pictures)
+        )
+    ]
+    parts = [{name: value if name == "picture" else _numbers(value) for name, value in part.items()} for part in parts]
+    units = [
+        {"site": node["site"], "unit": node["unit"], "height": _numbers(circuit.places[node["id"]][1]), **part}
+        for node, part in zip(circuit.nodes, parts)
+    ]
+    edges = [
+        {"ends": [number[edge["source"]], number[edge["target"]]], **part}
+        for edge, part in zip(circuit.edges, parts[len(units) :])
+    ]
+    return {"missing": "", "units": units, "edges": edges}
 
 
 def _numbers(values: Any, digits: int = 4) -> Any:

@@ -20,6 +20,7 @@ from experiments.markup import html, joined
 FOLDER = pathlib.Path(__file__).parent
 PAGE = pathlib.Path(__file__).parents[1] / "page_template.html"
 MEANINGLESS = 1000  # training steps below which a page says that its numbers mean nothing
+SCRIPTS = ("parts", "view", "moves", "patches", "circuit", "explorer")  # one module, in this order
 STORED = "explorer.json"  # in the folder of a study's run
 BEST_BY = ("dci_disentanglement", "mean_squared_error")
 PAGE_SHAPE = {"about": {"dataset": str, "architecture": str, "seed": int}, "tiles": dict}
@@ -62,12 +63,34 @@ def write(path: pathlib.Path, page: Mapping[str, Any]) -> pathlib.Path:
     title = f"{about['architecture']} on {about['dataset']} ({about['source']}), seed {about['seed']}"
     warning = html(WARNING, about["steps"], "The numbers below") if about["steps"] < MEANINGLESS else ""
     lead = html(
-        '<p class="lead">Intervene on one trained model: set a latent, take one from another image, or patch a channel '
-        "from another run, and see what changes. Everything was computed when this page was written.</p>"
+        '<p class="lead">Intervene on one trained model: set a latent, take one from another image, patch a channel '
+        "from another run or a single edge between two units, and see what changes. Everything was computed when this "
+        "page was written.</p>"
     )
     found = about.get("summary")
     summary = html('<section class="summary"><h2>In words</h2>{}</section>', listed(found)) if found else ""
     body = html("<h1>{}</h1>", title) + lead + warning + summary + place({"": page}, "") + code()
+    write_text(path, whole(f"Explorer: {title}", body))
+    return path
+
+
+def write_beside(path: pathlib.Path, pages: Mapping[str, Mapping[str, Any]]) -> pathlib.Path:
+    """Write a page of several models side by side, title -> page as in `write`, of one data set."""
+    about = [page["about"] for page in pages.values()]
+    title = f"{' beside '.join(pages)}: {about[0]['dataset']} ({about[0]['source']})"
+    short = {name: page["about"]["steps"] for name, page in pages.items() if page["about"]["steps"] < MEANINGLESS}
+    warning = html(WARNING, min(short.values()), f"The numbers of {', '.join(short)}") if short else ""
+    lead = html(
+        '<p class="lead">Intervene on several trained models side by side: the same image, the same factor, and what '
+        "each of them makes of it. Everything was computed when this page was written.</p>"
+    )
+    found = [(name, a.get("summary")) for name, a in zip(pages, about)]
+    summary = joined(
+        html('<section class="summary"><h2>In words: {}</h2>{}</section>', name, listed(lines))
+        for name, lines in found
+        if lines
+    )
+    body = html("<h1>{}</h1>", title) + lead + warning + place(pages, "", beside=True) + summary + code()
     write_text(path, whole(f"Explorer: {title}", body))
     return path
 
@@ -78,22 +101,34 @@ def whole(title: str, body: Markup) -> Markup:
     return Markup(before) + title + Markup(between) + body + Markup(after)
 
 
-def place(pages: Mapping[str, Mapping[str, Any]], section: str | None = None) -> Markup:
-    """An explorer of several models, title -> page. What is shown goes into the page's address, behind the id of the
-    `section` that the explorer stands in ("": it has the page to itself); None leaves the address alone."""
+def place(pages: Mapping[str, Mapping[str, Any]], section: str | None = None, beside: bool = False) -> Markup:
+    """An explorer of several models, title -> page: one at a time, or `beside` each other. What is shown goes into
+    the page's address, behind the id of the `section` that the explorer stands in ("": it has the page to itself);
+    None leaves the address alone."""
     scripts = [
         html('<script type="application/json" data-title="{}">{}</script>', title, embedded(page))
         for title, page in pages.items()
     ]
     kept = "" if section is None else html(' data-address="{}"', section)
-    return html('<div class="explorer"{}>{}</div>', kept, joined(scripts))
+    several = Markup(" data-beside") if beside else ""
+    return html('<div class="explorer"{}{}>{}</div>', kept, several, joined(scripts))
 
 
 def code() -> Markup:
     """Styles and script, once in a page, behind every `place`."""
-    style, script = ((FOLDER / name).read_text() for name in ("explorer.css", "explorer.js"))
     whole = '<style>\n{}</style>\n<script type="module">\n{}\nwatch();\n</script>'
-    return html(whole, Markup(style), Markup(script))  # files of ours
+    styles, scripts = style(), script()  # files of ours
+    return html(whole, Markup(styles), Markup(scripts))
+
+
+def style() -> str:
+    """The style sheet of an explorer."""
+    return (FOLDER / "script" / "explorer.css").read_text()
+
+
+def script() -> str:
+    """The script of an explorer: an ES module, which a page and a notebook carry as text."""
+    return "\n".join((FOLDER / "script" / f"{name}.js").read_text() for name in SCRIPTS)
 
 
 def embedded(page: Mapping[str, Any]) -> Markup:

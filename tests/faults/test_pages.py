@@ -81,9 +81,10 @@ def test_an_explorer_shows_hostile_names_as_text(tmp_path):
     path = explorer_page.write(tmp_path / "explorer.html", {"about": about, "tiles": {}, "latents": [HOSTILE]})
     check_harmless(path.read_text(), scripts=3)
     check_harmless(explorer_page.place({HOSTILE: {"about": about}}), scripts=1)
-    script = (ROOT / "experiments/explorer/explorer.js").read_text()
+    script = explorer_page.script()
     assert "innerHTML" not in script and "document.write" not in script
-    assert script.count("insertAdjacentHTML") == 1 and '"beforeend", PARTS)' in script, "of a constant only"
+    of_constants = re.findall(r'insertAdjacentHTML\("beforeend", (?:beside \? SEVERAL : ONE|MODEL)\)', script)
+    assert len(of_constants) == script.count("insertAdjacentHTML") == 2
 
 
 def test_a_page_takes_no_text_for_html():
