@@ -108,7 +108,7 @@ def check_factors_of(data_set: str, factors: np.ndarray) -> None:
     if len(varying) != len(expected) or any(n > size for n, size in zip(varying, expected, strict=True)):
         raise ValueError(
             f"--data_set={data_set} has factors of {', '.join(map(str, expected))} values, and these have "
-            f"{', '.join(map(str, varying)) or 'none'}: its ceilings are not theirs (without the flag, they are computed)"
+            f"{', '.join(map(str, varying)) or 'none'}: its ceilings are not theirs; without it they are computed"
         )
 
 

@@ -64,7 +64,7 @@ def sap(
     Raises:
       ValueError: for malformed input, see `inputs.check`.
     """
-    real = continuous and inputs.is_continuous(factors)
+    real = continuous and np.asarray(factors).dtype.kind == "f"  # numbers as they are, whole or not
     checked = (inputs.check_continuous if real else inputs.check)(representations, factors)
     train, test = inputs.split_rows(len(checked.representations), num_train, num_test, seed if shuffle else None)
     if continuous:
