@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jax.core import Tracer
 from causalvae._programs import cached, make_room
 
 PyTree = Any
+NOTE = "While running "
 
 
 def check_inputs(model: Any, params: PyTree, x: Any) -> None:
@@ -23,26 +25,63 @@ def check_inputs(model: Any, params: PyTree, x: Any) -> None:
 
 
 def check_images(model: Any, x: Any) -> None:
-    """ValueError unless x are floats, and, where the model knows its images, of their shape and in [0, 1]."""
+    """ValueError unless x are floats, of the shape that the model knows of its images, and not pixels of 0 to 255."""
     shape, dtype = jnp.shape(x), getattr(x, "dtype", np.asarray(x).dtype if not hasattr(x, "shape") else None)
     if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"images are {dtype}, but models take floats in [0, 1]: divide by 255, or convert them")
     expected = getattr(model, "image_shape", None)
-    if expected is None:
+    if expected is not None:
+        _check_shape(model, shape, tuple(expected))
+    if isinstance(x, (Tracer, jax.ShapeDtypeStruct)) or 0 in shape:
         return
-    expected = tuple(expected)
-    if len(shape) != len(expected) + 1 or shape[1:] != expected:
-        hint = ""
-        if shape[1:] == (expected[-1], *expected[:-1]):
-            hint = " They have their channels first: x.transpose(0, 2, 3, 1) puts them last"
-        elif shape == expected:
-            hint = " This is one image: x[None] makes a batch of it"
-        name = getattr(model, "name", "this model")
-        raise ValueError(f"{name} takes images [N, {', '.join(map(str, expected))}], not {list(shape)}.{hint}")
-    if not isinstance(x, (Tracer, jax.ShapeDtypeStruct)) and shape[0]:
-        largest = float(jnp.max(x))
-        if largest > 2:
-            raise ValueError(f"images are in [0, 1], but these reach {largest:g}: divide them by 255")
+    largest = float(jnp.max(x))
+    if largest > 2 and expected is not None:
+        raise ValueError(f"images are in [0, 1], but these reach {largest:g}: divide them by 255")
+    # The range of a network that is not ours nobody knows: standardized images pass, pixels of 0 to 255 do not.
+    if largest > 20 and len(shape) == 4:
+        raise ValueError(
+            f"these images reach {largest:g}, and images are in [0, 1] here: divide them by 255, or, where the network "
+            "takes such values, give the images in [0, 1] and let its encode function scale them"
+        )
+    if hasattr(model, "init") and (smallest := float(jnp.min(x))) < -0.5:
+        raise ValueError(f"images are in [0, 1], but these go down to {smallest:g}: of [-1, 1], give (x + 1) / 2")
+
+
+def _check_shape(model: Any, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if len(shape) == len(expected) + 1 and shape[1:] == expected:
+        return
+    hint = ""
+    if shape[1:] == (expected[-1], *expected[:-1]):
+        hint = " They have their channels first: x.transpose(0, 2, 3, 1) puts them last"
+    elif shape == expected:
+        hint = " This is one image: x[None] makes a batch of it"
+    elif shape[:1] == (2,) and shape[2:] == expected:
+        hint = " Two arrays, stacked? Pairs are a tuple, (x, x_source)"
+    name = getattr(model, "name", "this model")
+    name = "this model" if name in ("encode", "decode") else name  # of two functions, which have no other
+    raise ValueError(f"{name} takes images [N, {', '.join(map(str, expected))}], not {list(shape)}.{hint}")
+
+
+@contextlib.contextmanager
+def while_running(part: str, name: str, array: Any, params: PyTree) -> Iterator[None]:
+    """Adds to an error that the model raises what was being run, on what: the errors of a framework do not say it."""
+    try:
+        yield
+    except Exception as error:
+        if not any(note.startswith(NOTE) for note in getattr(error, "__notes__", ())):
+            shape = list(jnp.shape(array))
+            stacked = len(shape) > 4 and shape[0] == 2 and name == "x"
+            hint = " (two arrays, stacked? Pairs are a tuple, (x, x_source))" if stacked else ""
+            error.add_note(f"{NOTE}{part} on {name} {shape}{hint} with {_described(params)}")
+        raise
+
+
+def _described(params: PyTree) -> str:
+    if params is None:
+        return "params None: its functions are called without params"
+    if isinstance(params, dict):
+        return f"params of {', '.join(map(repr, params))}"
+    return f"params, a {type(params).__name__}"
 
 
 def check_params(model: Any, params: PyTree) -> None:

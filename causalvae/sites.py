@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import fnmatch
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 from flax import struct
 from jax.core import Tracer
 
-from causalvae._inputs import check_inputs, positional
+from causalvae._inputs import check_inputs, positional, while_running
 from causalvae._programs import jit
 from causalvae._words import nearest
 
@@ -235,6 +236,12 @@ def tapped(forward, capture, params, x, key, edits):
         for edit in edits.get(site, ()):
             value = edit(value)
         if any(fnmatch.fnmatchcase(site, pattern) for pattern in capture):
+            if site in captured:
+                warnings.warn(
+                    f"two values of one run are named {site!r}: an edit changes both, and the second alone is "
+                    "captured. Give each a name of its own",
+                    stacklevel=3,
+                )
             captured[site] = value
         return value
 
@@ -249,7 +256,8 @@ def site_shapes(model: Any, params: PyTree, x: jax.Array, key: jax.Array | None 
 
 def run_shapes(model: Any, params: PyTree, x: jax.Array, key: jax.Array | None = None) -> tuple[Any, Activations]:
     """What `run` with everything captured would return, as jax.ShapeDtypeStructs. Computes nothing."""
-    return _run.eval_shape(getattr(model, "forward", model), ("*",), (), params, x, key, {})
+    with while_running("the model", "x", x, params):
+        return _run.eval_shape(getattr(model, "forward", model), ("*",), (), params, x, key, {})
 
 
 # --- checks ----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from causalvae._inputs import while_running
 from causalvae.model import identity
 from causalvae.sites import Tap, no_tap
 
@@ -49,14 +50,16 @@ def assemble(parts: Parts) -> Foreign:
     composed = parts.encode is not None and parts.decode is not None
 
     def encode(params, x, tap: Tap = no_tap):
-        return split(parts.encode(params, x, tap))
+        with while_running("encode", "x", x, params):
+            return split(parts.encode(params, x, tap))
 
     def represent(params, x):
         mean = encode(params, x)[0]
         return jnp.mean(mean, axis=tuple(range(1, mean.ndim - 1)))  # over the positions of a map
 
     def decode(params, z, tap: Tap = no_tap):
-        return parts.decode(params, z, tap)
+        with while_running("decode", "z", z, params):
+            return parts.decode(params, z, tap)
 
     def forward(params, x, key=None, tap: Tap = no_tap):
         if composed:
@@ -65,7 +68,8 @@ def assemble(parts: Parts) -> Foreign:
         if parts.whole is None:
             missing = "encode" if parts.encode is None else "decode"
             raise ValueError(f"model {parts.name!r} has no {missing}: give both, to run images through it")
-        returned = parts.whole(params, x, key, tap)
+        with while_running(parts.name, "x", x, params):
+            returned = parts.whole(params, x, key, tap)
         return returned if parts.outputs is None else parts.outputs(returned)
 
     return Foreign(
@@ -75,6 +79,11 @@ def assemble(parts: Parts) -> Foreign:
         decode if parts.decode else None,
         parts.name,
     )
+
+
+def with_shape(model: Foreign, image_shape: tuple[int, ...] | None) -> Foreign:
+    """Returns the model, which checks images against their shape (H, W, C) from then on; None: as it is."""
+    return model if image_shape is None else model._replace(image_shape=tuple(image_shape))
 
 
 def split(encoded: Any) -> tuple[jax.Array, jax.Array | None]:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from causalvae._inputs import positional
 from causalvae._programs import cached
-from causalvae.adapters.foreign import Foreign, Parts, assemble
+from causalvae.adapters.foreign import Foreign, Parts, assemble, with_shape
 from causalvae.sites import Tap, no_tap, tagging
 
 
-@cached()
-def from_functions(encode: Callable | None = None, decode: Callable | None = None) -> Foreign:
+def from_functions(
+    encode: Callable | None = None, decode: Callable | None = None, *, image_shape: tuple[int, ...] | None = None
+) -> Foreign:
     """Returns a model made of a plain pair of functions, with the sites latent/z and decoder/image.
 
     Values inside the functions become sites where they pass through `causalvae.tag("name", value)`.
@@ -21,13 +22,19 @@ def from_functions(encode: Callable | None = None, decode: Callable | None = Non
         with params any pytree. None where nothing is to be encoded.
       decode: z -> image [N, ...], or (params, z) -> image; its results are images, whatever their range. None where
         nothing is to be decoded.
+      image_shape: (H, W, C) of the images that it takes: then images of another shape, or with channels first, are
+        refused in words, and so are values above 2. None where any will do.
 
     Raises:
       ValueError: where both are None.
     """
     if encode is None and decode is None:
         raise ValueError("from_functions needs encode, decode or both")
+    return with_shape(_from_functions(encode, decode), image_shape)
 
+
+@cached()
+def _from_functions(encode: Callable | None, decode: Callable | None) -> Foreign:
     first, second = encode or _none, decode or _none
 
     def run_encode(params, x, tap):
@@ -47,8 +54,9 @@ def _none(*args):
     raise NotImplementedError  # where a function is not given, the model has no such part
 
 
-@cached()
-def from_forward(function: Callable, outputs: Callable | None = None) -> Foreign:
+def from_forward(
+    function: Callable, outputs: Callable | None = None, *, image_shape: tuple[int, ...] | None = None
+) -> Foreign:
     """Returns a model of one function (params, x) -> outputs.
 
     Its sites are the values that pass through `causalvae.tag("name", value)` inside it.
@@ -56,7 +64,13 @@ def from_forward(function: Callable, outputs: Callable | None = None) -> Foreign
     Args:
       function: (params, x) or (params, x, key) -> an image, or whatever `outputs` makes an image of.
       outputs: what the function returned -> an image, or `ForeignOutputs(image, z)`.
+      image_shape: as in `from_functions`.
     """
+    return with_shape(_from_forward(function, outputs), image_shape)
+
+
+@cached()
+def _from_forward(function: Callable, outputs: Callable | None) -> Foreign:
     takes_key = (positional(function) or 0) >= 3
 
     def whole(params, x, key, tap: Tap = no_tap):

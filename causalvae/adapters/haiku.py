@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from causalvae.adapters.foreign import Foreign, Parts, assemble, call_names, tap_returned
+from causalvae.adapters.foreign import Foreign, Parts, assemble, call_names, tap_returned, with_shape
 from causalvae.sites import Tap
 
 
@@ -15,6 +15,7 @@ def from_haiku(
     *,
     encode: Callable | None = None,
     decode: Callable | None = None,
+    image_shape: tuple[int, ...] | None = None,
 ) -> Foreign:
     """Returns a model of functions that `haiku.transform` or `haiku.multi_transform` made.
 
@@ -26,6 +27,7 @@ def from_haiku(
       outputs: what it returned -> an image, or `ForeignOutputs(image, z)`.
       encode: (params, rng, x) -> posterior mean, or (mean, log-variance).
       decode: (params, rng, z) -> image.
+      image_shape: (H, W, C) of the images that it takes, as in `from_functions`.
     """
     import haiku as hk  # an optional peer
 
@@ -50,4 +52,5 @@ def from_haiku(
     def run_decode(params, z, tap):
         return tapped(decode, tap, params, None, z)  # pyright: ignore[reportArgumentType]
 
-    return assemble(Parts(apply and whole, encode and run_encode, decode and run_decode, outputs, "haiku"))
+    parts = Parts(apply and whole, encode and run_encode, decode and run_decode, outputs, "haiku")
+    return with_shape(assemble(parts), image_shape)

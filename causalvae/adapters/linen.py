@@ -9,7 +9,7 @@ import flax.linen as nn
 from jax.extend.core import get_opaque_trace_state
 
 from causalvae._programs import cached
-from causalvae.adapters.foreign import Foreign, Parts, assemble, call_names, tap_returned
+from causalvae.adapters.foreign import Foreign, Parts, assemble, call_names, tap_returned, with_shape
 from causalvae.sites import Tap
 
 PyTree = Any
@@ -23,6 +23,7 @@ def from_linen(
     encode: Callable | None = None,
     decode: Callable | None = None,
     rng: str | None = None,
+    image_shape: tuple[int, ...] | None = None,
 ) -> Foreign:
     """Returns a model of a Flax Linen module, tapped at the output of every submodule's `__call__`.
 
@@ -39,15 +40,16 @@ def from_linen(
         model has latents that can be set, scored and drawn, and a posterior mean: without, noise is the module's own.
       decode: (module, z) -> image: `lambda m, z: nn.sigmoid(m.decoder(z))`.
       rng: the name of the random stream that the module draws from, given the run's key.
+      image_shape: (H, W, C) of the images that it takes, as in `from_functions`.
 
     Raises:
       ValueError: when it is run, for a module that insists on training mode.
     """
     arguments = module, outputs, call, encode, decode, rng
     try:
-        return _cached(*arguments)
+        return with_shape(_cached(*arguments), image_shape)
     except TypeError:  # a module with a list among its fields has no hash: it compiles anew in each of its models
-        return _from_linen(*arguments)
+        return with_shape(_from_linen(*arguments), image_shape)
 
 
 def _from_linen(module, outputs, call, encode, decode, rng) -> Foreign:

@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 from jax.extend.core import get_opaque_trace_state
 
-from causalvae.adapters.foreign import Foreign, Parts, assemble, call_names, tap_returned
+from causalvae.adapters.foreign import Foreign, Parts, assemble, call_names, tap_returned, with_shape
 from causalvae.sites import Tap
 
 PyTree = Any
@@ -22,6 +22,7 @@ def from_nnx(
     *,
     encode: Any = None,
     decode: Any = None,
+    image_shape: tuple[int, ...] | None = None,
 ) -> tuple[Foreign, PyTree]:
     """Returns (model, params) of an NNX module, tapped at the output of every submodule's `__call__`.
 
@@ -34,6 +35,7 @@ def from_nnx(
       outputs: what the module returned -> an image, or `ForeignOutputs(image, z)`.
       encode: (module, x) -> posterior mean, or (mean, log-variance): `lambda m, x: m.encoder(x)`.
       decode: (module, z) -> image: `lambda m, z: nnx.sigmoid(m.decoder(z))`.
+      image_shape: (H, W, C) of the images that it takes, as in `from_functions`.
     """
     copy = nnx.clone(module)
     copy.eval()
@@ -69,7 +71,7 @@ def from_nnx(
         return apply(decode, params, tap, (z,))
 
     parts = Parts(whole, encode and run_encode, decode and run_decode, outputs, type(module).__name__)
-    return assemble(parts), state
+    return with_shape(assemble(parts), image_shape), state
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 from flax import struct
 
 from causalvae import vector_quantization
+from causalvae._inputs import check_inputs
 from causalvae._programs import jit
 from causalvae.interventions._checks import check_chunk, check_finite, check_numbers
 from causalvae.interventions._groups import Groups
@@ -34,9 +35,10 @@ def quantize(model: Any, params: PyTree, x: jax.Array) -> jax.Array:
     `perturb_latents(model, params, quantize(model, params, x), CodeSwap(), key)` swaps each of them.
 
     Raises:
-      ValueError: for a model without a codebook.
+      ValueError: for a model without a codebook, and for images that are not what it takes.
     """
     codebook = require(model, "codebook", "quantizing images")
+    check_inputs(model, params, x)
     return _quantize(model.encode, codebook.quantize, params, x)
 
 
@@ -69,6 +71,7 @@ def knock_out(
       ValueError: for a model without a codebook, or entries that do not exist.
     """
     quantize(model, params, x[:1])
+    check_inputs(model, params, x)
     groups, size, _ = params["codebook"].shape
     chosen = check_numbers("entries of the codebook", np.arange(size) if entries is None else entries, size)
     numbers = (jnp.arange(groups)[:, None] * size + chosen[None, :]).reshape(-1)
