@@ -69,6 +69,7 @@ def frame(
     factors: Sequence[str] | None = None,
     latents: Sequence[str] | None = None,
     units: Sequence[Any] | None = None,
+    axes: str | None = None,
 ) -> pandas.DataFrame:
     """Returns a result as a tidy table.
 
@@ -77,13 +78,17 @@ def frame(
     scores, one or a list, and differences of two runs' (`experiments.compare`); what `evaluate` returns and each of its
     parts; a run that `load` returns or its results; and the table of a study. Of arrays it takes what factors do to
     latents [K, d] (or site -> [K, units]), distances of latent perturbations [d, V, N] (or distance -> [d, V, N]), and
-    one number for each latent [d].
+    one number for each latent [d]. Other arrays, and those that mean something else, have their axes named: what
+    setting a latent does to latents, outputs or sites is `axes="set latent"`, `"latent row column channel"`, `"latent
+    unit"`.
 
     Args:
       result: any of these.
       factors: names of factors, such as `dataset.factor_names`. None numbers them.
       latents: names of latents; None for z0, z1, …
       units: names of units. None numbers them.
+      axes: names of an array's axes, a word for each, "set latent"; of every array of a mapping from sites. None: as
+        above.
 
     Returns:
       A pandas.DataFrame with named columns and a plain index.
@@ -93,6 +98,8 @@ def frame(
     """
     names = {"factor": factors, "latent": latents, "unit": units}
     kind = type(result).__name__
+    if axes is not None:
+        return _of_arrays(result, axes, names)
     if kind in AXES:
         return _of_fields(result, kind, names)
     if kind in SPECIAL:
@@ -104,7 +111,27 @@ def frame(
     if isinstance(result, (np.ndarray, jax.Array)) and result.ndim in ARRAYS:
         name, axes = ARRAYS[result.ndim]
         return _spread({name: (axes, result)}, names)
+    if isinstance(result, (np.ndarray, jax.Array)):
+        raise ValueError(
+            f"no table is known of an array {list(result.shape)} by itself: name its axes, "
+            "frame(result, axes='latent row column channel')"
+        )
     raise ValueError(f"no table is known of a {kind}; see causalvae.frame for what it takes")
+
+
+def _of_arrays(result: Any, axes: str, names: Mapping[str, Any]) -> pandas.DataFrame:
+    """A row for each entry of an array, or of every array of a mapping from sites, whose axes the caller names."""
+    import pandas
+
+    if isinstance(result, Mapping):
+        tables = [_of_arrays(part, axes, names) for part in result.values()]
+        for site, table in zip(result, tables):
+            table.insert(0, "site", site)
+        return pandas.concat(tables, ignore_index=True)
+    words = axes.split()
+    if np.ndim(result) != len(words) or len(set(words)) < len(words):
+        raise ValueError(f"axes {axes!r} do not name the axes of an array {list(np.shape(result))}, a word for each")
+    return _spread({"effect": (axes, result)}, {**names, "set": names["latent"]})
 
 
 def _spread(fields: Mapping[str, tuple[str, Any]], names: Mapping[str, Any]) -> pandas.DataFrame:
@@ -141,7 +168,7 @@ def _spread(fields: Mapping[str, tuple[str, Any]], names: Mapping[str, Any]) -> 
 def _labels(axis: str, size: int, names: Mapping[str, Any]) -> Sequence[Any]:
     given = names.get(axis)
     if given is None:
-        return [f"z{i}" for i in range(size)] if axis == "latent" else range(size)
+        return [f"z{i}" for i in range(size)] if axis in ("latent", "set") else range(size)
     if len(given) != size:
         raise ValueError(f"{len(given)} names of {axis}s were given, and there are {size}")
     return list(given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,55 @@ def check_finite(finite: Mapping[str, Any]) -> None:
                 f"activations are NaN or infinite at site {site!r} (the first one in the forward pass): "
                 "look at the parameters and the images before intervening"
             )
+
+
+def is_finite(tree: Any) -> bool:
+    """Returns whether all floats of a pytree are finite. Traced values cannot be looked at, and pass.
+
+    Small arrays are looked at on the host: no program is compiled for their shapes.
+    """
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, Tracer) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            continue
+        here = isinstance(leaf, np.ndarray) or getattr(leaf, "is_fully_addressable", False) and leaf.size < 2**22
+        if not (np.isfinite(np.asarray(leaf)).all() if here else bool(jnp.isfinite(leaf).all())):
+            return False
+    return True
+
+
+def check_measured(measured: Any) -> None:
+    """ValueError where what is measured of images, an array or site -> array, is not finite."""
+    if is_finite(measured):
+        return
+    if isinstance(measured, Mapping):
+        check_finite({site: np.isfinite(np.asarray(value)) for site, value in measured.items()})
+    raise ValueError(
+        "what is measured of the images is NaN or infinite: look at the parameters and the images before intervening"
+    )
+
+
+def check_key(key: Any) -> None:
+    """ValueError unless this is a key of JAX, new or old (uint32)."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or (dtype == np.uint32 and key.ndim)):
+        raise ValueError(f"key must be a key of JAX, such as jax.random.key(0), not {key!r}")
+
+
+def warn_of_no_change(pairs: Any) -> None:
+    """A warning where images are given with themselves, which have nothing to exchange. It is of arrays that a user
+    pairs: what a data set draws may well be decoded, and look, alike."""
+    if isinstance(pairs, (tuple, list)):
+        if len(pairs) != 2 or any(isinstance(x, Tracer) for x in pairs) or jnp.shape(pairs[0]) != jnp.shape(pairs[1]):
+            return
+        alike = pairs[0] is pairs[1] or bool(jnp.array_equal(*pairs))
+    else:
+        alike = isinstance(pairs, (np.ndarray, jax.Array))
+    if alike:
+        warnings.warn(
+            "x and x_source are the same images: nothing is exchanged, every effect is zero and shares of it are NaN. "
+            "Give pairs that differ, (x, x_source)",
+            stacklevel=4,
+        )
 
 
 @contextlib.contextmanager

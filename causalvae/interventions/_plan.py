@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from causalvae.interventions._checks import as_pytree, check_chunk
+from causalvae.interventions._checks import as_pytree, check_chunk, warn_of_no_change
 from causalvae.interventions._groups import Groups, make_groups
 from causalvae.interventions._runs import Outcome
 from causalvae.interventions.factors import Pairs, as_pairs
@@ -41,8 +41,9 @@ def make_plan(
     chunk: int | None,
 ) -> Plan:
     """Returns the plan; ValueError, in words, for whatever does not fit together."""
-    pairs, outcome = as_pairs(pairs), as_pytree(outcome)
+    given, pairs, outcome = pairs, as_pairs(pairs), as_pytree(outcome)
     shapes = sites_of(model, params, pairs.x, pairs.key)
     groups = make_groups(shapes, site, groups)
     check_outcome(forward_of(model), params, pairs, outcome)
+    warn_of_no_change(given)
     return Plan(forward_of(model), pairs, groups, outcome, check_chunk(chunk), shapes)

@@ -14,7 +14,7 @@ from flax import struct
 
 from causalvae._programs import cached, jit
 from causalvae.data.base import Dataset
-from causalvae.interventions._checks import as_pytree
+from causalvae.interventions._checks import as_pytree, check_key, check_measured
 from causalvae.model import forward_of, require, sites_of
 from causalvae.sites import check_patterns, tapped
 
@@ -54,6 +54,7 @@ class Pairs:
 
     def with_noise(self, key: jax.Array) -> Pairs:
         """Returns the pairs with posterior noise, the same in all runs of a pair: pair n has the n-th key split."""
+        check_key(key)
         return dataclasses.replace(self, keys=jax.random.split(key, self.x.shape[0]))
 
     def resample(self, key: jax.Array) -> Pairs:
@@ -62,6 +63,7 @@ class Pairs:
         Raises:
           ValueError: for fewer than two rows.
         """
+        check_key(key)
         num = self.x.shape[0]
         if num < 2:
             raise ValueError("resampling pairs rows with other rows: it needs at least two")
@@ -74,8 +76,13 @@ def as_pairs(pairs: Pairs | tuple[jax.Array, jax.Array] | jax.Array) -> Pairs:
     """Returns Pairs of what interventions take for pairs.
 
     Raises:
-      ValueError: unless x and x_source have one shape and at least one row.
+      ValueError: unless x and x_source, and nothing else, are given, of one shape and of at least one row.
     """
+    if isinstance(pairs, (tuple, list)) and len(pairs) != 2:
+        raise ValueError(
+            f"pairs are a tuple (x, x_source) of two arrays of images, not of {len(pairs)}: what more there is to say "
+            "of them has its place in Pairs(x, x_source, factors, factors_source)"
+        )
     if not isinstance(pairs, Pairs):
         pairs = Pairs(*pairs) if isinstance(pairs, (tuple, list)) else Pairs(pairs, pairs)
     x, x_source = jnp.asarray(pairs.x), jnp.asarray(pairs.x_source)
@@ -109,6 +116,7 @@ def counterfactuals(
     Raises:
       ValueError: for a factor that does not exist or has one value, or attributes that admit no pair.
     """
+    check_key(key)
     index = dataset.factor_index(factor)
     if num < 1:
         raise ValueError(f"num must be at least 1, not {num}")
@@ -200,6 +208,7 @@ def counterfactuals_all_values(dataset: Dataset, key: jax.Array, factor: int | s
     Raises:
       ValueError: for a factor that does not exist, or a set whose images are not a function of its factors.
     """
+    check_key(key)
     index = dataset.factor_index(factor)
     _check_generative(dataset)
     factor_key, image_key = jax.random.split(key)
@@ -257,7 +266,8 @@ def factor_effects(
       [K, units]; of several sites or a pattern, site -> [K, units].
 
     Raises:
-      ValueError: for sets without generative factors, and for sites that do not exist.
+      ValueError: for sets without generative factors, for sites that do not exist, and for activations that are not
+        finite.
     """
     if site is None:
         measured = encoder(model, params)
@@ -287,14 +297,20 @@ def factor_changes(
 
     Returns:
       E_x E_{v != f_k} |f_u(x') - f_u(x)| [K, units], and the standard deviation [units] of f_u.
+
+    Raises:
+      ValueError: for sets without generative factors, and where what is measured is not finite.
     """
     _check_generative(dataset)
+    check_key(key)
     factor_key, image_key = jax.random.split(key)
     factors = dataset.sample_factors(factor_key, num)
     changed = _all_values_of_all(dataset, factors, factor_key)
     owner = np.repeat(np.arange(dataset.num_factors), dataset.factor_sizes)
     x = dataset.render(factors, image_key)
-    return _factor_changes(as_pytree(function), dataset, x, factors, changed, owner, image_key)
+    changes, deviations = _factor_changes(as_pytree(function), dataset, x, factors, changed, owner, image_key)
+    check_measured(deviations)
+    return changes, deviations
 
 
 @jax.jit

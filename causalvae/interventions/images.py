@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
+from causalvae._inputs import check_inputs
 from causalvae._programs import jit
-from causalvae.interventions._checks import check_chunk
+from causalvae.interventions._checks import check_chunk, check_measured
 from causalvae.interventions._sweep import in_blocks, merge_pairs
 from causalvae.interventions.factors import encoder
 
@@ -134,12 +135,14 @@ def manipulate_images(
       chunk: images encoded at once; bounds memory, not results.
 
     Raises:
-      ValueError: for x of another shape.
+      ValueError: for x that are no images of this model, and for latents that are not finite.
     """
     x = jnp.asarray(x)
     if x.ndim != 4:
         raise ValueError(f"x must be images [N, H, W, C], not of shape {list(x.shape)}")
+    check_inputs(model, params, x)
     changes = _manipulate(manipulation, check_chunk(chunk), encoder(model, params), x, key)
+    check_measured(changes)
     return changes if scale is None else changes / scale.reshape(1, 1, -1)
 
 

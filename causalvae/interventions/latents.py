@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from causalvae._inputs import check_params
+from causalvae._inputs import check_params, while_running
 from causalvae._programs import cached, jit
 from causalvae.interventions._checks import check_chunk, check_numbers
+from causalvae.interventions._latent_checks import check_points, check_probabilities, check_result, draw_values, rows_of
 from causalvae.interventions._sweep import in_blocks, keep
 from causalvae.interventions.factors import encoder
 from causalvae.model import identity, image_of, require
@@ -195,7 +196,8 @@ def perturb_latents(
 ) -> Any:
     """Returns what the decoder does when one latent is set: all latents, all values, all rows, in one program.
 
-    Source: the paper for the idea, this library for the form.
+    Source: the paper for the idea, this library for the form. A mean over images with its standard error, for any
+    perturbation and any response of images or rows: `metrics.effect_strength_with_error`.
 
     Args:
       model: anything with a `decode`, see `causalvae.model`; `adapters.from_functions` makes one of a function.
@@ -216,7 +218,8 @@ def perturb_latents(
       chunk: images decoded at once; bounds memory, not results.
 
     Raises:
-      ValueError: for a response or a latent that does not exist, or values of a wrong shape.
+      ValueError: for a response or a latent that does not exist, values of a wrong shape, and results that are not
+        finite.
     """
     z = jnp.asarray(z)
     if z.ndim < 2 or z.shape[0] < 1:
@@ -228,27 +231,21 @@ def perturb_latents(
     _check_responses(responses)
     number = _latent_numbers(z).size
     chosen = check_numbers("latents", np.arange(number) if latents is None else latents, number)
-    values = perturbation.values(key, z)
-    _check_values(perturbation, z, values)
+    check_points(z)
+    values = draw_values(perturbation, key, z)
+    decode = decoder(model, params, codes=jnp.issubdtype(z.dtype, jnp.integer))
+    if "bernoulli_kl" in responses and getattr(model, "to_image", identity) is identity:
+        check_probabilities(getattr(model, "name", "this model"), decode, z)
     result = _perturb(
         responses,
         check_chunk(chunk),
-        decoder(model, params, codes=jnp.issubdtype(z.dtype, jnp.integer)),
+        decode,
         encoder(model, params) if "latents" in responses else None,
         (z, values.astype(z.dtype)),
         chosen,
     )
+    check_result(result, not any(map(callable, responses)), decode, z)
     return result[0] if response is responses[0] else dict(zip(map(_name, responses), result, strict=True))
-
-
-def _check_values(perturbation: Perturbation, z: jax.Array, values: jax.Array) -> None:
-    """ValueError for values of another shape than z's, and where integer codes would be set to real values: cut to
-    integers, they would be other codes."""
-    name = type(perturbation).__name__
-    if values.shape[1:] != z.shape:
-        raise ValueError(f"{name}.values must be [V, {', '.join(map(str, z.shape))}], not {list(values.shape)}")
-    if jnp.issubdtype(z.dtype, jnp.integer) and not jnp.issubdtype(values.dtype, jnp.integer):
-        raise ValueError(f"{name} gives {values.dtype} values, but z holds {z.dtype} codes: use CodeSwap or Resample")
 
 
 @jit(static=2)
@@ -292,7 +289,8 @@ def _measure(name: str | Callable, encode: Any) -> tuple[Callable, Callable]:
     """(prepare, measure): prepare(decoded [B]) -> pytree [B, ...] to compare; measure(base, changed, valid) -> the
     response of rows [P], kept per row, or summed over the valid ones."""
     if callable(name):
-        return lambda decoded: decoded, lambda base, changed, valid: name(base, changed)
+        response = rows_of(name)
+        return lambda decoded: decoded, lambda base, changed, valid: response(base, changed)
     if name in DISTANCES:
         return _image, lambda base, changed, valid: image_distance(base, changed, name)
     if name == "outputs":
@@ -381,7 +379,8 @@ def decoder(model: Any, params: PyTree, codes: bool = False) -> jax.tree_util.Pa
 def _decoded(decode: Callable, to_image: Callable) -> Callable:
     def decoded(params, z):
         def forward(params, z, key, tap):
-            return decode(params, z, tap)
+            with while_running("decode", "z", z, params):
+                return decode(params, z, tap)
 
         found, activations = tapped(forward, ("*",), params, z, None, {})
         return Decoded(to_image(found), activations)

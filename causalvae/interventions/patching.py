@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from causalvae._display import as_html
 from causalvae._programs import jit
-from causalvae.interventions._checks import check_choice, check_chunk, check_finite
+from causalvae.interventions._checks import check_choice, check_chunk, check_finite, warn_of_no_change
 from causalvae.interventions._groups import Groups, make_groups
 from causalvae.interventions._runs import Patched, Run, base_run, both_runs, exchanged, image_change
 from causalvae.interventions._sweep import in_blocks, merge_pairs, sweep
@@ -65,6 +65,7 @@ def patch_effects(
         which nothing is recovered (NaN). `pairs.swap()` gives noising (the run of x_source patched with values of x),
         `pairs.resample(key)` resample ablation, `pairs.with_noise(key)` the posterior's noise, the same in all runs
         of a pair.
+        The same images twice, in "interchange", are warned of: nothing is exchanged.
       site: where; several sites are replaced together with `groups="site"`.
       groups: what is replaced together. "unit" (of a site with positions also called
         "channel"): every entry of the last axis in turn, at all positions; "position"
@@ -98,9 +99,11 @@ def patch_with_gains(
 
 def _swept(model: Any, params: PyTree, pairs: Any, site: Any, groups: Any, mode: Any, chunk: int | None, finish) -> Any:
     """What `finish`, one of the three below, makes of the measured blocks of pairs."""
-    pairs, forward, chunk = as_pairs(pairs), forward_of(model), check_chunk(chunk)
+    given, pairs, forward, chunk = pairs, as_pairs(pairs), forward_of(model), check_chunk(chunk)
     check_choice("mode", mode, MODES)
     groups = make_groups(sites_of(model, params, pairs.x, pairs.key), site, groups)
+    if mode == "interchange":
+        warn_of_no_change(given)
     sites = tuple(groups.selectors)
     mean = _mean_activations(forward, sites, params, pairs, chunk) if mode == "mean" else None
 

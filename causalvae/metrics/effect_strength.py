@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from causalvae.interventions._checks import is_finite
 from causalvae.interventions.latents import Perturbation, perturb_latents, standard_deviation
 
 PyTree = Any
@@ -32,7 +35,7 @@ def causal_effect_strength(
     perturbation: Perturbation,
     key: Array,
     *,
-    distance: str = "l2",
+    distance: str | Callable = "l2",
     chunk: int | None = None,
 ) -> Array:
     """Returns how much the image changes when one latent is set: CES_i = E_n E_v dist(D(z_n), D(z_n with z_i := v)).
@@ -49,7 +52,8 @@ def causal_effect_strength(
       z: [N, ..., d] points, usually the posterior means.
       perturbation: what to set; see `interventions.perturb_latents`.
       key: for perturbations that draw.
-      distance: "l2" in units of a whole image's Euclidean norm, "rms" in pixel units, "bernoulli_kl" in nats an image.
+      distance: "l2" in units of a whole image's Euclidean norm, "rms" in pixel units, "bernoulli_kl" in nats an image;
+        or a function (base, changed) -> [N] of what was decoded, as `response` of `interventions.perturb_latents`.
       chunk: images decoded at once; bounds memory, not results.
 
     Returns:
@@ -65,15 +69,16 @@ def effect_strength_with_error(
     perturbation: Perturbation,
     key: Array,
     *,
-    distance: str = "l2",
+    distance: str | Callable = "l2",
     chunk: int | None = None,
 ) -> EffectStrength:
     """Returns causal effect strength with a standard error that counts all that was drawn, whatever the perturbation.
 
-    Source: this library. Points are independent draws; values taken from other points (`Resample`, `CodeSwap`) and a
-    scale taken from z itself (`Shift` with scale None; a scale that is given counts as known) are not, and enter by
-    their influence; a scale's takes the sweep thrice. Mean +- 1.96 errors covers the truth 92 to 95 % of the time at
-    64 points and 94 to 95 % at 256 (simulated for every family on a linear decoder: docs/metrics.md).
+    The call to begin with. Source: this library. Points are independent draws; values taken from other points
+    (`Resample`, `CodeSwap`) and a scale taken from z itself (`Shift` with scale None; a scale that is given counts as
+    known) are not, and enter by their influence; a scale's takes the sweep thrice. Mean +- 1.96 errors covers the truth
+    92 to 95 % of the time at 64 points and 94 to 95 % at 256 (simulated for every family on a linear decoder:
+    docs/metrics.md).
 
     Args:
       model: as in `causal_effect_strength`; so are the others.
@@ -81,8 +86,12 @@ def effect_strength_with_error(
       z: [N, ..., d] points.
       perturbation: what to set.
       key: for perturbations that draw.
-      distance: "l2", "rms" or "bernoulli_kl".
+      distance: "l2", "rms" or "bernoulli_kl"; or a function (base, changed) -> [N] of what was decoded, such as the
+        change of a part of the image.
       chunk: images decoded at once; bounds memory, not results.
+
+    Returns:
+      Mean and standard error, [d] each.
     """
     z = jnp.asarray(z)
 
@@ -109,10 +118,12 @@ def _scale_influence(z: Array) -> Array:
     return (num - 1) * (1 - jnp.sqrt(without * num / jnp.where(total > 0, total, jnp.nan)))
 
 
-@jax.jit
 def effect_strength(distances: Array, sources: Array | None = None, drift: Array | None = None) -> EffectStrength:
     """Returns mean and standard error of distances [d, V, N] (one sweep serves many summaries).
 
+    The error is right as it is for `Sweep`, `Prior` and `Shift` with a scale that is given. Under `Resample` and
+    `CodeSwap` it needs `sources`, under `Shift` without a scale `drift`, and is several times too small without:
+    `effect_strength_with_error` does all of it.
     The values of one point are averaged first: points are the independent draws, values are not.
     Source: this library. The error with sources is the infinitesimal jackknife of an incomplete two-index
     U-statistic (Hoeffding 1948; Fafchamps & Gubert 2007 for the sum over both indices), rid of its bias.
@@ -124,20 +135,54 @@ def effect_strength(distances: Array, sources: Array | None = None, drift: Array
         `perturbation.sources(key, z)` says of Resample and CodeSwap). A point then counts twice, as the one that is
         changed and as the one that values are taken from; without `sources` the error would be half of what it is.
       drift: [d, N], what each point adds to the mean by other ways (a scale that was estimated).
+
+    Raises:
+      ValueError: for distances of another shape, or that are NaN or infinite.
     """
+    check_distances(distances)
+    return _effect_strength(distances, sources, drift)
+
+
+@jax.jit
+def _effect_strength(distances: Array, sources: Array | None, drift: Array | None) -> EffectStrength:
     influence, excess, least = _influence(distances, sources)
     influence = influence if drift is None else influence + drift
     return EffectStrength(jnp.mean(distances, axis=(1, 2)), _error_of(influence, excess, least))
 
 
-@jax.jit
+def check_distances(distances: Any) -> None:
+    """ValueError unless these are finite distances [d, V, N]. Traced values cannot be looked at."""
+    if isinstance(distances, Mapping):
+        names = ", ".join(map(str, distances))
+        raise ValueError(
+            f"these are the responses {names}: give the distances of one, found[{next(iter(distances))!r}]"
+        )
+    if jnp.ndim(distances) != 3:
+        raise ValueError(
+            f"distances must be [d, V, N] (latents, values, points), not {list(jnp.shape(distances))}: the responses "
+            "l2, rms, bernoulli_kl and functions (base, changed) -> [N] of interventions.perturb_latents are such"
+        )
+    if not is_finite(distances):
+        latents = np.flatnonzero(~np.isfinite(np.asarray(distances)).all(axis=(1, 2))).tolist()
+        raise ValueError(f"distances are NaN or infinite, of latents {latents}: look at the decoder and at z")
+
+
 def overall_strength(distances: Array, sources: Array | None = None) -> EffectStrength:
     """Returns the mean over latents of `effect_strength`, scalars; latents of one point are not independent.
 
     Args:
       distances: [d, V, N].
       sources: as there, [d, V, N] if drawn for every latent independently.
+
+    Raises:
+      ValueError: as there.
     """
+    check_distances(distances)
+    return _overall_strength(distances, sources)
+
+
+@jax.jit
+def _overall_strength(distances: Array, sources: Array | None) -> EffectStrength:
     if sources is None or sources.ndim == 2:
         found = effect_strength(jnp.mean(distances, axis=0, keepdims=True), sources)
         return EffectStrength(found.mean[0], found.standard_error[0])

@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from causalvae.interventions._checks import is_finite
 from causalvae.metrics.ties import TIE, exceeds, first_largest
 
 
@@ -19,7 +21,6 @@ class Specificity(NamedTuple):
     normalized: Array  # [d], 1 - H / log K'
 
 
-@jax.jit
 def intervention_specificity(effects: Array, eps: float = 1e-6) -> Specificity:
     """Computes how concentrated each latent's effects are over categories: p_i = effects_i / sum, H(p_i) in nats.
 
@@ -41,11 +42,27 @@ def intervention_specificity(effects: Array, eps: float = 1e-6) -> Specificity:
       [d] each; range (0, 1/eps] and [0, 1].
 
     Raises:
-      ValueError: where there are fewer than two categories.
+      ValueError: where there are fewer than two categories, or effects of another shape, and where effects are NaN or
+        infinite but for whole columns (a factor with one value has no effect to speak of).
     """
+    shape = jnp.shape(effects)
+    if len(shape) > 2:
+        raise ValueError(
+            f"effects must be [d, K'], not {list(shape)}: flatten the categories, effects.reshape(len(effects), -1)"
+        )
+    if len(shape) != 2 or shape[1] < 2:
+        raise ValueError(f"effects must be [d, K'] with at least 2 categories, not {list(shape)}")
+    if not is_finite(effects):
+        bad = ~np.isfinite(np.asarray(effects, np.float32))
+        if bad.all() or (bad & ~bad.all(axis=0)).any():
+            rows = np.flatnonzero(bad.any(axis=1)).tolist()
+            raise ValueError(f"effects are NaN or infinite, in rows {rows}: look at the model that they are of")
+    return _specificity(effects, eps)
+
+
+@jax.jit
+def _specificity(effects: Array, eps: Array | float) -> Specificity:
     effects = jnp.asarray(effects, jnp.float32)
-    if effects.ndim != 2 or effects.shape[1] < 2:
-        raise ValueError(f"effects must be [d, K'] with at least 2 categories, not {list(effects.shape)}")
     entropy = _entropy(effects)
     return Specificity(1.0 / (entropy + eps), 1.0 - entropy / math.log(effects.shape[1]))
 
