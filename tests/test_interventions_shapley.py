@@ -143,7 +143,8 @@ def test_bad_mediators_are_refused():
     model = planted.plant("mediated")
     both = {site: np.ones((1, units), bool) for site, units in (("encoder/hidden", 12), ("latent/z", 6))}
     with pytest.raises(ValueError, match="mediators of 2 sites: one may act through another"):
-        iv.shapley_effects(model.model, model.params, model.dataset.sample(KEY, 2)[1], ("latent/z", both))
+        x = model.dataset.sample(KEY, 2)[1]
+        iv.shapley_effects(model.model, model.params, (x, x[::-1]), ("latent/z", both))
     for samples in (2, 7):
         with pytest.raises(ValueError, match=f"even and at least 4, not {samples}"):
             iv.shapley_effects(*call, "hidden", outcome=iv.LatentOutcome(0), samples=samples)

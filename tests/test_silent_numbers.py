@@ -68,6 +68,8 @@ def test_images_of_a_network_of_functions_are_checked():
             cv.run(MODEL, PARAMS, images)
     assert cv.run(MODEL, PARAMS, 8 * (X - 0.5))[0].z.shape == (6, 2)  # standardized images: the network's own affair
     assert cv.run(lambda params, x, key, tap: x, PARAMS, 100 * X[:, :, 0, 0])[0].max() > 20  # no images at all
+    with pytest.raises(ValueError, match=r"takes images \[N, 4, 3, 1\], not \[1, 4, 16, 1\]"):
+        iv.factor_effects(KNOWN, PARAMS, cv.planted.linear_world(), KEY, num=2)
     ours = architectures.create("vae", (16, 16, 1), latents=2, network="small")
     x = jnp.linspace(-1, 1, 256).reshape(1, 16, 16, 1)
     with pytest.raises(ValueError, match=r"these go down to -1: of \[-1, 1\], give \(x \+ 1\) / 2"):
@@ -122,6 +124,16 @@ def test_other_results_that_are_nan_are_refused():
     assert np.isnan(iv.perturb_latents(MODEL, PARAMS, Z, SWEEP, KEY, response=undefined)).all()
     traced = jax.jit(lambda params: iv.perturb_latents(MODEL, params, Z, SWEEP, KEY))(broken())
     assert np.isnan(traced).all()  # traced values cannot be looked at
+
+    def inside(params):  # what is known while something else is traced is looked at
+        z = cv.run(KNOWN, params, X)[0].z
+        kl = iv.perturb_latents(KNOWN, PARAMS, Z, SWEEP, KEY, response="bernoulli_kl")
+        return z, kl, iv.patch_effects(MODEL, params, (X, X[::-1]), "latent/z").recovery
+
+    assert all(np.isfinite(found).all() for found in jax.jit(inside)(PARAMS))
+    bright = 3 * X
+    with pytest.raises(ValueError, match="these reach"):
+        jax.jit(lambda params: cv.run(KNOWN, params, bright)[0].z)(PARAMS)
 
 
 def test_summaries_say_what_they_take():

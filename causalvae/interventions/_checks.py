@@ -52,8 +52,9 @@ def is_finite(tree: Any) -> bool:
         if isinstance(leaf, Tracer) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             continue
         here = isinstance(leaf, np.ndarray) or getattr(leaf, "is_fully_addressable", False) and leaf.size < 2**22
-        if not (np.isfinite(np.asarray(leaf)).all() if here else bool(jnp.isfinite(leaf).all())):
-            return False
+        with jax.ensure_compile_time_eval():
+            if not (np.isfinite(np.asarray(leaf)).all() if here else bool(jnp.isfinite(leaf).all())):
+                return False
     return True
 
 
@@ -81,7 +82,8 @@ def warn_of_no_change(pairs: Any) -> None:
     if isinstance(pairs, (tuple, list)):
         if len(pairs) != 2 or any(isinstance(x, Tracer) for x in pairs) or jnp.shape(pairs[0]) != jnp.shape(pairs[1]):
             return
-        alike = pairs[0] is pairs[1] or bool(jnp.array_equal(*pairs))
+        with jax.ensure_compile_time_eval():
+            alike = pairs[0] is pairs[1] or bool(jnp.array_equal(*pairs))
     else:
         alike = isinstance(pairs, (np.ndarray, jax.Array))
     if alike:

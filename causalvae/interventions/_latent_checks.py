@@ -49,9 +49,10 @@ def draw_values(perturbation: Any, key: Any, z: jax.Array) -> jax.Array:
 
 def check_probabilities(name: str, decode: Callable, z: jax.Array) -> None:
     """ValueError where a decoder gives values outside [0, 1], of which "bernoulli_kl" knows no distance."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((decode, z))):
+    low, high = _range(decode, z[:LOOKED_AT])
+    if isinstance(low, Tracer):
         return
-    low, high = (float(end) for end in _range(decode, z[:LOOKED_AT]))
+    low, high = float(low), float(high)
     if low < -1e-3 or high > 1 + 1e-3:
         raise ValueError(
             f"{name} decodes values from {low:.3g} to {high:.3g}, and bernoulli_kl is a distance of probabilities: let "

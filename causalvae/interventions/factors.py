@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from causalvae._inputs import check_inputs
 from causalvae._programs import cached, jit
 from causalvae.data.base import Dataset
 from causalvae.interventions._checks import as_pytree, check_key, check_measured
@@ -269,6 +270,7 @@ def factor_effects(
       ValueError: for sets without generative factors, for sites that do not exist, and for activations that are not
         finite.
     """
+    check_inputs(model, params, jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32))
     if site is None:
         measured = encoder(model, params)
     else:

@@ -139,7 +139,7 @@ def effect_strength(distances: Array, sources: Array | None = None, drift: Array
     Raises:
       ValueError: for distances of another shape, or that are NaN or infinite.
     """
-    check_distances(distances)
+    _check_distances(distances)
     return _effect_strength(distances, sources, drift)
 
 
@@ -150,7 +150,7 @@ def _effect_strength(distances: Array, sources: Array | None, drift: Array | Non
     return EffectStrength(jnp.mean(distances, axis=(1, 2)), _error_of(influence, excess, least))
 
 
-def check_distances(distances: Any) -> None:
+def _check_distances(distances: Any) -> None:
     """ValueError unless these are finite distances [d, V, N]. Traced values cannot be looked at."""
     if isinstance(distances, Mapping):
         names = ", ".join(map(str, distances))
@@ -177,7 +177,7 @@ def overall_strength(distances: Array, sources: Array | None = None) -> EffectSt
     Raises:
       ValueError: as there.
     """
-    check_distances(distances)
+    _check_distances(distances)
     return _overall_strength(distances, sources)
 
 
