@@ -113,3 +113,6 @@ def test_models_without_codes_are_refused():
     model, params, x, _ = vq("spatial")
     with pytest.raises(ValueError, match=r"no entries of the codebook \[5\]: they are 0 to 4"):
         iv.knock_out(model, params, x, entries=[5])
+    for function in (iv.quantize, iv.knock_out):
+        with pytest.raises(ValueError, match="divide them by 255"):
+            function(model, params, x.at[-1].multiply(255))
