@@ -270,6 +270,7 @@ def factor_effects(
       ValueError: for sets without generative factors, for sites that do not exist, and for activations that are not
         finite.
     """
+    _check_generative(dataset)
     check_inputs(model, params, jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32))
     if site is None:
         measured = encoder(model, params)

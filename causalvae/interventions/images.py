@@ -140,6 +140,7 @@ def manipulate_images(
     x = jnp.asarray(x)
     if x.ndim != 4:
         raise ValueError(f"x must be images [N, H, W, C], not of shape {list(x.shape)}")
+    manipulation.count(x.shape[1:])  # which refuses what does not fit the images
     check_inputs(model, params, x)
     changes = _manipulate(manipulation, check_chunk(chunk), encoder(model, params), x, key)
     check_measured(changes)
