@@ -129,7 +129,8 @@ def lasting(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = complete(config)
     own = ("resize", "bins")  # of images of one's own, where they are said
     kept["data"] = {k: v for k, v in kept["data"].items() if k in ("name", "source") or (k in own and v)}
-    kept["training"] = {k: v for k, v in kept["training"].items() if k not in ("log_every", "checkpoint_every")}
+    watched = ("log_every", "checkpoint_every", "tensorboard", "callbacks")  # how training is watched, not what it does
+    kept["training"] = {k: v for k, v in kept["training"].items() if k not in watched}
     return kept
 
 
