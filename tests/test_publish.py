@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import study_tables
 
-from experiments.report import publish
+from experiments.report import publish, specification
 from experiments.study import records
 
 BESIDE = {"run": "dsprites-beta-beta=16-s0", "label": "beta (beta=16)", "variant": "beta=16"}
@@ -26,6 +26,15 @@ def test_endings_are_the_last_values_and_the_slope_of_the_last_fifth():
     found = publish.endings(lines, ["one", "two"])
     assert found["one"]["slope"] == pytest.approx(-10) and found["two"]["slope"] == pytest.approx(0)
     assert found["two"] == {"steps": 1000, "slope": pytest.approx(0), "loss": 50.0, "kl": 1000.0}
+
+
+def test_the_first_question_is_answered_where_there_are_both_means():
+    row = dict.fromkeys(specification.DIMENSIONS, "one")
+    rows = [{**row, "mean over": mean, "value": value} for mean, value in zip(specification.MEANS, (0.25, -0.5))]
+    said = publish._masks({"specifications": rows, "architectures": []})
+    first, second = specification.MEANS
+    assert said.endswith(f"the medians are +0.25 over {first} and −0.50 over {second}.")
+    assert publish._masks({"specifications": rows[:1], "architectures": []}) == ""
 
 
 def test_the_page_is_drawn_from_what_was_collected(tmp_path):

@@ -332,8 +332,17 @@ def curve_part(curve: Mapping[str, Any] | None, pictures: Mapping[str, str]) -> 
     picture += f"{how_to_read('specification_curve')}\n\n" if picture else ""
     return (
         "## Finding (i) under every defensible choice\n\n"
-        f"{specification.sentence(curve)}\n\n{picture}{markdown(list(CHOICES), rows)}\n\n"
+        f"{specification.sentence(curve)}{_masks(curve)}\n\n{picture}{markdown(list(CHOICES), rows)}\n\n"
     )
+
+
+def _masks(curve: Mapping[str, Any]) -> str:
+    """The first question: whether it matters over which latents strength is taken, as on other people's models."""
+    medians = {row["is"]: row["median"] for row in specification.shares(curve) if row["choice of"] == "mean over"}
+    if len(medians) < 2:
+        return ""
+    each = " and ".join(f"{median:+.2f} over {latents}" for latents, median in medians.items())
+    return f" With strength over one set of latents or the other the medians are {each}.".replace("-", "−")
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
