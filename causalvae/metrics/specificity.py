@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from causalvae.interventions._checks import is_finite
 from causalvae.metrics.ties import TIE, exceeds, first_largest
@@ -21,7 +22,7 @@ class Specificity(NamedTuple):
     normalized: Array  # [d], 1 - H / log K'
 
 
-def intervention_specificity(effects: Array, eps: float = 1e-6) -> Specificity:
+def intervention_specificity(effects: ArrayLike, eps: float = 1e-6) -> Specificity:
     """Computes how concentrated each latent's effects are over categories: p_i = effects_i / sum, H(p_i) in nats.
 
     Source: `reported` S_i = 1 / (H(p_i) + eps) is the paper's form (its eps is unknown; 1e-6 is this library's);
