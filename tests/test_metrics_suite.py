@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from causalvae import metrics
-from causalvae.metrics import scores
+from causalvae.metrics import scores, suite
 
 CASES = ["identity", "noisy_plus_near_dead", "rotated_45_two", "rotated_random"]
 CASES += ["exactly_dead", "duplicated", "pure_noise", "merged"]
@@ -285,6 +285,28 @@ def test_the_deviation_over_halves_is_that_of_fresh_draws():
     assert [record.value for record in found] == [record.value for record in score(0)], "all rows give the value"
     with pytest.raises(ValueError, match="halves must be 0, or 2 and more, .* not 1"):
         score(0, halves=1)
+
+
+def test_a_metric_without_an_answer_on_a_half_takes_no_other_ones_place(monkeypatch):
+    measure, calls = suite.METRICS["dci_lasso"].measure, []
+
+    def sometimes(checked, options):
+        calls.append(len(checked.factors))
+        if len(calls) == 4:  # of the second half: before it came all rows and the first
+            raise ValueError("no answer")
+        return measure(checked, options)
+
+    def score():
+        return metrics.evaluate_representations(*noisy(0, 400), "dci_lasso,mig", metrics.Options(halves=3), nulls=False)
+
+    whole = score()
+    monkeypatch.setitem(suite.METRICS, "dci_lasso", suite.METRICS["dci_lasso"]._replace(measure=sometimes))
+    calls[:] = [0]
+    part = score()
+    assert calls[1:] == [400, 200, 200, 200]
+    assert [record.name for record in part] == [record.name for record in whole]
+    assert part[-1] == whole[-1] and part[-1].settings["halves"] == 3, "MIG is as it is"
+    assert all(record.settings["halves"] == 2 and record.standard_error is not None for record in part[:-1])
 
 
 def test_the_deviation_of_a_null_counts_against_a_score():

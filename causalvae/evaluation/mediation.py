@@ -11,8 +11,8 @@ import numpy as np
 from causalvae import interventions
 from causalvae._display import as_html
 from causalvae.architectures import Architecture
+from causalvae.evaluation.claimed import LEVEL, p_values
 
-LEVEL = 0.05  # family-wise error of claims that latents carry factors
 EFFECTS = ("indirect", "direct", "interaction")
 
 
@@ -39,13 +39,14 @@ class Mediated(NamedTuple):
 
 def mediate_latents(model: Architecture, params: Any, pairs: Sequence[interventions.Pairs], key: jax.Array) -> Mediated:
     """Takes each latent as the mediator of each factor's effect on the image (one `Pairs` per factor)."""
-    rows, left_out, interactions, p_values = [], [], [], []
+    rows, left_out, interactions, claimed = [], [], [], []
     for k, part in enumerate(pairs):
         found = interventions.mediate(model, params, part, "latent/z", outcome=interventions.unscaled_projection)
         summary = interventions.summarize(found, jax.random.fold_in(key, k), relative=True)
         rows.append([getattr(summary, name) for name in EFFECTS])
         left_out.append(int(summary.left_out))
-        p_values.append(_p_values(found, jax.random.fold_in(key, len(pairs) + k), len(pairs)))
+        drawn = jax.random.fold_in(key, len(pairs) + k)
+        claimed.append(p_values(found.indirect, found.total, drawn, len(pairs)))
         interactions.append(jax.tree.map(np.asarray, summary.interaction_share))
 
     def collect(field):
@@ -62,13 +63,6 @@ def mediate_latents(model: Architecture, params: Any, pairs: Sequence[interventi
         share_by_distance=np.stack([found.binned for found in interactions]),
         distance=np.stack([found.distance for found in interactions]),
         limit=interventions.INTERACTION_LIMIT,
-        carries=np.stack(p_values) <= LEVEL,
-        p_value=np.stack(p_values),
+        carries=np.stack(claimed) <= LEVEL,
+        p_value=np.stack(claimed),
     )
-
-
-def _p_values(found: interventions.Mediation, key: jax.Array, factors: int) -> np.ndarray:
-    """Of each latent [d], adjusted for the search over all of them and all factors; NaN without any effect."""
-    if not np.isfinite(found.total).any():
-        return np.full(len(found.indirect), np.nan)
-    return interventions.claims(found.indirect, key, total=found.total, families=factors).p_value

@@ -11,10 +11,9 @@ import numpy as np
 from causalvae import interventions, metrics
 from causalvae._display import as_html
 from causalvae.architectures import Architecture
+from causalvae.evaluation.claimed import LEVEL, p_values
 from causalvae.interventions.patching import patch_with_gains
 from causalvae.metrics.ties import descending
-
-LEVEL = 0.05  # family-wise error of claims that units restore anything
 
 
 class Patching(NamedTuple):
@@ -51,18 +50,10 @@ def patch_sites(
             largest[i, k], concentration[i, k] = recovery.max(), _concentration(np.maximum(recovery, 0))
             unit[i, k] = descending(recovery)[0]
             gains.append(np.asarray(gained))
-        found = _p_values(gains, whole, jax.random.fold_in(key, k), len(pairs))
-        p_value[:, k] = [values[u] for values, u in zip(found, unit[:, k])]
+        claimed = p_values(np.concatenate(gains), whole, jax.random.fold_in(key, k), len(pairs))
+        of_sites = np.split(claimed, np.cumsum([len(part) for part in gains])[:-1])
+        p_value[:, k] = [values[u] for values, u in zip(of_sites, unit[:, k])]
     return Patching(sites, largest, concentration, left_out, unit, (p_value <= LEVEL) & (largest > 0), p_value)
-
-
-def _p_values(gains: Sequence[np.ndarray], whole: Any, key: jax.Array, factors: int) -> list[np.ndarray]:
-    """Of each unit of each site, adjusted for the search over all of them and all factors; NaN without any effect."""
-    ends = np.cumsum([len(part) for part in gains])[:-1]
-    if whole is None or not np.isfinite(whole).any():
-        return [np.full(len(part), np.nan) for part in gains]
-    claimed = interventions.claims(np.concatenate(gains), key, total=np.asarray(whole), families=factors)
-    return np.split(claimed.p_value, ends)
 
 
 def _concentration(weights: np.ndarray) -> float:

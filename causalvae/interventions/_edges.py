@@ -91,11 +91,11 @@ def estimates(
 ) -> list[jax.Array]:
     """Returns estimated effects [U, W, P] of all edges of several links."""
     receivers = [site for between in betweens for site in between.receivers.selectors]
-    gradients = {}
+    slopes = {}
     if estimator.method == "attribution":
-        gradients = _slopes(forward, tuple(dict.fromkeys(receivers)), params, runs, outcome)
+        slopes = _slopes(forward, tuple(dict.fromkeys(receivers)), params, runs, outcome)
     return [
-        _estimate(forward, estimator, params, runs, between, outcome, gradients.get(site))
+        _estimate(forward, estimator, params, runs, between, outcome, slopes.get(site))
         for site, between in zip(receivers, betweens, strict=True)
     ]
 

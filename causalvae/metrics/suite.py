@@ -116,14 +116,15 @@ def evaluate_representations(
         chosen = np.sort(rng.choice(rows, rows // 2, replace=False))
         half = check(np.asarray(representations)[chosen], np.asarray(factors)[chosen])
         sizes = {n: size and max(1, size // 2) for n, size in options.split().items() if n.startswith("num_")}
-        halves.append(_records(names, half, options._replace(seed=options.seed + 1 + number, **sizes), nulls, False))
-    return [_with_error(record, [half[i] for half in halves]) for i, record in enumerate(records)]
+        found = _records(names, half, options._replace(seed=options.seed + 1 + number, **sizes), nulls, False)
+        halves.append({record.name: record for record in found})  # a metric without an answer gives one record only
+    return [_with_error(record, [half[record.name] for half in halves if record.name in half]) for record in records]
 
 
 def _with_error(record: Score, halves: Sequence[Score]) -> Score:
     """The record with its deviation over halves of the rows, and the null's."""
     error, null = (_deviation([getattr(half, field) for half in halves]) for field in ("value", "null"))
-    settings = {**record.settings, "halves": len(halves)}
+    settings = {**record.settings, "halves": len(halves)}  # of which a metric had an answer
     settings |= {"null_deviation": null} if null is not None and record.null is not None else {}
     return record._replace(standard_error=error if record.value is not None else None, settings=settings)
 

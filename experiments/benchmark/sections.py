@@ -79,9 +79,7 @@ def step(settings: Settings) -> Table:
     params = jax.tree.map(np.asarray, model.init(jax.random.key(0)))
     with torch_process(params, np.asarray(dataset.arrays)) as torch_side:
         runs["PyTorch"] = lambda: torch_side("train", "eager", s.batch_size, s.steps)
-        for how in (
-            ("channels last", "compiled") if on_gpu() else ("channels last",)
-        ):  # compiling takes minutes on a CPU
+        for how in ["channels last", *["compiled"] * on_gpu()]:  # compiling takes minutes on a CPU
             runs[f"PyTorch, {how}"] = functools.partial(torch_side, "train", how, s.batch_size, s.steps)
         seconds = paired(runs, s.rounds)
     return Table("training step", "PyTorch", rows_of(seconds, "PyTorch", s.steps))
@@ -235,7 +233,6 @@ def patch(settings: Settings) -> Table:
 def arithmetic_left(model: Any, params: Any, x: jax.Array) -> dict[str, float]:
     """Site -> the share of a forward pass's floating-point operations that follow it: what a patched run cannot do
     without, and a loop of whole runs does all of."""
-
     shapes = sites.site_shapes(model, params, x)
 
     def operations(kept: list[str]) -> float:

@@ -7,8 +7,8 @@ It computes on the GPU where the other side does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports] - an extra of its own
@@ -136,41 +136,51 @@ def train(how: str, batch_size: int, steps: int) -> float:
     return loss.item()
 
 
-@torch.no_grad()
-def patch_sweep(x: np.ndarray, x_source: np.ndarray, units: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+Sweep = Mapping[str, Sequence[int]]
+"""site -> units that are replaced, one at a time"""
+
+
+class Pairs(NamedTuple):
+    """What a sweep over units needs of the pairs."""
+
+    x: torch.Tensor
+    base: torch.Tensor  # the image of x's run
+    source: torch.Tensor  # what the site holds in the run of x'
+
+
+def patch_sweep(x: np.ndarray, x_source: np.ndarray, units: Sweep) -> dict[str, Any]:
     """site -> mean change of the image [units] when one unit comes from the source run: a loop with hooks."""
-    network = networks["eager"]
-    x, x_source = _images(x), _images(x_source)
-    base = torch.sigmoid(network(x, noise=False)[0])
-    changes = {}
-    for site, indices in units.items():
-        source = _captured(network, site, x_source)
-        changes[site] = np.array([_patched_change(network, site, unit, source, x, base) for unit in indices])
-    return changes
+
+    def loop(network: StandardVAE, site: str, indices: Sequence[int], pairs: Pairs) -> np.ndarray:
+        hooks = (_replacing(unit, pairs.source) for unit in indices)
+        return np.array([_changed(network, site, hook, pairs).item() for hook in hooks])
+
+    return _swept(loop, x, x_source, units)
+
+
+def vmapped_sweep(x: np.ndarray, x_source: np.ndarray, units: Sweep) -> dict[str, Any]:
+    """The same by `torch.vmap` over all units of a site, which batches what follows the patched module."""
+
+    def at_once(network: StandardVAE, site: str, indices: Sequence[int], pairs: Pairs) -> np.ndarray:
+        def change(chosen: torch.Tensor) -> torch.Tensor:
+            where = chosen.reshape(1, -1, *[1] * (pairs.source.ndim - 2))
+            return _changed(network, site, lambda _, __, output: torch.where(where, pairs.source, output), pairs)
+
+        chosen = torch.eye(pairs.source.shape[1], dtype=torch.bool, device=device)[list(indices)]
+        return torch.vmap(change)(chosen).cpu().numpy()
+
+    return _swept(at_once, x, x_source, units)
 
 
 @torch.no_grad()
-def vmapped_sweep(x: np.ndarray, x_source: np.ndarray, units: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """The same by `torch.vmap` over all units of a site, which batches what follows the patched module."""
-    network = networks["eager"]
-    x, x_source = _images(x), _images(x_source)
-    base = torch.sigmoid(network(x, noise=False)[0])
-    changes = {}
-    for site, indices in units.items():
-        source = _captured(network, site, x_source)
-
-        def change(chosen: torch.Tensor, site: str = site, source: torch.Tensor = source) -> torch.Tensor:
-            where = chosen.reshape(1, -1, *[1] * (source.ndim - 2))
-            hook = network.sites[site].register_forward_hook(lambda _, __, output: torch.where(where, source, output))
-            try:
-                image = torch.sigmoid(network(x, noise=False)[0])
-            finally:
-                hook.remove()
-            return torch.linalg.vector_norm((image - base).flatten(1), dim=1).mean()
-
-        chosen = torch.eye(source.shape[1], dtype=torch.bool, device=device)[list(indices)]
-        changes[site] = torch.vmap(change)(chosen).cpu().numpy()
-    return changes
+def _swept(changes: Callable, x: np.ndarray, x_source: np.ndarray, units: Sweep) -> dict[str, Any]:
+    """site -> changes(network, site, units, pairs)."""
+    network, images, sources = networks["eager"], _images(x), _images(x_source)
+    base = torch.sigmoid(network(images, noise=False)[0])
+    return {
+        site: changes(network, site, indices, Pairs(images, base, _captured(network, site, sources)))
+        for site, indices in units.items()
+    }
 
 
 def _images(images: np.ndarray) -> torch.Tensor:
@@ -211,13 +221,14 @@ def _captured(network: StandardVAE, site: str, x: torch.Tensor) -> torch.Tensor:
     return kept[0]
 
 
-def _patched_change(
-    network: StandardVAE, site: str, unit: int, source: torch.Tensor, x: torch.Tensor, base: torch.Tensor
-) -> float:
-    hook = network.sites[site].register_forward_hook(_replacing(unit, source))
-    image = torch.sigmoid(network(x, noise=False)[0])
-    hook.remove()
-    return torch.linalg.vector_norm((image - base).flatten(1), dim=1).mean().item()
+def _changed(network: StandardVAE, site: str, hook: Callable, pairs: Pairs) -> torch.Tensor:
+    """How far the image moves on average with a hook at a site."""
+    handle = network.sites[site].register_forward_hook(hook)
+    try:
+        image = torch.sigmoid(network(pairs.x, noise=False)[0])
+    finally:
+        handle.remove()
+    return torch.linalg.vector_norm((image - pairs.base).flatten(1), dim=1).mean()
 
 
 def _replacing(unit: int, source: torch.Tensor):
