@@ -34,6 +34,8 @@ class Face(NamedTuple):
 
 
 def surface(left, center, who: Identity, yaw) -> Face:
+    """Returns where each pixel of the head's window lies on a head turned by `yaw` (radians). left: the window's first
+    column; center: the head's middle, both in px."""
     x, y = pixels(HEAD_WINDOW)
     v = (y + HEAD_TOP - EYE_ROW) / HALF_HEIGHT + EYE_V
     narrowing = 1.0 - who.jaw * jnp.square(jnp.maximum(v + 0.1, 0.0))
@@ -85,6 +87,7 @@ def skin_shade(face, smile, who, yaw, light):
 
 
 def ears(skin, face, yaw, light) -> Layer:
+    """Returns the ears, of the skin's color [3]; the far one of a turned head is hidden. light: its direction [3]."""
     ear = jnp.square((jnp.abs(face.x) - 0.99) / 0.14) + jnp.square((face.v - 0.02) / 0.19)
     hidden = jnp.sin(yaw) * jnp.sign(face.x) > 0.3  # the far ear of a turned head
     shade = 0.78 + 0.2 * light[0] * jnp.sign(face.x)
@@ -92,6 +95,7 @@ def ears(skin, face, yaw, light) -> Layer:
 
 
 def skin(skin, face, light) -> tuple[Layer, ...]:
+    """Returns the head's skin, its blush and its shine; skin: color [3], light: what `skin_shade` gives, as below."""
     shade, shine = light
     head = edge(1.0 - face.radius, 0.09)
     au, v = jnp.abs(face.u), face.v
@@ -105,6 +109,7 @@ def skin(skin, face, light) -> tuple[Layer, ...]:
 
 
 def eyes(skin, hair, smile, face, who, light) -> tuple[Layer, ...]:
+    """Returns eyes, lashes and brows; the eyes narrow with the smile, in [0, 1]."""
     shade, _ = light
     du, dv = (jnp.abs(face.u) - EYE_U) / who.eye_size, (face.v - EYE_V) / who.eye_size
     seen = _seen(face)
@@ -128,6 +133,7 @@ def eyes(skin, hair, smile, face, who, light) -> tuple[Layer, ...]:
 
 
 def mouth(skin, smile, face, who, light) -> tuple[Layer, ...]:
+    """Returns lips, teeth, nostrils and folds; the lips part with the smile, in [0, 1]."""
     shade, _ = light
     au, v, seen = jnp.abs(face.u), face.v, _seen(face)
     side = au / (0.29 + 0.16 * smile)
@@ -152,6 +158,7 @@ def mouth(skin, smile, face, who, light) -> tuple[Layer, ...]:
 
 
 def beard(hair, beard, face, who, light) -> Layer:
+    """Returns the beard: none, stubble, goatee or full for `beard` 0 to 3. hair: color [3]."""
     shade, _ = light
     au, v = jnp.abs(face.u), face.v
     jaw = edge(v - (0.60 - 0.62 * au**2), 0.12) * edge(au + v - 0.45, 0.15)
@@ -166,6 +173,7 @@ def beard(hair, beard, face, who, light) -> Layer:
 
 
 def front_hair(hair, length, face, who, light) -> Layer:
+    """Returns the hair before the head: none, short, longer or long for `length` 0 to 3. light: its direction [3]."""
     u, v, au = face.u, face.v, jnp.abs(face.u)
     outline = edge(jnp.array([1.0, 1.06, 1.11, 1.13])[length] - face.radius, 0.09)
     temple = jnp.array([-2.0, 0.02, 0.45, 1.3])[length]
@@ -182,6 +190,7 @@ def front_hair(hair, length, face, who, light) -> Layer:
 
 
 def glasses(kind, face) -> tuple[Layer, ...]:
+    """Returns lenses and frames: none, clear or dark for `kind` 0 to 2."""
     au, dv = jnp.abs(face.u), face.v - EYE_V - 0.01
     seen = jnp.clip(face.front / 0.15 + 0.6, 0.0, 1.0) * (face.radius < 1.05) * (kind > 0)
     shape = jnp.sqrt(jnp.sqrt(((au - EYE_U) / 0.30) ** 4 + (dv / 0.185) ** 4))
@@ -197,6 +206,7 @@ def glasses(kind, face) -> tuple[Layer, ...]:
 
 
 def hat(kind, face, who, light) -> tuple[Layer, ...]:
+    """Returns a hat over the hair: none, knitted or with a brim for `kind` 0 to 2. light: its direction [3]."""
     x, v = face.x, face.v
     brow_line = -0.48 + 0.10 * x**2
     shade = 0.72 + 0.25 * light[2] + 0.35 * light[0] * x - 0.15 * (v + 0.7)

@@ -82,6 +82,7 @@ def composite(image: jax.Array, layers: Sequence[Layer]) -> jax.Array:
 
 
 def background(color, who) -> Layer:
+    """Returns the backdrop, a color [3] with a slope of brightness and four soft blobs."""
     x, y = pixels(SIZE)
     tone = 0.98 + who.slope[0] * (x / SIZE - 0.5) + (who.slope[1] - 0.08) * (y / SIZE - 0.5)
     for bx, by, size, strength in who.blobs:
@@ -90,6 +91,7 @@ def background(color, who) -> Layer:
 
 
 def shoulders(center, who, light) -> Layer:
+    """Returns the shirt, below a head whose middle is at `center` px. light: its direction [3]."""
     x, y = pixels(SIZE)
     side = (x - SIZE / 2 - 0.4 * (center - SIZE / 2)) / 30.0
     top = 55.5 + 9.0 * side**2 + 3.0 * side**4
@@ -98,6 +100,7 @@ def shoulders(center, who, light) -> Layer:
 
 
 def neck(skin, center, who, light) -> Layer:
+    """Returns the neck, of the skin's color [3]; arguments as in `shoulders`."""
     x, y = pixels(SIZE)
     middle = SIZE / 2 + (0.4 + 0.5 * jnp.clip((58.0 - y) / 14.0, 0.0, 1.0)) * (center - SIZE / 2)
     side = (x - middle) / (8.4 * who.width)
@@ -109,6 +112,7 @@ def neck(skin, center, who, light) -> Layer:
 
 
 def back_hair(hair, length, center, yaw, who, light) -> Layer:
+    """Returns the hair behind the head, of the two longer ones of `length` 0 to 3; yaw in radians."""
     x, y = pixels(SIZE)
     side = (x - center + 3.5 * jnp.sin(yaw)) / (HALF_WIDTH * who.width)
     reach = jnp.array([0.0, 0.0, 50.0, 68.0])[length]
