@@ -42,6 +42,7 @@ class Groups(NamedTuple):
 
 
 def group(factors: Array, sizes: tuple[int, ...]) -> Groups:
+    """Returns where the rows of each value of each factor lie, of class ids [N, K]; sizes: classes of each factor."""
     counts = jax.vmap(functools.partial(jnp.bincount, length=max(sizes)), in_axes=1)(factors)  # [K, classes]
     starts = jnp.cumsum(counts, axis=1) - counts
     start, count = (jnp.take_along_axis(x.T, factors, axis=0) for x in (starts, counts))

@@ -30,6 +30,7 @@ MODULATION = 0.4  # by how much the first factor scales the nuisance
 
 
 def linear(params: PyTree, x: jax.Array) -> jax.Array:
+    """Returns x weight + bias [B, out]."""
     return x @ params["weight"] + params["bias"][None]
 
 
@@ -62,10 +63,12 @@ def forward(params: PyTree, x: jax.Array, key: jax.Array | None = None, tap: Tap
 
 
 def represent(params: PyTree, x: jax.Array) -> jax.Array:
+    """Returns the posterior mean [B, d] of images."""
     return encode(params, x).mean
 
 
 def activity(params: PyTree, x: jax.Array) -> jax.Array:
+    """Returns the mean KL of each latent [d] over images, in nats."""
     return jnp.mean(objectives.kl_divergence(*encode(params, x)), axis=0)
 
 

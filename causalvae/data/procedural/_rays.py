@@ -44,6 +44,7 @@ def _affine(coefficients, x, y):
 
 
 def quadratic(c, x, y):
+    """Returns c0 + c1 x + c2 y + c3 x² + c4 x y + c5 y² of coefficients c [..., 6], at x and y [..., points]."""
     c = [c[..., i : i + 1] for i in range(6)]
     return c[0] + x * (c[1] + c[3] * x + c[4] * y) + y * (c[2] + c[5] * y)
 

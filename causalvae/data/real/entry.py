@@ -85,6 +85,7 @@ def _open_array(entry: Path, name: str, record: dict[str, Any], verify: bool) ->
 
 
 def open_map(path: Path) -> np.memmap:
+    """Returns the array of a .npy file, mapped and not read; DamagedFile, in words, where it is none."""
     with _files.reading(path, "array (.npy)", MEND):
         return np.lib.format.open_memmap(path, mode="r")
 
