@@ -39,7 +39,7 @@ def downsample(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.
       x: images.
       kernel: of the convolution.
       form: "windows", "blocks" or "conv", all with the same values; None is the fastest where the program will run:
-        `choose_form`'s choice on a CPU, "conv" on accelerators, which have fast convolutions of their own.
+        `choose_form`'s choice on a CPU and under CUDA, "conv" elsewhere, as on TPUs, which are made for it.
 
     Raises:
       ValueError: for odd sizes, another kernel size, channels that do not match, an unknown form.
@@ -105,11 +105,15 @@ def _run(direction: str, function: Callable, x: jax.Array, kernel: jax.Array, fo
 
 
 def by_platform(x: jax.Array, kernel: jax.Array, product: Callable, convolution: Callable) -> jax.Array:
-    """Returns the product on a CPU and the convolution on an accelerator, or what `preferring` asks for."""
+    """Returns the product on a CPU and under CUDA, the convolution elsewhere, or what `preferring` asks for.
+
+    On an H100 a training step of six members takes 1.7 ms by products and 10.1 ms by convolutions, of which cuDNN has
+    no fast ones for feature groups; of one member, too, it spends most of its time on three weights' gradients.
+    """
     preferred = _preferred.get()
     if preferred is not None:
         return {"products": product, "conv": convolution}[preferred](x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=product, default=convolution)
+    return lax.platform_dependent(x, kernel, cpu=product, cuda=product, default=convolution)
 
 
 _preferred: contextvars.ContextVar[str | None] = contextvars.ContextVar("preferred", default=None)

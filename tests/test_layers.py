@@ -129,9 +129,9 @@ def test_the_choice_of_form():
     assert layers.choose_form("up", 3, 32, 32, 32) == "windows"
 
 
-@pytest.mark.parametrize("platform, convolutions", [("cpu", False), ("cuda", True), ("tpu", True)])
+@pytest.mark.parametrize("platform, convolutions", [("cpu", False), ("cuda", False), ("tpu", True)])
 def test_what_is_run_where(platform, convolutions):
-    """Matrix products on a CPU and nothing else, convolutions on accelerators, wherever the program is made."""
+    """Matrix products and nothing else on a CPU and under CUDA, convolutions on TPUs, wherever the program is made."""
     for ours, _, size in OPERATIONS.values():
         for channels, features in CHANNELS:
             step = jax.jit(functools.partial(value_and_gradients, ours))

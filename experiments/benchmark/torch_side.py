@@ -111,6 +111,7 @@ def prepare(threads: int, params: Mapping[str, Any], images: np.ndarray, on_gpu:
         raise RuntimeError("JAX computes on a GPU, and this PyTorch sees none: install a build of it for CUDA")
     device = torch.device("cuda" if on_gpu else "cpu")
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as XLA has it by default
     for name, layout in LAYOUTS.items():
         network = StandardVAE(images.shape[3], params["decoder"]["dense0"]["kernel"].shape[0])
         network.load(params)

@@ -11,8 +11,9 @@
 Runs that share a program train together. Every finished run is stored at once; the same command goes on where
 an interrupted study stopped, and changes nothing that is finished. A run that fails is recorded with its
 reason, and the rest goes on. --time_limit=SECONDS stops in time, with exit status 75; --stage=train leaves
-evaluation to a later --stage=evaluate; --shard=2/8 does the second eighth of the groups, beside others on a
-directory that all can reach, and the same command without it then writes table and report.
+evaluation to a later --stage=evaluate, and with --keep=weights keeps only what that needs, 1.5 MB a run;
+--shard=2/8 does the second eighth of the groups, beside others on a directory that all can reach, and the same command
+without it then writes table and report.
 
 --engine=ray does groups as tasks of a Ray cluster (extra "cluster"), where a task whose process dies is tried again.
 
@@ -33,6 +34,7 @@ from causalvae import locks, schema, sharding
 from experiments import cli, pipeline, slices
 from experiments.report import page
 from experiments.study import cluster, explorers, runner
+from experiments.study.plan import KEEP as KEPT
 from experiments.study.plan import Cluster, Options, Plan, parse_shard
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file: configs/study.py[:overnight|:quick|:smoke].")
@@ -41,6 +43,7 @@ ONLY = flags.DEFINE_string("only", "", "Only these architectures, separated by c
 DATASETS = flags.DEFINE_string("datasets", "", "Only these data sets, separated by commas.")
 PLAN = flags.DEFINE_bool("plan", False, "Print what would be done, and leave.")
 SHARD = flags.DEFINE_string("shard", None, "i/n: only the i-th of n parts of the groups, i from 1; no table.")
+KEEP = flags.DEFINE_enum("keep", "checkpoints", KEPT, "Of what is trained: all, or half-precision weights.")
 RETRY = flags.DEFINE_bool("retry", False, "Do runs again that are recorded as failed.")
 ENGINE = flags.DEFINE_enum("engine", "here", ("here", "ray"), "What does the groups: this process, or a Ray cluster.")
 ADDRESS = flags.DEFINE_string("address", "", "host:port of the cluster's head. Default: this machine's, or a new one.")
@@ -70,7 +73,7 @@ def main(argv: list[str]) -> None:
     workdir = pathlib.Path(WORKDIR.value or pipeline.default_workdir(name)).resolve()
     stage, shard = slices.STAGE.value, parse_shard(SHARD.value)
     clock = slices.Clock(slices.TIME_LIMIT.value)
-    options = Options(ONLY.value, DATASETS.value, RETRY.value, stage, clock, shard, engine)
+    options = Options(ONLY.value, DATASETS.value, RETRY.value, stage, KEEP.value, clock, shard, engine)
     runner.run(CONFIG.value, workdir, options, PLAN.value, functools.partial(report, workdir, options))
 
 

@@ -88,7 +88,7 @@ def _submitted(ray: Any, asked: Mapping[str, float], plan: Plan, store: Store, o
     assert options.cluster is not None
     deadline = time.time() + options.clock.deadline - time.monotonic()
     task = ray.remote(**asked, max_retries=options.cluster.retries, max_calls=1)(do_group)
-    how = str(store.workdir), options.stage, options.retry, deadline
+    how = str(store.workdir), options.stage, options.retry, deadline, options.keep
     return {task.options(name=work.group.id).remote(work, *how): work for work in plan.todo}
 
 
@@ -104,7 +104,7 @@ def _cancelling(ray: Any, running: Mapping[Any, Work]) -> Iterator[None]:
             ray.wait(list(running), num_returns=len(running), timeout=GRACE_S)
 
 
-def do_group(work: Work, workdir: str, stage: str, retry: bool, deadline: float) -> Outcome:
+def do_group(work: Work, workdir: str, stage: str, retry: bool, deadline: float, keep: str) -> Outcome:
     """A task: trains a group and stores its runs, as the study does in one process.
 
     Args:
@@ -113,6 +113,7 @@ def do_group(work: Work, workdir: str, stage: str, retry: bool, deadline: float)
         stage: see slices.py; so is what the deadline does.
         retry: whether to do runs again that are recorded as failed.
         deadline: when to be done, on `time.time()`'s clock, which machines share.
+        keep: of what is trained, see `plan.KEEP`.
     """
     began, clock = time.monotonic(), slices.Clock()
     clock.deadline = began + deadline - time.time()
@@ -121,7 +122,7 @@ def do_group(work: Work, workdir: str, stage: str, retry: bool, deadline: float)
     with locks.hold(pathlib.Path(workdir), f"group_{group.id}", wait=True, sweep=False):
         store = Store(pathlib.Path(workdir), group.runs, retry)
         pending = [run for run in work.pending if run.id not in store.done]
-        worker = Worker(store, Pace({group.id: work.seconds}, len(pending)), stage, clock)
+        worker = Worker(store, Pace({group.id: work.seconds}, len(pending)), stage, clock, keep)
         stopped = ""
         try:
             clock.check(0.0, group.id)

@@ -7,12 +7,14 @@ import pathlib
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+import jax
+
 from causalvae import checkpoints, evaluation, sharding
 from causalvae.data.base import Dataset
 from causalvae.progress import duration
 from experiments import pipeline
 from experiments.slices import Clock
-from experiments.study import estimates, planning
+from experiments.study import estimates, planning, weights
 from experiments.study.planning import Group, Run
 
 
@@ -45,6 +47,9 @@ class Cluster(NamedTuple):
     retries: int = 3  # how often a task is started again whose process died
 
 
+KEEP = ("checkpoints", "weights")  # of what is trained: all, to go on from, or what weights.py says
+
+
 class Options(NamedTuple):
     """What a call does of a study, and by what."""
 
@@ -52,6 +57,7 @@ class Options(NamedTuple):
     datasets: str = ""  # these data sets, likewise
     retry: bool = False  # do runs again that are recorded as failed
     stage: str = "all"  # see slices.py
+    keep: str = "checkpoints"  # one of KEEP
     clock: Clock = Clock()
     shard: Shard | None = None
     cluster: Cluster | None = None  # None: this process
@@ -105,22 +111,30 @@ def make_plan(
         ValueError: for settings of training or evaluation that cannot be.
     """
     path = workdir / "groups.json"
+    kept = {run.id for run in runs if weights.are_kept(workdir, run)}
     remembered, rest = planning.remembered_groups(runs, path)
+    rest = [run for run in rest if run.id not in kept]
     groups: list[Group] = []
     work: list[Work] = []
     compiled: set[tuple] = set()
     for name in dict.fromkeys(run.dataset for run in runs):
-        dataset = planning.load_dataset(next(run for run in runs if run.dataset == name))
+        of_set = [run for run in runs if run.dataset == name]
+        dataset = planning.load_dataset(of_set[0])
         planning.check_images(dataset, path)
-        _check([run for run in runs if run.dataset == name], dataset)
+        _check(of_set, dataset)
         here = [group for group in remembered if group.dataset == name]
         here += planning.group_runs([run for run in rest if run.dataset == name], dataset, largest)
-        own = [g for i, g in enumerate(here, len(groups)) if options.shard is None or options.shard.holds(i)]
+        untrained = [(i, g) for i, g in enumerate(here, len(groups)) if not all(run.id in kept for run in g.runs)]
         groups += here
+        # A shard's part of what is kept goes by the place of each run, and is the same whatever else is kept.
+        alone = [(i, planning.make_group([run])) for i, run in enumerate(runs) if run.id in kept and run in of_set]
+        own = [group for i, group in untrained + alone if options.shard is None or options.shard.holds(i)]
         left = [_left(g, done, workdir, options.stage, dataset) for g in own]
-        work += _estimated(left, dataset, compiled, measured=options.cluster is None)
+        # A few steps are soon compiled on a CPU. On an accelerator they would cost more than they tell.
+        measured = options.cluster is None and jax.default_backend() == "cpu"
+        work += _estimated(left, dataset, compiled, measured)
     sharding.wait_for_all("plan")
-    if sharding.is_first_process():
+    if sharding.is_first_process() and options.stage != "evaluate":  # which runs train together, who trains shall say
         planning.remember_groups(groups, path)
     return Plan(tuple(work))
 
@@ -140,8 +154,11 @@ def _left(group: Group, done: Collection[str], workdir: pathlib.Path, stage: str
 
 
 def is_trained(group: Group, workdir: pathlib.Path) -> bool:
-    """Whether the group has a checkpoint of its last step."""
-    return checkpoints.latest_step(group.folder(workdir) / "checkpoints") >= group.config.training.steps
+    """Whether the group has a checkpoint of its last step, or its runs' weights are kept."""
+    return (
+        weights.all_kept(workdir, group)
+        or checkpoints.latest_step(group.folder(workdir) / "checkpoints") >= group.config.training.steps
+    )
 
 
 def _estimated(listed: Sequence[Work], dataset: Dataset, compiled: set[tuple], measured: bool) -> list[Work]:

@@ -71,7 +71,7 @@ def _do(plan: Plan, store: Store, options: Options) -> None:
 def _in_turn(plan: Plan, store: Store, options: Options) -> Iterator[Work]:
     """Does the groups in this process, one after the other, and yields each that is done."""
     pace = Pace({work.group.id: work.seconds for work in plan.todo}, sum(len(work.pending) for work in plan.todo))
-    worker = Worker(store, pace, options.stage, options.clock)
+    worker = Worker(store, pace, options.stage, options.clock, options.keep)
     for work in plan.todo:
         began = time.monotonic()
         worker.do(work.group, work.pending)

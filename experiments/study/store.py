@@ -19,6 +19,7 @@ from experiments import pipeline
 from experiments.cli import Config
 from experiments.study import records
 from experiments.study.planning import Run
+from experiments.study.weights import Facts
 
 LATENTS_SHOWN = 2  # whose traversals are stored: so many of the most and of the least specific
 IMAGES_SHOWN = 8
@@ -73,10 +74,11 @@ class Store:
             )
         return True
 
-    def add(self, run: Run, dataset: Dataset, result: Result, step: int | None = None) -> None:
-        """Writes the run's record and counts it as done. step: of the parameters, where not the configuration's."""
+    def add(self, run: Run, dataset: Dataset, result: Result, facts: Facts | None = None) -> None:
+        """Writes the run's record and counts it as done. facts: of its training, where it was trained."""
         model = pipeline.create_model(run.config, dataset)
         parameters = networks.parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
+        trained = {"steps": facts.step, "device": facts.device} if facts else {}
         record = {
             "run": run.id,
             "label": run.label,
@@ -84,7 +86,7 @@ class Store:
             "seed": run.seed,
             "architecture": {**dict(run.config.architecture), "latents": model.latents, "parameters": int(parameters)},
             "data": dataset.describe(),
-            "training": {**run.config.training, "steps": step or run.config.training.steps},
+            "training": {**run.config.training, **trained},
             "evaluation": dict(run.config.evaluation),
             "config": settings_of(run.config),
             "versions": pipeline.versions(),

@@ -1,4 +1,4 @@
-"""The trained models of a study: parameters of a run from its group's checkpoint."""
+"""The trained models of a study: parameters of a run, from its kept weights or its group's checkpoint."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from causalvae import runs, training
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from experiments import pipeline
-from experiments.study import planning, records
+from experiments.study import planning, records, weights
 from experiments.study.planning import Group, Run
 
 PyTree = Any
 
 
 class Trained(NamedTuple):
-    """A run's model as its group's checkpoint holds it."""
+    """A run's model as it is kept."""
 
     model: Architecture
     dataset: Dataset
@@ -32,6 +32,9 @@ def find(workdir: pathlib.Path, run_id: str) -> tuple[Group, Run]:
     Raises:
         ValueError: where no such run, or not all of its group, is evaluated there; names those that are.
     """
+    record = records.read_record(workdir, run_id)
+    if record is not None and weights.path_of(workdir, run := _run(record)).exists():
+        return planning.make_group([run]), run
     for name, members in planning.known_groups(workdir / "groups.json").items():
         if run_id in members:
             stored = [records.read_record(workdir, member) for member in members]
@@ -53,8 +56,12 @@ def restore(workdir: pathlib.Path, group: Group, run: Run) -> Trained:
     """Returns the model of a run of the group.
 
     Raises:
-        FileNotFoundError: where the group has no checkpoint.
+        FileNotFoundError: where neither the run's weights are kept nor the group has a checkpoint.
     """
+    if weights.are_kept(workdir, run):
+        dataset = planning.load_dataset(run)
+        model, facts = pipeline.create_model(run.config, dataset), weights.read_facts(weights.path_of(workdir, run))
+        return Trained(model, dataset, weights.read(workdir, run, model), facts.step)
     alone = planning.make_group([run])  # where memory was short
     if not (group.folder(workdir) / "checkpoints").is_dir() and alone.folder(workdir).is_dir():
         group = alone

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import pathlib
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from causalvae.data.base import Dataset
 from causalvae.progress import read_json_lines
 from experiments import pipeline
 from experiments.slices import Clock
-from experiments.study import planning
+from experiments.study import planning, weights
 from experiments.study.estimates import Pace, StudyProgress
 from experiments.study.planning import Group, Run
 from experiments.study.store import Store, failure, success
@@ -25,12 +25,20 @@ from experiments.study.store import Store, failure, success
 PyTree = Any
 
 
+class Member(NamedTuple):
+    """A run that is trained."""
+
+    params: PyTree  # after `step` steps
+    untrained: PyTree  # before the first
+    facts: weights.Facts
+
+
 class Worker:
     """Does groups, one after the other, within a time limit."""
 
-    def __init__(self, store: Store, pace: Pace, stage: str, clock: Clock):
-        """stage and clock: see slices.py."""
-        self.store, self.pace, self.stage, self.clock = store, pace, stage, clock
+    def __init__(self, store: Store, pace: Pace, stage: str, clock: Clock, keep: str = "checkpoints"):
+        """stage and clock: see slices.py; keep: of what is trained, see `plan.KEEP`."""
+        self.store, self.pace, self.stage, self.clock, self.keep = store, pace, stage, clock, keep
         self.longest_evaluation = 0.0  # seconds
         self.begun = 0  # runs whose evaluation has begun
 
@@ -43,9 +51,8 @@ class Worker:
             training.Stopped: for a signal or the time limit, with everything stored that was done.
         """
         dataset = planning.load_dataset(group.runs[0])
-        began = time.monotonic()
         try:
-            trained, untrained, diverged, step = train(group, dataset, self.store.workdir, self.pace, self.clock)
+            member = self._trained(group, dataset)
         except (training.Stopped, OSError):  # a disk that is full, say, is no property of the runs
             raise
         except Exception as error:
@@ -58,20 +65,45 @@ class Worker:
             return
         if self.stage == "train":
             return
-        seconds = (time.monotonic() - began) / len(group.runs)
         for run in pending[jax.process_index() :: jax.process_count()]:
-            member = group.runs.index(run)
-            if diverged[member] is None:
-                params = (training.member(trained, member), training.member(untrained, member))
-                self.evaluate(run, dataset, params, step, seconds)
+            params, untrained, facts = member(run)
+            if facts.diverged is None:
+                self.evaluate(run, dataset, (params, untrained), facts)
             else:
-                reason = f"the loss was not finite by step {diverged[member]}"
-                self.store.add(run, dataset, failure(reason, seconds))
+                reason = f"the loss was not finite by step {facts.diverged}"
+                self.store.add(run, dataset, failure(reason, facts.seconds), facts)
         sharding.wait_for_all(group.id)
         self.store.done.update(run.id for run in pending)
 
-    def evaluate(self, run: Run, dataset: Dataset, params: tuple[PyTree, PyTree], step: int, training_s: float) -> None:
-        """Measures one member and stores it. params: after `step` steps, and before the first."""
+    def _trained(self, group: Group, dataset: Dataset) -> Callable[[Run], Member]:
+        """Trains the group, unless its weights are kept, and returns what gives each of its runs."""
+        workdir = self.store.workdir
+        if not weights.all_kept(workdir, group):
+            began = time.monotonic()
+            trained, untrained, diverged, step = train(group, dataset, workdir, self.pace, self.clock)
+            seconds = (time.monotonic() - began) / len(group.runs)
+
+            def facts(member: int) -> weights.Facts:
+                return weights.Facts(step, diverged[member], pipeline.device_name(), seconds)
+
+            def of_state(run: Run) -> Member:
+                member = group.runs.index(run)
+                return Member(training.member(trained, member), training.member(untrained, member), facts(member))
+
+            if self.keep == "checkpoints":
+                return of_state
+            weights.keep(workdir, group, dataset, of_state)
+
+        def of_file(run: Run) -> Member:
+            model = pipeline.create_model(run.config, dataset)
+            kept = weights.read_facts(weights.path_of(workdir, run))
+            params = weights.read(workdir, run, model) if kept.diverged is None else {}
+            return Member(params, training.member(training.initial_params(model, [run.seed]), 0), kept)
+
+        return of_file
+
+    def evaluate(self, run: Run, dataset: Dataset, params: tuple[PyTree, PyTree], facts: weights.Facts) -> None:
+        """Measures one member and stores it. params: after training, and before."""
         self.clock.check(self.longest_evaluation, f"evaluating {run.id}")
         self.begun += 1
         number, left = f"{self.begun} of {self.pace.runs} runs to do", self.pace.left()
@@ -88,7 +120,7 @@ class Worker:
             return
         seconds = time.monotonic() - began
         self.longest_evaluation = max(self.longest_evaluation, seconds)
-        self.store.add(run, dataset, success(found, training_s, seconds), step)
+        self.store.add(run, dataset, success(found, facts.seconds, seconds), facts)
 
 
 def train(
