@@ -5,13 +5,14 @@
     python -m experiments.ship --workdir=runs/study_overnight --run=dsprites-vae-s0    # of a study
 
 Writes causalvae/pretrained/<architecture>_<data set>.safetensors and .json. The run (its first member) is evaluated
-anew with its weights as they are stored, by its own settings.
+anew with its weights as they are stored, by its own settings; a run of a study that keeps weights was evaluated so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ from causalvae.progress import write_json
 from causalvae.sites import no_tap
 from experiments import cli, pipeline
 from experiments.cli import Config
-from experiments.study import trained
+from experiments.study import records, trained, weights
 
 CHECKED = 256  # images by which a test knows the model again
 LARGEST_FILE = 1_600_000  # bytes
@@ -49,6 +50,7 @@ def ship(
         ValueError: where the run is not trained to its end, or the study has none of this name.
     """
     config, model, dataset, params = of_study(workdir, run) if run else of_run(workdir)
+    record = kept_record(workdir, run) if run else None
     arrays = pretrained.pack(model, params)
     data = safetensors.numpy.save(arrays)
     if len(data) > LARGEST_FILE:
@@ -56,7 +58,11 @@ def ship(
     params = pretrained.unpack(model, arrays)
     name = name or f"{config.architecture.name}_{config.data.name}"
     settings = evaluation.Settings(**config.evaluation)
-    about = describe(name, config, model, dataset, settings, params)
+    scores = evaluated(config, model, dataset, settings, params) if record is None else record["scores"]
+    about = describe(name, config, model, dataset, settings, scores, params)
+    if record is not None:
+        about |= {"versions": record["versions"], "device": record["device"]}
+        about["training"]["device"] = record["training"]["device"]
     (folder / f"{name}.safetensors").write_bytes(data)
     write_json(folder / f"{name}.json", {**about, "sha256": hashlib.sha256(data).hexdigest()})
     return name
@@ -80,19 +86,31 @@ def of_study(workdir: pathlib.Path, run_id: str) -> tuple[Config, Architecture, 
     return run.config, model, dataset, params
 
 
+def kept_record(workdir: pathlib.Path, run_id: str) -> dict[str, Any] | None:
+    """Returns the record of a study's run that was evaluated with the half-precision weights that are kept of it."""
+    _, run = trained.find(workdir, run_id)
+    return records.read_record(workdir, run_id) if weights.are_kept(workdir, run) else None
+
+
+def evaluated(
+    config: Config, model: Architecture, dataset: Dataset, settings: evaluation.Settings, params: Any
+) -> list[dict[str, Any]]:
+    """Returns the scores of the stored weights."""
+    untrained = training.member(training.initial_params(model, [config.seed]), 0)
+    return [score._asdict() for score in evaluation.evaluate(model, params, dataset, settings, untrained).scores]
+
+
 def describe(
     name: str,
     config: Config,
     model: Architecture,
     dataset: Dataset,
     settings: evaluation.Settings,
+    scores: Sequence[Mapping[str, Any]],
     params: Any,
 ) -> dict[str, Any]:
     """The card of the stored weights but for their checksum."""
-    untrained = training.member(training.initial_params(model, [config.seed]), 0)
-    found = evaluation.evaluate(model, params, dataset, settings, untrained)
     kept = ("name", "value", "standard_error", "null", "ceiling", "estimator", "note")
-    scores = [{field: score._asdict()[field] for field in kept} for score in found.scores]
     own = dict(config.training)
     return {
         "name": name,
@@ -101,7 +119,7 @@ def describe(
         "data": dataset.describe(),
         "training": {**own, "seed": config.seed, "images": own["steps"] * own["batch_size"]},
         "evaluation": settings._asdict(),
-        "scores": scores,
+        "scores": [{field: score[field] for field in kept} for score in scores],
         "check": check(model, params, dataset),
         "versions": pipeline.versions(),
         "device": pipeline.device_name(),
