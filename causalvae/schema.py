@@ -151,7 +151,7 @@ RUN = {
     **{f"evaluation.{name}": field for name, field in EVALUATION.items()},
 }  # fmt: skip
 STUDY = {
-    "preset": Field("", "Of the configs that it is made of: none, overnight, quick or smoke."),
+    "preset": Field("", "Of the configs that it is made of: none, gpu, overnight, quick or smoke."),
     "architectures": Field("", "Names separated by commas."),
     "datasets": Field("", "Names separated by commas."),
     "seeds": Field(3, "Runs of each architecture and data set.", least=1, most=2**16),

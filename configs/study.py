@@ -1,6 +1,7 @@
 """The study: six architectures × five data sets × three seeds, 90 runs.
 
 python -m experiments.study --config=configs/study.py          # the published budget, for accelerators
+python -m experiments.study --config=configs/study.py:gpu          # what docs/study.md shows: ten minutes on one card
 python -m experiments.study --config=configs/study.py:overnight    # a night on two CPU cores
 python -m experiments.study --config=configs/study.py:quick        # hours on two CPU cores
 python -m experiments.study --config=configs/study.py:smoke        # for tests; its numbers mean nothing
@@ -17,7 +18,7 @@ from configs.common import ARCHITECTURES, DATASETS, config_for
 
 def get_config(preset: str = "") -> ConfigDict:
     if preset == "pretrained":
-        raise ValueError("a study trains its models: choose no preset, or overnight, quick or smoke")
+        raise ValueError("a study trains its models: choose no preset, or gpu, overnight, quick or smoke")
     base = config_for("vae", "dsprites", preset)
     config = ConfigDict(schema.defaults(schema.STUDY))
     config.update(

@@ -7,10 +7,10 @@
         --config.data.dir=DIR
     python -m experiments.main --list
 
-A config is a file, a preset after a colon (none: the published budget, for an accelerator; overnight and quick: for
-two CPU cores; pretrained: a shipped model; smoke: for tests) and overrides (--config.training.steps=5000). The same
-command goes on where an interrupted run stopped; --time_limit=SECONDS stops it there (exit status 75),
---stage=train or --stage=evaluate does half of it.
+A config is a file, a preset after a colon (none: the published budget, for an accelerator; gpu: minutes on one;
+overnight and quick: for two CPU cores; pretrained: a shipped model; smoke: for tests) and overrides
+(--config.training.steps=5000). The same command goes on where an interrupted run stopped; --time_limit=SECONDS stops it
+there (exit status 75), --stage=train or --stage=evaluate does half of it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def catalog() -> str:
         "sites (standard network, 64×64×3; shape without the batch):",
         *(f"  {site:<22} {list(shape.shape[1:])}" for site, shape in shapes.items()),
         "pretrained:    " + ", ".join(pretrained.names()),
-        "configs:       configs/<architecture>_<data set>.py[:overnight|:quick|:smoke|:pretrained] of "
+        "configs:       configs/<architecture>_<data set>.py[:gpu|:overnight|:quick|:smoke|:pretrained] of "
         + ", ".join(common.ARCHITECTURES),
         "               with any: --config.architecture.name=, --config.data.name= (a name, a file or a folder)",
         "settings:      " + ", ".join(schema.RUN) + " (--help says more)",

@@ -44,7 +44,7 @@ def smoke(architecture="vae", dataset="dsprites", **changes):
     [
         ([CONFIG, "--config.data.sorce=real"], 'no setting \'sorce\'. Did you mean \'source\''),
         (["--config=configs/vae_dsprite.py"], "no config file configs/vae_dsprite.py. Did you mean 'configs/vae_ds"),
-        (["--config=configs/vae_dsprites.py:quik"], "none, quick, overnight, pretrained, smoke. Did you mean 'quick'?"),
+        (["--config=configs/vae_dsprites.py:quik"], "gpu, quick, overnight, pretrained, smoke. Did you mean 'quick'?"),
         ([CONFIG, "--config.seeds=0"], "seeds must be at least 1, not 0"),
         ([CONFIG, "--workdir=pyproject.toml/run"], "cannot be written (Not a directory)"),
     ],
@@ -94,7 +94,7 @@ def test_a_wrong_setting_is_refused_before_anything_is_computed(changes, message
 def test_every_config_can_be_prepared_and_names_what_its_file_says(architecture):
     for dataset in common.DATASETS:
         made = importlib.import_module(f"configs.{architecture}_{dataset}").get_config
-        for preset in ("", "overnight", "quick", "smoke"):
+        for preset in ("", "gpu", "overnight", "quick", "smoke"):
             model, loaded, settings = pipeline.prepare(made(preset))
             assert (model.name, loaded.name, model.image_shape) == (architecture, dataset, loaded.image_shape)
             assert settings.pairs <= settings.images and settings == type(settings)(**made(preset).evaluation)

@@ -38,9 +38,13 @@ def test_the_section_has_the_cards_name_and_no_ratio_to_another_device():
     ]
     text = measure.section(done)
     assert text.startswith("## Card X\n") and "gpu, jax 0.10.2, 8 processor cores" in text
-    assert "| step | causalvae | 2.5 |  |  | step |" in text and "| PyTorch |" not in text
+    assert "| step | causalvae | 2.5 | 0.500 | PyTorch | step |\n| step | PyTorch | 2.5 | 0.500 | PyTorch |" in text
     assert "| ensemble | members: 30 | 2.5 | 0.500 | members: 1 | step |" in text
     assert "* tests: 7 passed in 3 s\n" in text and "* step: fast\n" in text
+    beside_tpu = [part._replace(found={**part.found, "machine": {**MACHINE, "backend": "tpu"}}) for part in done[:2]]
+    text = measure.section(beside_tpu)
+    assert "| step | causalvae | 2.5 |  |  | step |" in text and "| PyTorch |" not in text, "it runs on the processor"
+    assert "| ensemble | members: 30 | 2.5 | 0.500 | members: 1 | step |" in text
 
 
 def test_a_page_keeps_other_cards_and_renews_its_own():

@@ -26,6 +26,7 @@ from configs import betatc_mpi3d
 from configs import study as study_config
 from experiments import pipeline, ship
 from experiments import speed as speeds
+from experiments.lowering import lower
 from experiments.report import page as report
 from experiments.study import estimates, lock, planning, records, runner, trained
 from experiments.study.estimates import Pace
@@ -158,12 +159,29 @@ def test_a_plan_is_its_arithmetic_at_the_measured_speed(monkeypatch):
     model, _ = planning.structure(runs[0], toy.dataset())
     settings = runs[0].config.training
     operations = estimates.step_operations(model, toy.dataset(), settings.batch_size)
-    assert speed == operations / 1.0
+    assert speed == estimates.Speed(0.0, 1.0 / operations, 1.0 / operations)
     estimate = estimates.estimate(first, toy.dataset(), speed, to_compile=2)
     assert estimate.training_s == pytest.approx(settings.steps * len(first.runs))
     assert estimate.compile_s == 2 * estimates.COMPILE_S["cpu"]
     compiled = estimates.programs(first, toy.dataset())
     assert len(compiled) == 2 and len(estimates.programs(second, toy.dataset()) - compiled) == 1
+
+
+def test_a_plan_on_a_card_is_near_what_was_measured_there():
+    """docs/performance.md has the times of steps; the plan's model of them is fitted to these."""
+    runs = planning.list_runs(settings(architectures="vae", datasets="3dshapes", network="standard", latents=10))
+    dataset = pipeline.load_dataset(runs[0].config.data)
+    group = planning.make_group(runs)
+    speed = estimates.speed_of_card("H100", group, dataset)
+    model, _ = planning.structure(runs[0], dataset)
+    operations = estimates.step_operations(model, dataset, 64)
+    for members, milliseconds in {1: 0.567, 3: 1.05, 30: 7.14, 90: 21.2}.items():
+        seconds = speed.step + members * operations * speed.operation
+        assert seconds == pytest.approx(milliseconds / 1000, rel=0.25), "drawing the images is in it here, not there"
+    assert lower.card_of("NVIDIA H100 80GB HBM3") == "H100" and lower.card_of("TPU v5 lite") == "v5e"
+    assert lower.card_of("cpu") is None and math.isnan(
+        estimates.estimate(group, dataset, estimates.Speed(), 0).training_s
+    )
 
 
 # --- records ---------------------------------------------------------------------------------------------
@@ -314,10 +332,13 @@ def test_filters_choose_runs_and_refuse_what_the_study_has_not():
         planning.choose_runs(runs, only="vqq")
 
 
+SPEED = estimates.Speed(0.0, 1e-9, 1e-9)
+
+
 @toy_images
 def test_only_what_a_call_trains_is_timed(tmp_path, monkeypatch):
     timed = []
-    monkeypatch.setattr(estimates, "measure_speed", lambda group, dataset: timed.append(group.id) or 1e9)
+    monkeypatch.setattr(estimates, "measure_speed", lambda group, _: timed.append(group.id) or SPEED)
     config = toy_study.get_config(architectures="vae,betatc", grid="", datasets="dsprites,mpi3d")
 
     def plan(**options):

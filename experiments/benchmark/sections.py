@@ -217,8 +217,9 @@ def patch(settings: Settings) -> Table:
     total = {name: np.sum([seconds[site][name] for site in units], axis=0) for name in sides}
     work = s.pairs * sum(map(len, units.values()))
     rows += [row._replace(name=f"all sites, {row.name}") for row in rows_of(total, "PyTorch hooks", work)]
-    # A site may have no effect at all: the log-variance where z is the posterior mean.
-    scales = {site: max(effects.max(), np.finfo(np.float32).tiny) for site, effects in expected.items()}
+    # A site may have no effect but rounding: the log-variance where z is the posterior mean.
+    largest = max(effects.max() for effects in expected.values())
+    scales = {site: max(effects.max(), 1e-3 * largest) for site, effects in expected.items()}
     error = max(np.abs(found[site] - expected[site]).max() / scales[site] for site in units)
     remarks = [
         f"{work:,} patched runs: {work // s.pairs} units of {len(units)} sites, {s.pairs} pairs",

@@ -38,7 +38,13 @@ CARDS = {
     "H100": Card(494e12, 3.35e12, "TF32"),  # SXM, without sparsity
     "v5e": Card(197e12, 819e9, "bfloat16"),
 }
+NAMED = {"v5e": ("v5 lite", "v5e")}  # what drivers call a card, where it is not its name
 PLATFORM_OF = {"T4": "cuda", "A100": "cuda", "H100": "cuda", "v5e": "tpu"}
+
+
+def card_of(device_kind: str) -> str | None:
+    """Returns which of `CARDS` a device is, by what its driver calls it: "NVIDIA H100 80GB HBM3" is an H100."""
+    return next((card for card in CARDS if any(name in device_kind for name in NAMED.get(card, (card,)))), None)
 
 
 class Lowered(NamedTuple):

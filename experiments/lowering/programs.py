@@ -63,9 +63,15 @@ def training_steps() -> Iterator[Program]:
 
 
 def training_step(
-    name: str, model: Architecture, members: int, mesh: AbstractMesh | None = None, precision: str = "float32"
+    name: str,
+    model: Architecture,
+    members: int,
+    mesh: AbstractMesh | None = None,
+    precision: str = "float32",
+    dataset: Dataset | None = None,
 ) -> Program:
-    dataset = data.load("3dshapes", source="procedural")
+    """One step of `BATCH` images, by default of 3DShapes."""
+    dataset = dataset or data.load("3dshapes", source="procedural")
     on: Any = mesh  # only its shape is looked at here
     config = training.step_config(model, training.make_optimizer(model), BATCH, on, precision)
     state = jax.eval_shape(lambda: training.init_state(model, config.optimizer, list(range(members))))

@@ -37,7 +37,9 @@ from experiments.study import cluster, explorers, runner
 from experiments.study.plan import KEEP as KEPT
 from experiments.study.plan import Cluster, Options, Plan, parse_shard
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file: configs/study.py[:overnight|:quick|:smoke].")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file: configs/study.py[:gpu|:overnight|:quick|:smoke]."
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where results go. Default: runs/study[_<preset>].")
 ONLY = flags.DEFINE_string("only", "", "Only these architectures, separated by commas.")
 DATASETS = flags.DEFINE_string("datasets", "", "Only these data sets, separated by commas.")

@@ -7,8 +7,6 @@ import pathlib
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-import jax
-
 from causalvae import checkpoints, evaluation, sharding
 from causalvae.data.base import Dataset
 from causalvae.progress import duration
@@ -130,9 +128,7 @@ def make_plan(
         alone = [(i, planning.make_group([run])) for i, run in enumerate(runs) if run.id in kept and run in of_set]
         own = [group for i, group in untrained + alone if options.shard is None or options.shard.holds(i)]
         left = [_left(g, done, workdir, options.stage, dataset) for g in own]
-        # A few steps are soon compiled on a CPU. On an accelerator they would cost more than they tell.
-        measured = options.cluster is None and jax.default_backend() == "cpu"
-        work += _estimated(left, dataset, compiled, measured)
+        work += _estimated(left, dataset, compiled, options)
     sharding.wait_for_all("plan")
     if sharding.is_first_process() and options.stage != "evaluate":  # which runs train together, who trains shall say
         planning.remember_groups(groups, path)
@@ -161,11 +157,10 @@ def is_trained(group: Group, workdir: pathlib.Path) -> bool:
     )
 
 
-def _estimated(listed: Sequence[Work], dataset: Dataset, compiled: set[tuple], measured: bool) -> list[Work]:
-    """The work on one data set with its estimates. compiled: what earlier groups compile; these ones' is added.
-    measured: whether steps are timed here."""
-    trains = [work.group for work in listed if measured and work.done_here and not work.trained]
-    speed = estimates.measure_speed(trains[0], dataset) if trains else math.nan
+def _estimated(listed: Sequence[Work], dataset: Dataset, compiled: set[tuple], options: Options) -> list[Work]:
+    """The work on one data set with its estimates. compiled: what earlier groups compile; these ones' is added."""
+    trains = [work.group for work in listed if options.cluster is None and work.done_here and not work.trained]
+    speed = estimates.find_speed(trains[0], dataset) if trains else estimates.Speed()
     estimated = []
     for work in listed:
         if work.done_here:
@@ -173,7 +168,8 @@ def _estimated(listed: Sequence[Work], dataset: Dataset, compiled: set[tuple], m
             compiled |= new
             own = estimates.estimate(work.group, dataset, speed, len(new))
             share = len(work.pending) / len(work.group.runs)  # training is not split: all of it, or none
-            seconds = own.compile_s + own.evaluation_s * share + (0.0 if work.trained else own.training_s)
+            seconds = own.compile_s + (0.0 if work.trained else own.training_s)
+            seconds += 0.0 if options.stage == "train" else own.evaluation_s * share
             work = work._replace(seconds=seconds, bytes=own.bytes)
         estimated.append(work)
     return estimated
