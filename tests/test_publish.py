@@ -1,6 +1,7 @@
 """The study's page: what is collected of a study, and that the page is computed from nothing else."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -56,6 +57,7 @@ def test_the_page_is_drawn_from_what_was_collected(tmp_path):
     (docs / "records" / "published").mkdir()
     (docs / "records" / "published" / "VAE_dsprites.json").write_text(json.dumps(published))
     page = publish.publish(docs).read_text()
+    assert re.search(r"Trained on .+ in [\d.]+ hours, evaluated on .+ in [\d.]+ hours \(each run's share", page)
     assert "90 of 90 runs of the design" in page and "and 1 with other hyper-parameters" in page
     assert "| dsprites | β-VAE (beta=16) | 0 |" in page and page.count("| β-VAE |") == 4 * 5
     assert "| VAE | – | – | – | 0.102 | – | – | – |" in page

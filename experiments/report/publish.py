@@ -68,8 +68,7 @@ TEXT = """# The study
 
 What happens inside variational autoencoders when one intervenes on them? The paper (arXiv:2505.03530) trains six
 architectures on five data sets and reports four findings. This page says what the same design says here, on
-procedural data, at a budget that two CPU cores can afford. It grows as runs are done; what is missing is said run
-by run.
+procedural data, at a budget of {steps} steps. It grows as runs are done; what is missing is said run by run.
 
 **Read this first.** Data are procedural: drawn in JAX, known factor by factor, in the likeness of the published
 sets but not the sets themselves (dSprites and 3DShapes agree with them nearly pixel for pixel; the others do not).
@@ -80,13 +79,13 @@ result ([how often they are right](power.md)).
 
 ## Runs
 
-{runs_done} of {planned} runs of the design (six architectures, five data sets, three seeds){others}, on {devices}. Loss
-slope: nats per 1,000 steps over the last fifth of training, in which the learning rate falls to zero.
+{runs_done} of {planned} runs of the design (six architectures, five data sets, three seeds){others}. {spent}
+Loss slope: nats per 1,000 steps over the last fifth of training, in which the learning rate falls to zero.
 
 {runs}
 
-The recipe of that budget, `:overnight`, warms up to a rate of 1e-3, stays there, and falls to zero over the last fifth
-("trapezoid"). Against a constant rate and a cosine, each seed under both
+The recipe, that of the presets `:gpu` and `:overnight`, warms up to a rate of 1e-3, stays there, and falls to zero over
+the last fifth ("trapezoid"). It was chosen at 4,500 steps, against a constant rate and a cosine, each seed under both
 (`python -m experiments.study.schedules`):
 
 {recipes}
@@ -159,10 +158,34 @@ def collect(workdir: pathlib.Path, docs: pathlib.Path = DOCS) -> None:
     for group, runs in groups.items():
         path = workdir / "groups" / group / "metrics.jsonl"
         if path.exists():
-            ends |= endings(read_json_lines(path), runs)
-    done = {run: ends[run] for run in table["run"].tolist() if run in ends}
+            ends = endings(read_json_lines(path), runs) | ends  # a run is that of the group that had it first
+    done = {run: ends[run] | spent_on(workdir, run) for run in table["run"].tolist() if run in ends}
     write_json(folder / "training.json", done)
     print(f"collected {len(done)} runs of {workdir} into {folder}", flush=True)
+
+
+def spent_on(workdir: pathlib.Path, run: str) -> dict[str, Any]:
+    """Returns on which devices a run was trained and evaluated, and the seconds that both took."""
+    record = records.read_record(workdir, run)
+    path = records.run_folder(workdir, run) / "timing.json"
+    seconds = _files.read_json(path, "file of a run's seconds", mend="delete it") if path.exists() else {}
+    assert record is not None, "it is in the table"
+    trained_on = record["training"].get("device", record["device"])
+    return {"trained_on": trained_on, "evaluated_on": record["device"], **seconds}
+
+
+def in_words(ends: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns a sentence on what the runs took, where it is known."""
+    parts = []
+    for what, device, name in (
+        ("Trained", "trained_on", "training_s"),
+        ("evaluated", "evaluated_on", "evaluation_s"),
+    ):
+        known = [end for end in ends.values() if name in end]
+        devices = " and ".join(dict.fromkeys(end[device] for end in known))
+        hours = sum(end[name] for end in known) / 3600
+        parts += [f"{what} on {devices} in {hours:.1f} hours"] * bool(known)
+    return f"{', '.join(parts)} (each run's share of its group's, added up)." if parts else ""
 
 
 def endings(lines: Sequence[Mapping[str, Any]], runs: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -215,7 +238,7 @@ def publish(docs: pathlib.Path = DOCS) -> pathlib.Path:
         others=f", and {len(others['run'])} with other hyper-parameters or numbers of latents"
         * bool(len(others["run"])),
         planned=PLANNED,
-        devices=" and ".join(dict.fromkeys(done["device"].tolist())),
+        spent=in_words(ends),
         recipes=schedules.table(schedules.read()),
         runs=runs_table(usual, ends),
         sets="".join(set_part(usual, name, pictures) for name in dict.fromkeys(usual["dataset"].tolist())),
