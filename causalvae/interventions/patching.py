@@ -129,19 +129,22 @@ def _patch(forward, mode, chunk, params, patched: Patched, groups: Groups, other
     replacement = {
         site: _replacement(mode, site, patched.base(site), value, mean) for site, value in patched.replacement.items()
     }
-    references = tuple((image_of(outputs), latents_of(outputs)) for outputs in (patched.run.outputs, source))
-    return sweep(forward, chunk, params, patched._replace(replacement=replacement), groups, _measure, references)
+    base, patched = patched.run.outputs, patched._replace(replacement=replacement)
+    whole = image_change(image_of(base), image_of(source))
+    references = image_of(base), latents_of(base), image_of(source), whole
+    image, latents, remaining = sweep(forward, chunk, params, patched, groups, _measure, references)
+    whole = jnp.broadcast_to(whole, remaining.shape)
+    return Measured(image, latents, remaining, whole, whole == 0)
 
 
-def _measure(run: Run, references) -> Measured:
-    """Of rows [C], in a run, with the (image, latents) of the base run and of the source run beside it."""
-    (base_image, base_latents), (source_image, _) = references
+def _measure(run: Run, references) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The first three of `Measured`, of rows [C] in a run beside what the two runs of their pairs gave."""
+    base_image, base_latents, source_image, whole = references
     image = image_of(run.outputs)
-    whole = image_change(base_image, source_image)
     remaining = jnp.where(whole > 0, distance(image, source_image), 0.0)
     change = jnp.abs(latents_of(run.outputs) - base_latents)
     change = jnp.mean(change, axis=tuple(range(1, change.ndim - 1)))
-    return Measured(distance(image, base_image), change, remaining, whole, whole == 0)
+    return distance(image, base_image), change, remaining
 
 
 @jax.jit
