@@ -109,6 +109,14 @@ def test_a_shipped_model_is_what_its_card_says(name):
     assert pipeline.shipped_params(config, dataset)[1] == about["training"]["steps"]
 
 
+def test_the_preset_takes_the_model_with_the_most_steps():
+    for architecture in common.ARCHITECTURES:
+        for dataset in ("3dshapes", "dsprites"):
+            name = common.config_for(architecture, dataset, "pretrained").pretrained
+            steps = {other: pretrained.card(other)["training"]["steps"] for other in SHIPPED if name.startswith(other)}
+            assert name in steps and steps[name] == max(steps.values())
+
+
 def test_shipped_files_stay_small():
     assert sum(path.stat().st_size for path in pretrained.FOLDER.glob("*.safetensors")) <= 24_000_000
     for name in SHIPPED:
