@@ -11,7 +11,7 @@ import toy_study
 
 from causalvae import pretrained
 from causalvae._files import DamagedFile
-from experiments import ship
+from experiments import pipeline, ship
 from experiments.study import planning, runner, trained, weights
 from experiments.study.plan import Options, Shard
 
@@ -110,9 +110,15 @@ def test_a_damaged_file_is_named(copy):
         study(copy, stage="evaluate")
 
 
-def toy_model(run):
-    from experiments import pipeline
+def test_weights_of_other_settings_are_refused(copy):
+    config = toy_study.get_config(architectures="vae,beta", training__learning_rate=0.5)
+    with pytest.raises(ValueError, match="weights.safetensors is of a run of other settings: .*learning_rate is 0.001"):
+        runner.run(config, copy, Options(stage="evaluate"))
+    config = toy_study.get_config(architectures="vae,beta", training__steps=8)
+    assert len(runner.run(config, copy, Options(), plan_only=True).todo) == 1, "more steps: trained again"
 
+
+def toy_model(run):
     return pipeline.create_model(run.config, planning.load_dataset(run))
 
 

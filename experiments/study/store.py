@@ -19,10 +19,18 @@ from experiments import pipeline
 from experiments.cli import Config
 from experiments.study import records
 from experiments.study.planning import Run
-from experiments.study.weights import Facts
 
 LATENTS_SHOWN = 2  # whose traversals are stored: so many of the most and of the least specific
 IMAGES_SHOWN = 8
+
+
+class Facts(NamedTuple):
+    """What is known of a run's training."""
+
+    step: int  # that it has reached
+    diverged: int | None  # the first logged step by which the loss was not finite
+    device: str  # that trained it
+    seconds: float  # a member's share of its group's training
 
 
 class Result(NamedTuple):

@@ -13,7 +13,7 @@ import json
 import pathlib
 import shutil
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -23,9 +23,11 @@ from causalvae import _files, pretrained, sharding
 from causalvae.architectures import Architecture
 from causalvae.data.base import Dataset
 from causalvae.progress import write_bytes
+from causalvae.runs import first_difference, flatten
 from experiments import pipeline
 from experiments.study import records
 from experiments.study.planning import Group, Run
+from experiments.study.store import Facts, settings_of
 
 PyTree = Any
 NAME = "weights.safetensors"
@@ -33,23 +35,25 @@ AGAIN = "delete it, and --stage=train makes it anew"
 FACTS = {"step": int, "diverged": (int, type(None)), "device": str, "seconds": (int, float)}
 
 
-class Facts(NamedTuple):
-    """What is known of a run's training."""
-
-    step: int  # that it has reached
-    diverged: int | None  # the first logged step by which the loss was not finite; then there are no weights
-    device: str  # that trained it
-    seconds: float  # a member's share of its group's training
-
-
 def path_of(workdir: pathlib.Path, run: Run) -> pathlib.Path:
     return records.run_folder(workdir, run.id) / NAME
 
 
 def are_kept(workdir: pathlib.Path, run: Run) -> bool:
-    """Whether the weights of the run's last step are there. ValueError for a file that is damaged."""
+    """Whether the weights of the run's last step are there.
+
+    Raises:
+        ValueError: for a file that is damaged, or of a run of other settings.
+    """
     path = path_of(workdir, run)
-    return path.exists() and read_facts(path).step >= run.config.training.steps
+    if not path.exists():
+        return False
+    facts, settings = _read(path)
+    if difference := first_difference(flatten(settings), flatten(_settings(run))) if settings else None:
+        raise ValueError(
+            f"{path} is of a run of other settings: {difference}. Choose another --workdir, or delete its folder."
+        )
+    return facts.step >= run.config.training.steps
 
 
 def all_kept(workdir: pathlib.Path, group: Group) -> bool:
@@ -76,7 +80,7 @@ def keep(workdir: pathlib.Path, group: Group, dataset: Dataset, member: Callable
 
 
 def write(workdir: pathlib.Path, run: Run, model: Architecture, params: PyTree, facts: Facts) -> None:
-    """Keeps a run's weights; of one that diverged, only that it did.
+    """Keeps a run's weights and what they depend on; of one that diverged, only that it did.
 
     Raises:
         ValueError: where a weight is too large for half precision.
@@ -84,7 +88,15 @@ def write(workdir: pathlib.Path, run: Run, model: Architecture, params: PyTree, 
     arrays = pretrained.pack(model, params) if facts.diverged is None else {}
     path = path_of(workdir, run)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, safetensors.numpy.save(arrays, {"training": json.dumps(facts._asdict())}))
+    about = {"training": json.dumps(facts._asdict()), "settings": json.dumps(_settings(run))}
+    write_bytes(path, safetensors.numpy.save(arrays, about))
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """What a run's training depends on but for its steps, of which the weights say how many they have."""
+    settings = {name: value for name, value in settings_of(run.config).items() if name != "evaluation"}
+    settings["training"] = {name: value for name, value in settings["training"].items() if name != "steps"}
+    return settings
 
 
 def read_facts(path: pathlib.Path) -> Facts:
@@ -93,12 +105,18 @@ def read_facts(path: pathlib.Path) -> Facts:
     Raises:
         DamagedFile: where it does not say.
     """
+    return _read(path)[0]
+
+
+def _read(path: pathlib.Path) -> tuple[Facts, dict[str, Any]]:
+    """The facts of a file, and the settings that it is of."""
     with _files.reading(path, "file of a run's weights", AGAIN):
         with safetensors.safe_open(path, "numpy") as file:
-            found = json.loads((file.metadata() or {})["training"])
-    if misfit := _files.first_misfit(found, FACTS):
+            about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+        found, settings = about["training"], about.get("settings", {})
+    if misfit := _files.first_misfit({"facts": found, "settings": settings}, {"facts": FACTS, "settings": dict}):
         raise _files.DamagedFile(f"{path} is not a file of a run's weights: {misfit}; {AGAIN}")
-    return Facts(**{name: found[name] for name in FACTS})
+    return Facts(**{name: found[name] for name in FACTS}), settings
 
 
 def read(workdir: pathlib.Path, run: Run, model: Architecture) -> PyTree:

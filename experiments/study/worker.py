@@ -20,7 +20,7 @@ from experiments.slices import Clock
 from experiments.study import planning, weights
 from experiments.study.estimates import Pace, StudyProgress
 from experiments.study.planning import Group, Run
-from experiments.study.store import Store, failure, success
+from experiments.study.store import Facts, Store, failure, success
 
 PyTree = Any
 
@@ -30,7 +30,7 @@ class Member(NamedTuple):
 
     params: PyTree  # after `step` steps
     untrained: PyTree  # before the first
-    facts: weights.Facts
+    facts: Facts
 
 
 class Worker:
@@ -83,8 +83,8 @@ class Worker:
             trained, untrained, diverged, step = train(group, dataset, workdir, self.pace, self.clock)
             seconds = (time.monotonic() - began) / len(group.runs)
 
-            def facts(member: int) -> weights.Facts:
-                return weights.Facts(step, diverged[member], pipeline.device_name(), seconds)
+            def facts(member: int) -> Facts:
+                return Facts(step, diverged[member], pipeline.device_name(), seconds)
 
             def of_state(run: Run) -> Member:
                 member = group.runs.index(run)
@@ -102,7 +102,7 @@ class Worker:
 
         return of_file
 
-    def evaluate(self, run: Run, dataset: Dataset, params: tuple[PyTree, PyTree], facts: weights.Facts) -> None:
+    def evaluate(self, run: Run, dataset: Dataset, params: tuple[PyTree, PyTree], facts: Facts) -> None:
         """Measures one member and stores it. params: after training, and before."""
         self.clock.check(self.longest_evaluation, f"evaluating {run.id}")
         self.begun += 1
