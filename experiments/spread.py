@@ -90,7 +90,7 @@ def collect(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for results in runs:
         if settings(results) != shared:
             raise ValueError(f"the runs are of different settings: {settings(results)} and {shared}")
-        device = results["device"]
+        device = results["training"].get("device", results["device"])  # that trained it, where that is another
         seeds = [member["seed"] for member in results["members"]]
         if any(draw["device"] == device and set(draw["seeds"]) & set(seeds) for draw in draws):
             raise ValueError(f"a seed of {seeds} on {device} is given twice")
