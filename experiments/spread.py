@@ -30,6 +30,9 @@ STORED = pathlib.Path(__file__).resolve().parents[1] / "configs" / "spreads.json
 BUDGET = ("steps", "batch_size", "learning_rate", "schedule", "warmup")  # the settings of training that matter
 
 
+LEAST_SEEDS = 3  # of a study's configuration, to be called a spread
+
+
 class Spread(NamedTuple):
     """Of one score over the seeds of one configuration."""
 
@@ -60,9 +63,9 @@ def of_study(workdir: pathlib.Path) -> list[dict[str, Any]]:
         if record["status"] == records.DONE:
             runs = alike.setdefault(json.dumps(settings(record), sort_keys=True), [])
             runs.append({**record, "members": [record]})
-    several = [collect(runs) for runs in alike.values() if len(runs) > 1]
+    several = [collect(runs) for runs in alike.values() if len(runs) >= LEAST_SEEDS]
     if not several:
-        raise ValueError(f"{workdir}: no configuration is done with two seeds: there is no spread yet")
+        raise ValueError(f"{workdir}: no configuration is done with {LEAST_SEEDS} seeds: there is no spread yet")
     return several
 
 

@@ -73,15 +73,17 @@ def test_the_seeds_of_a_study_are_draws_of_a_spread(tmp_path):
         (folder / "record.json").write_text(json.dumps(record))
 
     store("a-s0", results([0.1], [0]))
-    with pytest.raises(ValueError, match="no configuration is done with two seeds"):
+    with pytest.raises(ValueError, match="no configuration is done with 3 seeds"):
         spread.of_study(tmp_path)
     store("a-s1", results([0.3], [1]))
     store("b-s0", results([0.9], [0], steps=3000))
-    store("a-s2", results([0.7], [2]), status="failed")
+    store("a-s2", results([0.5], [2]))
+    store("a-s3", results([0.7], [3]), status="failed")
     store("c-s0", results([0.5], [0], architecture={"name": "betatc", "beta": 2.0}), variant="beta=2")
     store("c-s1", results([0.6], [1], architecture={"name": "betatc", "beta": 2.0}), variant="beta=2")
+    store("c-s2", results([0.7], [2], architecture={"name": "betatc", "beta": 2.0}), variant="beta=2")
     first, second = spread.of_study(tmp_path)
-    assert spread.spreads(first["draws"])["mig"][::4] == (0.2, 2)
+    assert spread.spreads(first["draws"])["mig"][::4] == (pytest.approx(0.3), 3)
     assert second["name"] == "betatc (beta=2) on 3dshapes (procedural), 1500 steps"
 
 
