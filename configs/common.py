@@ -3,8 +3,9 @@
 What a setting is, its type and its range stand in causalvae/schema.py, and in docs/settings.md. A config file is one
 call of `config_for(architecture, dataset, preset)`. Presets, given after a colon (`--config=betatc_3dshapes:quick`):
 none is the published budget, for an accelerator; `gpu` is a budget with which one card trains the study's 90 runs in
-ten minutes, and `overnight` half of it, with which two CPU cores train and evaluate them in a night; `quick` is minutes a run; `smoke` is for tests, and its numbers mean nothing;
-`pretrained` evaluates a shipped model, where there is one (of two, that with more steps), and trains nothing.
+ten minutes, and `overnight` half of it, with which two CPU cores train and evaluate them in a night; `quick` is minutes
+a run; `smoke` is for tests, and its numbers mean nothing; `pretrained` evaluates a shipped model, where there is one
+(of two, that with more steps), and trains nothing.
 """
 
 from __future__ import annotations
