@@ -36,7 +36,7 @@ def lowered(name, network, kind):
     hyper = training.member_hyper(training.complete_hyper(model.hyper, dataset), 1)
     state = jax.eval_shape(lambda: training.init_state(model, config.optimizer, [0]))
     traced = training.train_steps.trace(config, dataset, state, hyper, jnp.int32(1))
-    return traced.lower(lowering_platforms=("cuda",)).as_text(), traced.out_info
+    return traced.lower(lowering_platforms=("tpu",)).as_text(), traced.out_info
 
 
 def types_of(operation, text):

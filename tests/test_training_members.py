@@ -51,12 +51,15 @@ def test_all_ways_have_the_same_values_and_gradients():
             np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5 * np.abs(one).max(), err_msg=name)
 
 
-def test_each_way_is_by_its_own_operations_on_a_gpu():
-    texts = {name: program(name).trace(*members()).lower(lowering_platforms=("cuda",)).as_text() for name in ENSEMBLES}
+@pytest.mark.parametrize("platform, automatic", [("cuda", "products"), ("tpu", "grouped")])
+def test_each_way_is_by_its_own_operations_on_an_accelerator(platform, automatic):
+    texts = {
+        name: program(name).trace(*members()).lower(lowering_platforms=(platform,)).as_text() for name in ENSEMBLES
+    }
     groups = {name: set(map(int, re.findall(r"(?:feature|batch)_group_count = (\d+)", t))) for name, t in texts.items()}
-    assert groups["grouped"] == groups["auto"] == {1, MEMBERS} and "stablehlo.while" not in texts["grouped"]
-    assert "stablehlo.convolution" not in texts["products"] and "stablehlo.while" not in texts["products"]
-    assert groups["in_turn"] == {1} and "stablehlo.while" in texts["in_turn"]
+    assert groups["grouped"] == {1, MEMBERS} and groups["products"] == set() and groups["auto"] == groups[automatic]
+    assert "stablehlo.while" not in texts["grouped"] + texts["products"] + texts["auto"]
+    assert groups["in_turn"] == ({1} if platform == "tpu" else set()) and "stablehlo.while" in texts["in_turn"]
     assert "stablehlo.convolution" in program("grouped").lower(*members()).as_text()  # on a CPU, too
 
 
