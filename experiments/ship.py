@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -49,80 +49,84 @@ def ship(
     Raises:
         ValueError: where the run is not trained to its end, or the study has none of this name.
     """
-    config, model, dataset, params = of_study(workdir, run) if run else of_run(workdir)
-    record = kept_record(workdir, run) if run else None
-    arrays = pretrained.pack(model, params)
+    source = of_study(workdir, run) if run else of_run(workdir)
+    model = source.model
+    arrays = pretrained.pack(model, source.params)
     data = safetensors.numpy.save(arrays)
     if len(data) > LARGEST_FILE:
         raise ValueError(f"the weights are {len(data):,} bytes; a shipped model has at most {LARGEST_FILE:,}")
-    params = pretrained.unpack(model, arrays)
-    name = name or f"{config.architecture.name}_{config.data.name}"
-    settings = evaluation.Settings(**config.evaluation)
-    scores = evaluated(config, model, dataset, settings, params) if record is None else record["scores"]
-    about = describe(name, config, model, dataset, settings, scores, params)
-    if record is not None:
-        about |= {"versions": record["versions"], "device": record["device"]}
-        about["training"]["device"] = record["training"]["device"]
+    source = source._replace(params=pretrained.unpack(model, arrays))
+    name = name or f"{source.config.architecture.name}_{source.config.data.name}"
+    about = {
+        "name": name,
+        **describe(source),
+        **(measured(source) if source.record is None else recorded(source.record)),
+    }
     (folder / f"{name}.safetensors").write_bytes(data)
     write_json(folder / f"{name}.json", {**about, "sha256": hashlib.sha256(data).hexdigest()})
     return name
 
 
-def of_run(workdir: pathlib.Path) -> tuple[Config, Architecture, Dataset, Any]:
-    """Returns the configuration of a run, and its first member: (config, model, dataset, params)."""
+class Source(NamedTuple):
+    """What is shipped."""
+
+    config: Config
+    model: Architecture
+    dataset: Dataset
+    params: Any
+    record: dict[str, Any] | None = None  # of the evaluation of these weights in half precision, where there was one
+
+
+def of_run(workdir: pathlib.Path) -> Source:
+    """Returns a run's first member."""
     config = ConfigDict(runs.read_config(workdir))
     model, dataset, _ = pipeline.prepare(config)
     pipeline.check_trained(workdir, config.training.steps)
     state = runs.restore(model, workdir, pipeline.seeds(config), config.training.schedule)
     config.training.steps = int(state.step)  # perhaps more than was asked for last
-    return config, model, dataset, training.member(state.params, 0)
+    return Source(config, model, dataset, training.member(state.params, 0))
 
 
-def of_study(workdir: pathlib.Path, run_id: str) -> tuple[Config, Architecture, Dataset, Any]:
-    """Returns the same of a run of a study."""
+def of_study(workdir: pathlib.Path, run_id: str) -> Source:
+    """Returns a run of a study."""
     group, run = trained.find(workdir, run_id)
     model, dataset, params, step = trained.restore(workdir, group, run)
+    record = records.read_record(workdir, run_id) if weights.are_kept(workdir, run) else None
     run.config.training.steps = step
-    return run.config, model, dataset, params
+    return Source(run.config, model, dataset, params, record)
 
 
-def kept_record(workdir: pathlib.Path, run_id: str) -> dict[str, Any] | None:
-    """Returns the record of a study's run that was evaluated with the half-precision weights that are kept of it."""
-    _, run = trained.find(workdir, run_id)
-    return records.read_record(workdir, run_id) if weights.are_kept(workdir, run) else None
+SCORE = ("name", "value", "standard_error", "null", "ceiling", "estimator", "note")  # what a card keeps of one
 
 
-def evaluated(
-    config: Config, model: Architecture, dataset: Dataset, settings: evaluation.Settings, params: Any
-) -> list[dict[str, Any]]:
-    """Returns the scores of the stored weights."""
+def measured(source: Source) -> dict[str, Any]:
+    """Evaluates the weights as they are stored; returns what the card says of that."""
+    config, model = source.config, source.model
     untrained = training.member(training.initial_params(model, [config.seed]), 0)
-    return [score._asdict() for score in evaluation.evaluate(model, params, dataset, settings, untrained).scores]
+    settings = evaluation.Settings(**config.evaluation)
+    found = evaluation.evaluate(model, source.params, source.dataset, settings, untrained)
+    scores = [score._asdict() for score in found.scores]
+    return recorded({"scores": scores, "versions": pipeline.versions(), "device": pipeline.device_name()})
 
 
-def describe(
-    name: str,
-    config: Config,
-    model: Architecture,
-    dataset: Dataset,
-    settings: evaluation.Settings,
-    scores: Sequence[Mapping[str, Any]],
-    params: Any,
-) -> dict[str, Any]:
-    """The card of the stored weights but for their checksum."""
-    kept = ("name", "value", "standard_error", "null", "ceiling", "estimator", "note")
-    own = dict(config.training)
+def recorded(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the card says of an evaluation."""
+    scores = [{field: score[field] for field in SCORE} for score in record["scores"]]
+    return {"scores": scores, "versions": record["versions"], "device": record["device"]}
+
+
+def describe(source: Source) -> dict[str, Any]:
+    """The card of the stored weights but for its name, their scores and their checksum."""
+    config, own = source.config, dict(source.config.training)
+    own |= {"seed": config.seed, "images": own["steps"] * own["batch_size"]}
+    own |= {"device": source.record["training"]["device"]} if source.record else {}
     return {
-        "name": name,
         "architecture": dict(config.architecture),
-        "image_shape": list(dataset.image_shape),
-        "data": dataset.describe(),
-        "training": {**own, "seed": config.seed, "images": own["steps"] * own["batch_size"]},
-        "evaluation": settings._asdict(),
-        "scores": [{field: score[field] for field in kept} for score in scores],
-        "check": check(model, params, dataset),
-        "versions": pipeline.versions(),
-        "device": pipeline.device_name(),
+        "image_shape": list(source.dataset.image_shape),
+        "data": source.dataset.describe(),
+        "training": own,
+        "evaluation": evaluation.Settings(**config.evaluation)._asdict(),
+        "check": check(source.model, source.params, source.dataset),
         "licence": "Apache-2.0",
     }
 

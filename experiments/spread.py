@@ -28,8 +28,6 @@ from experiments.study import records
 
 STORED = pathlib.Path(__file__).resolve().parents[1] / "configs" / "spreads.json"
 BUDGET = ("steps", "batch_size", "learning_rate", "schedule", "warmup")  # the settings of training that matter
-
-
 LEAST_SEEDS = 3  # of a study's configuration, to be called a spread
 
 

@@ -103,7 +103,8 @@ def test_a_spread_is_shown_for_runs_of_its_settings_only(tmp_path, monkeypatch):
 def test_the_stored_spreads_are_of_configurations_that_exist():
     for entry in spread.stored().values():
         found = spread.spreads(entry["draws"])
-        assert found["mig"].num >= 3 and found["mig"].low <= found["mig"].mean <= found["mig"].high
+        least = spread.LEAST_SEEDS if entry["training"]["steps"] == 9000 else 10  # of a study, or made for the spread
+        assert found["mig"].num >= least and found["mig"].low <= found["mig"].mean <= found["mig"].high
         assert all(draw["device"] and len(draw["seeds"]) == len(draw["scores"]["mig"]) for draw in entry["draws"])
 
 

@@ -149,7 +149,8 @@ def main(argv: list[str]) -> None:
 
 def collect(workdir: pathlib.Path, docs: pathlib.Path = DOCS) -> None:
     """Copies what the page needs of a study into docs/records/study."""
-    table = records.tabulate(records.read_records(workdir))
+    found = list(records.read_records(workdir))
+    table = records.tabulate(found)
     folder = docs / "records" / "study"
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "table.csv", records.to_csv(table))
@@ -159,19 +160,15 @@ def collect(workdir: pathlib.Path, docs: pathlib.Path = DOCS) -> None:
         path = workdir / "groups" / group / "metrics.jsonl"
         if path.exists():
             ends = endings(read_json_lines(path), runs) | ends  # a run is that of the group that had it first
-    done = {run: ends[run] | spent_on(workdir, run) for run in table["run"].tolist() if run in ends}
+    spent = {record["run"]: spent_on(record) | records.read_seconds(workdir, record["run"]) for record in found}
+    done = {run: ends[run] | spent[run] for run in table["run"].tolist() if run in ends}
     write_json(folder / "training.json", done)
     print(f"collected {len(done)} runs of {workdir} into {folder}", flush=True)
 
 
-def spent_on(workdir: pathlib.Path, run: str) -> dict[str, Any]:
-    """Returns on which devices a run was trained and evaluated, and the seconds that both took."""
-    record = records.read_record(workdir, run)
-    path = records.run_folder(workdir, run) / "timing.json"
-    seconds = _files.read_json(path, "file of a run's seconds", mend="delete it") if path.exists() else {}
-    assert record is not None, "it is in the table"
-    trained_on = record["training"].get("device", record["device"])
-    return {"trained_on": trained_on, "evaluated_on": record["device"], **seconds}
+def spent_on(record: Mapping[str, Any]) -> dict[str, str]:
+    """Returns on which devices a run was trained and evaluated."""
+    return {"trained_on": record["training"].get("device", record["device"]), "evaluated_on": record["device"]}
 
 
 def in_words(ends: Mapping[str, Mapping[str, Any]]) -> str:

@@ -125,7 +125,9 @@ def make_plan(
         untrained = [(i, g) for i, g in enumerate(here, len(groups)) if not all(run.id in kept for run in g.runs)]
         groups += here
         # A shard's part of what is kept goes by the place of each run, and is the same whatever else is kept.
-        alone = [(i, planning.make_group([run])) for i, run in enumerate(runs) if run.id in kept and run in of_set]
+        alone = [
+            (i, planning.make_group([run])) for i, run in enumerate(runs) if run.id in kept and run.dataset == name
+        ]
         own = [group for i, group in untrained + alone if options.shard is None or options.shard.holds(i)]
         left = [_left(g, done, workdir, options.stage, dataset) for g in own]
         work += _estimated(left, dataset, compiled, options)

@@ -256,13 +256,16 @@ def _stored_table(path: pathlib.Path) -> dict[str, np.ndarray]:
     return table
 
 
+def read_seconds(workdir: pathlib.Path, run_id: str) -> dict[str, float]:
+    """Returns what timing.json says of a run; empty where there is none."""
+    path = run_folder(workdir, run_id) / "timing.json"
+    return _files.read_json(path, "file of a run's seconds", mend="delete it") if path.exists() else {}
+
+
 def write_times(workdir: pathlib.Path, run_ids: Sequence[str]) -> None:
     """times.csv: the seconds of every stored run."""
-    rows = []
-    for run_id in run_ids:
-        path = run_folder(workdir, run_id) / "timing.json"
-        if path.exists():
-            rows.append({"run": run_id, **_files.read_json(path, "file of a run's seconds", mend="delete it")})
+    found = {run_id: read_seconds(workdir, run_id) for run_id in run_ids}
+    rows = [{"run": run_id, **seconds} for run_id, seconds in found.items() if seconds]
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [",".join(names), *(",".join(str(row.get(name, "")) for name in names) for row in rows)]
     write_text(workdir / "times.csv", "\n".join(lines) + "\n")

@@ -33,7 +33,8 @@ def find(workdir: pathlib.Path, run_id: str) -> tuple[Group, Run]:
         ValueError: where no such run, or not all of its group, is evaluated there; names those that are.
     """
     record = records.read_record(workdir, run_id)
-    if record is not None and weights.path_of(workdir, run := _run(record)).exists():
+    run = None if record is None else _run(record)
+    if run is not None and weights.are_kept(workdir, run):
         return planning.make_group([run]), run
     for name, members in planning.known_groups(workdir / "groups.json").items():
         if run_id in members:

@@ -83,12 +83,10 @@ class Worker:
             trained, untrained, diverged, step = train(group, dataset, workdir, self.pace, self.clock)
             seconds = (time.monotonic() - began) / len(group.runs)
 
-            def facts(member: int) -> Facts:
-                return Facts(step, diverged[member], pipeline.device_name(), seconds)
-
             def of_state(run: Run) -> Member:
                 member = group.runs.index(run)
-                return Member(training.member(trained, member), training.member(untrained, member), facts(member))
+                facts = Facts(step, diverged[member], pipeline.device_name(), seconds)
+                return Member(training.member(trained, member), training.member(untrained, member), facts)
 
             if self.keep == "checkpoints":
                 return of_state
