@@ -44,9 +44,10 @@ def sweep(
     chunk = min(chunk, total)
     items = jnp.concatenate([items, jnp.full((-total % chunk,), total, items.dtype)])
 
+    group_of, pair_of = jnp.minimum(items // pairs, num_groups - 1), items % pairs
+
     def step(i, results):
-        item = jax.lax.dynamic_slice(items, (i * chunk,), (chunk,))
-        group, pair = jnp.minimum(item // pairs, num_groups - 1), item % pairs
+        item, group, pair = (jax.lax.dynamic_slice(a, (i * chunk,), (chunk,)) for a in (items, group_of, pair_of))
         rows = _rows(patched, pair)
         edits: dict[str, tuple[Edit, ...]] = {site: (patch(value),) for site, value in rows.fixed.items()}
         for site, value in rows.replacement.items():
@@ -73,7 +74,7 @@ def _changed_items(patched: Patched, groups: Groups) -> tuple[jax.Array, jax.Arr
 
 
 def _rows(tree: Any, rows: jax.Array) -> Any:
-    return jax.tree.map(lambda a: a[rows], tree)
+    return jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), tree)
 
 
 def in_blocks(
