@@ -1,8 +1,10 @@
-"""Every Python block of the README runs as printed, and its diffs do what it says of them."""
+"""Every Python block of the README runs as printed, its diffs do what it says of them, and its first command prints
+what docs/first_result.md reads."""
 
 import importlib
 import pathlib
 import re
+import subprocess
 import sys
 import types
 
@@ -23,6 +25,46 @@ DIFFS = re.findall(r"```diff\n(.*?)```", README, flags=re.DOTALL)
 def test_a_python_block_runs_as_printed(number, capsys):
     exec(compile(BLOCKS[number], f"README.md block {number}", "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+# --- the first command -----------------------------------------------------------------------------------
+
+NUMBER = re.compile(r"([\d,]*\d(?:\.\d+)?(?:e-\d+)?)( %)?")
+
+
+def is_near(quoted, printed):
+    """Whether two lines have the same words, and numbers that differ by rounding: by 2 %, or one percent of a share."""
+    if NUMBER.sub(r"#\2", quoted) != NUMBER.sub(r"#\2", printed):
+        return False
+    values = [[float(number.replace(",", "")) for number, _ in NUMBER.findall(line)] for line in (quoted, printed)]
+    slack = [1 if percent else 0 for _, percent in NUMBER.findall(quoted)]
+    return all(a == pytest.approx(b, rel=0.02, abs=more) for a, b, more in zip(*values, slack, strict=True))
+
+
+def test_a_quoted_line_is_held_to_its_words_and_numbers():
+    line = "MIG is 0.373 (null 0.000513, 0.991 at best), 8 % of 10,000"
+    assert is_near(line, line.replace("0.373", "0.374").replace("8 %", "9 %"))
+    for other in (line.replace("373", "393"), line.replace("best", "most"), line.replace("000513", "00513")):
+        assert not is_near(line, other)
+
+
+@pytest.mark.long
+def test_the_first_command_prints_what_the_first_result_reads(tmp_path):
+    page = (ROOT / "docs" / "first_result.md").read_text()
+    command, table = re.findall(r"```text\n(.*?)```", page, flags=re.DOTALL)
+    assert command.strip() in README
+    arguments = command.split()[1:]
+    done = subprocess.run(
+        [sys.executable, *arguments, f"--workdir={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    printed = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    quoted = [
+        " ".join(line.split()) for line in [*re.findall(r"^> (.*)$", page, flags=re.MULTILINE), *table.splitlines()]
+    ]
+    assert len(quoted) > 20
+    for line in filter(None, quoted):
+        if not set(line) <= {"-"}:
+            assert any(is_near(line, other) for other in printed), (line, done.stdout)
 
 
 # --- the diffs of "Adding to it" -------------------------------------------------------------------------
