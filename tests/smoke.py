@@ -8,9 +8,7 @@ architecture but beta-VAE, which is VAE's with another weight; the other pairs o
 import importlib
 import json
 import math
-from unittest import mock
 
-import jax
 import pytest
 
 from configs.common import ARCHITECTURES, DATASETS
@@ -30,8 +28,7 @@ def stems(datasets):
 def run(stem, workdir):
     """Run `configs/<stem>.py:smoke` whole, and check what it wrote."""
     config = importlib.import_module(f"configs.{stem}").get_config("smoke")
-    with mock.patch.object(pipeline, "train", compiled_cheaply(pipeline.train)):
-        pipeline.run(config, workdir)
+    pipeline.run(config, workdir)
     results = json.loads((workdir / "results.json").read_text())
     assert results["data"]["name"] == config.data.name and results["data"]["source"] == "procedural"
     (member,) = results["members"]
@@ -43,17 +40,3 @@ def run(stem, workdir):
     factors, latents = len(results["data"]["factors"]), len(member["latents"]["ces_l2"])
     assert len(member["factor_effects"]) == factors and len(member["factor_effects"][0]) == latents
     assert len(list((workdir / "figures").glob("*.png"))) == 6
-
-
-def compiled_cheaply(function):
-    """`function` with its programs compiled in a third of the time. They run at a fraction of the speed: little, for
-    the four steps of a smoke run; an evaluation runs too much for that."""
-
-    def called(*arguments):
-        jax.config.update("jax_disable_most_optimizations", True)
-        try:
-            return function(*arguments)
-        finally:
-            jax.config.update("jax_disable_most_optimizations", False)
-
-    return called
