@@ -59,21 +59,21 @@ def test_the_pytorch_network_loses_and_patches_as_ours():
     model = architectures.create("vae")
     params = model.init(jax.random.key(0))
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
     torch_side.prepare(torch.get_num_threads(), jax.tree.map(np.asarray, params), images)
-    x, x_source = images[:2].astype(np.float32) / 255, images[2:].astype(np.float32) / 255
+    x, x_source = images[:3].astype(np.float32) / 255, images[3:].astype(np.float32) / 255
 
     outputs = model.forward(params, x, None, no_tap)
     logits, posterior = outputs.logits, outputs.posterior
-    entropy = np.sum(np.logaddexp(0, logits) - x * logits) / 2
-    kl = np.sum(0.5 * (posterior.mean**2 + np.exp(posterior.log_variance) - posterior.log_variance - 1)) / 2
+    entropy = np.sum(np.logaddexp(0, logits) - x * logits) / 3
+    kl = np.sum(0.5 * (posterior.mean**2 + np.exp(posterior.log_variance) - posterior.log_variance - 1)) / 3
     network = torch_side.networks["eager"]
     channels_first = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
     loss = torch_side.negative_elbo(network, channels_first, noise=False)
     np.testing.assert_allclose(loss.item(), entropy + kl, rtol=1e-5)
 
     units = {"encoder/conv1": [0, 5], "decoder/dense1": [3, 700]}
-    theirs, at_once = torch_side.patch_sweep(x, x_source, units), torch_side.vmapped_sweep(x, x_source, units)
+    theirs, at_once = (sweep(x, x_source, units, 2) for sweep in (torch_side.patch_sweep, torch_side.vmapped_sweep))
     for site, indices in units.items():
         ours = interventions.patch_effects(model, params, (x, x_source), site, groups=indices).output_change
         np.testing.assert_allclose(theirs[site], ours, rtol=1e-3, atol=1e-5)

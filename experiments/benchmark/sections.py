@@ -17,6 +17,7 @@ import numpy as np
 
 from causalvae import architectures, data, interventions, metrics, pretrained, sites, training
 from causalvae.data.base import Dataset
+from causalvae.interventions._checks import default_chunk
 from causalvae.precision import PRECISIONS
 from causalvae.training._members import ENSEMBLES
 from experiments.benchmark.timing import Table, paired, rows_of
@@ -198,7 +199,7 @@ def patch(settings: Settings) -> Table:
     with torch_process(jax.tree.map(np.asarray, params), np.asarray(stored_dataset().arrays)) as torch_side:
 
         def theirs(function: str, site: str):
-            return torch_side(function, np.asarray(x), np.asarray(x_source), {site: units[site]})
+            return torch_side(function, np.asarray(x), np.asarray(x_source), {site: units[site]}, default_chunk())
 
         hooks = functools.partial(theirs, "patch_sweep")
         expected = {site: hooks(site)[site] for site in units}

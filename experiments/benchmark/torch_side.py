@@ -149,17 +149,18 @@ class Pairs(NamedTuple):
     source: torch.Tensor  # what the site holds in the run of x'
 
 
-def patch_sweep(x: np.ndarray, x_source: np.ndarray, units: Sweep) -> dict[str, Any]:
-    """site -> mean change of the image [units] when one unit comes from the source run: a loop with hooks."""
+def patch_sweep(x: np.ndarray, x_source: np.ndarray, units: Sweep, batch: int) -> dict[str, Any]:
+    """site -> mean change of the image [units] when one unit comes from the source run: a loop with hooks, which takes
+    the pairs in batches."""
 
     def loop(network: StandardVAE, site: str, indices: Sequence[int], pairs: Pairs) -> np.ndarray:
         hooks = (_replacing(unit, pairs.source) for unit in indices)
         return np.array([_changed(network, site, hook, pairs).item() for hook in hooks])
 
-    return _swept(loop, x, x_source, units)
+    return _swept(loop, x, x_source, units, batch)
 
 
-def vmapped_sweep(x: np.ndarray, x_source: np.ndarray, units: Sweep) -> dict[str, Any]:
+def vmapped_sweep(x: np.ndarray, x_source: np.ndarray, units: Sweep, batch: int) -> dict[str, Any]:
     """The same by `torch.vmap` over all units of a site, which batches what follows the patched module."""
 
     def at_once(network: StandardVAE, site: str, indices: Sequence[int], pairs: Pairs) -> np.ndarray:
@@ -170,18 +171,20 @@ def vmapped_sweep(x: np.ndarray, x_source: np.ndarray, units: Sweep) -> dict[str
         chosen = torch.eye(pairs.source.shape[1], dtype=torch.bool, device=device)[list(indices)]
         return torch.vmap(change)(chosen).cpu().numpy()
 
-    return _swept(at_once, x, x_source, units)
+    return _swept(at_once, x, x_source, units, batch)
 
 
 @torch.no_grad()
-def _swept(changes: Callable, x: np.ndarray, x_source: np.ndarray, units: Sweep) -> dict[str, Any]:
-    """site -> changes(network, site, units, pairs)."""
-    network, images, sources = networks["eager"], _images(x), _images(x_source)
-    base = torch.sigmoid(network(images, noise=False)[0])
-    return {
-        site: changes(network, site, indices, Pairs(images, base, _captured(network, site, sources)))
-        for site, indices in units.items()
-    }
+def _swept(changes: Callable, x: np.ndarray, x_source: np.ndarray, units: Sweep, batch: int) -> dict[str, Any]:
+    """site -> changes(network, site, units, pairs), which are sums over pairs, divided by their number."""
+    network = networks["eager"]
+    totals: dict[str, Any] = dict.fromkeys(units, 0.0)
+    for start in range(0, len(x), batch):
+        images, sources = (_images(a[start : start + batch]) for a in (x, x_source))
+        base = torch.sigmoid(network(images, noise=False)[0])
+        for site, indices in units.items():
+            totals[site] += changes(network, site, indices, Pairs(images, base, _captured(network, site, sources)))
+    return {site: total / len(x) for site, total in totals.items()}
 
 
 def _images(images: np.ndarray) -> torch.Tensor:
@@ -223,13 +226,13 @@ def _captured(network: StandardVAE, site: str, x: torch.Tensor) -> torch.Tensor:
 
 
 def _changed(network: StandardVAE, site: str, hook: Callable, pairs: Pairs) -> torch.Tensor:
-    """How far the image moves on average with a hook at a site."""
+    """How far the images move, summed over pairs, with a hook at a site."""
     handle = network.sites[site].register_forward_hook(hook)
     try:
         image = torch.sigmoid(network(pairs.x, noise=False)[0])
     finally:
         handle.remove()
-    return torch.linalg.vector_norm((image - pairs.base).flatten(1), dim=1).mean()
+    return torch.linalg.vector_norm((image - pairs.base).flatten(1), dim=1).sum()
 
 
 def _replacing(unit: int, source: torch.Tensor):
