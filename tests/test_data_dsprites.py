@@ -12,7 +12,8 @@ from causalvae.data import load
 from causalvae.data.procedural import dsprites
 
 BATCH = 1536
-render = jax.jit(lambda dataset, factors: dataset.render(factors, jax.random.key(0))[..., 0])
+WELL = {"xla_backend_optimization_level": 1}  # tens of thousands of images: worth the compiling that the suite spares
+render = jax.jit(lambda dataset, factors: dataset.render(factors, jax.random.key(0))[..., 0], compiler_options=WELL)
 fill = jax.jit(dsprites.fill_polygon)
 SUB_GRID = (1, 1, 4, 2, 2)
 

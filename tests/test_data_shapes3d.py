@@ -27,7 +27,8 @@ def dataset():
 render = jax.jit(lambda data, factors, key: data.render(factors, key))
 
 
-@jax.jit
+# Drawn tens of thousands of times: worth the compiling that the suite spares elsewhere.
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 def errors(data, factors, image, valid):
     """Sum of squared differences [N] from one frame, where it is valid."""
     squared = (data.render(factors, jax.random.key(0)) - image[None]) ** 2
