@@ -27,6 +27,7 @@ import filelock
 from causalvae.progress import TEMPORARY
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what flock says where a disk has no locks
+LOOKS = 20  # at a lock's file for its owner's name, a twentieth of a second apart
 # What older versions left beside a file: `.stem.pid.suffix`; and Orbax, a checkpoint that is not whole.
 LEFT_OVER = (TEMPORARY, re.compile(r"\..+\.\d+\.(npz|png|pdf|svg)"), re.compile(r"\d+\.orbax-checkpoint-tmp.*"))
 
@@ -80,11 +81,16 @@ def owner(path: pathlib.Path) -> str:
     """Returns who holds the lock of this file, in words: process, machine, command and since when."""
     held = _held(path)
     path = held if held.exists() else path
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace").strip()
-        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
-    except OSError:
-        return "another process"
+    text = since = ""
+    for _ in range(LOOKS):  # who has the lock writes its name a moment later
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace").strip()
+            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+        except OSError:
+            break
+        if text:
+            break
+        time.sleep(0.05)
     lines = text.splitlines()
     if len(lines) > 1 and lines[0].isdecimal():  # filelock's own file, on a disk without locks
         return f"process {lines[0]} on {lines[1]}, since {since}"

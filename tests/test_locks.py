@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -50,6 +51,18 @@ def test_an_owner_is_named_and_released_by_death(tmp_path, monkeypatch, error):
     with locks.hold(tmp_path):
         assert f"process {os.getpid()} on" in locks.owner(tmp_path / "run.lock")
     assert os.listdir(tmp_path) == []
+
+
+def test_an_owner_that_has_not_written_its_name_yet_is_waited_for(tmp_path, monkeypatch):
+    path = tmp_path / "run.lock"
+    path.touch()
+    writer = threading.Timer(0.2, path.write_text, ["process 7 on there"])
+    writer.start()
+    assert locks.owner(path) == "process 7 on there"
+    writer.join()
+    monkeypatch.setattr(locks, "LOOKS", 2)
+    path.write_text("")
+    assert locks.owner(path) == locks.owner(tmp_path / "none.lock") == "another process"
 
 
 def test_the_next_owner_removes_what_a_killed_one_left_and_nothing_else(tmp_path):
