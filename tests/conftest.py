@@ -78,9 +78,9 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_programs():
-    """A worker that kept the programs of the whole suite would die: see `free_programs`."""
+    """A worker that kept the programs of the whole suite would take 7 GB, and die of its mappings in the end."""
     yield
-    free_programs()
+    free_programs(limit=10_000)
 
 
 @pytest.fixture(scope="session")
