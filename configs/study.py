@@ -13,12 +13,15 @@ runs are kept when seeds, data sets or grid values are added.
 from ml_collections import ConfigDict
 
 from causalvae import schema
-from configs.common import ARCHITECTURES, DATASETS, config_for
+from causalvae._words import nearest
+from configs.common import ARCHITECTURES, DATASETS, PRESETS, config_for
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    if preset == "pretrained":
-        raise ValueError("a study trains its models: choose no preset, or gpu, overnight, quick or smoke")
+    if preset not in PRESETS or preset == "pretrained":
+        own = [name for name in PRESETS if name not in ("", "pretrained")]
+        why = "a study trains its models" if preset == "pretrained" else f"no preset {preset!r}"
+        raise ValueError(f"{why}: choose no preset, or one of {', '.join(own)}.{nearest(preset, own)}")
     base = config_for("vae", "dsprites", preset)
     config = ConfigDict(schema.defaults(schema.STUDY))
     config.update(
