@@ -31,7 +31,7 @@ from experiments.study.store import Facts, settings_of
 
 PyTree = Any
 NAME = "weights.safetensors"
-AGAIN = "delete it, and --stage=train makes it anew"
+AGAIN = "delete it, and --stage=train --keep=weights makes it anew"
 FACTS = {"step": int, "diverged": (int, type(None)), "device": str, "seconds": (int, float)}
 
 
