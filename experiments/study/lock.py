@@ -18,8 +18,9 @@ GATE_S = 1.0  # seconds that a shard waits for others that begin at the same tim
 def hold(workdir: pathlib.Path, shard: Shard | None = None) -> Iterator[None]:
     """Holds a study's directory, or the part of it that one shard does.
 
-    A shard passes through the whole study's lock to take its own; a whole study keeps that, and looks whether a shard
-    is at work. Temporary files are removed by whole studies only, which are alone.
+    A shard passes through the whole study's lock to take its own, and looks whether one of another number of parts,
+    in which its groups would be too, is at work; a whole study keeps that lock, and looks whether any shard is.
+    Temporary files are removed by whole studies only, which are alone.
 
     Raises:
         ValueError: where another process is at work; names it.
@@ -27,16 +28,25 @@ def hold(workdir: pathlib.Path, shard: Shard | None = None) -> Iterator[None]:
     """
     if shard is None:
         with locks.hold(workdir, NAME, sweep=False):
-            for path in sorted(workdir.glob(f"{NAME}_*of*.lock")):
-                if not locks.is_free(path):
-                    raise ValueError(f"{workdir} is in use by a shard: {locks.owner(path)}. Wait for it, or stop it.")
+            if at_work := _shards(workdir):
+                raise ValueError(f"{workdir} is in use by a shard: {locks.owner(at_work[0])}. Wait for it, or stop it.")
             locks.remove_left_overs(workdir)
             yield
         return
     with contextlib.ExitStack() as held:
         with _gate(workdir):
+            if others := [path for path in _shards(workdir) if not path.stem.endswith(f"of{shard.parts}")]:
+                raise ValueError(
+                    f"{workdir} is in use by a shard of another number of parts than {shard.parts}, which would do "
+                    f"some groups twice: {locks.owner(others[0])}. Give all shards the same number, or wait for it."
+                )
             held.enter_context(locks.hold(workdir, f"{NAME}_{shard.number + 1}of{shard.parts}", sweep=False))
         yield
+
+
+def _shards(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """The locks of the shards that are at work."""
+    return [path for path in sorted(workdir.glob(f"{NAME}_*of*.lock")) if not locks.is_free(path)]
 
 
 @contextlib.contextmanager
