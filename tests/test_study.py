@@ -193,6 +193,22 @@ def test_two_studies_on_one_directory_refuse_each_other(tmp_path):
             pass
     with lock.hold(tmp_path):
         pass
+    with lock.hold(tmp_path, Shard(0, 2)), lock.hold(tmp_path, Shard(1, 2)):
+        with pytest.raises(ValueError, match="a shard of another number of parts than 3"):
+            lock.hold(tmp_path, Shard(0, 3)).__enter__()
+    with lock.hold(tmp_path, Shard(0, 3)):
+        pass
+
+
+@toy_images
+def test_a_plan_leaves_nothing_and_what_is_not_there_is_not_evaluated(tmp_path):
+    config = toy_study.get_config(architectures="vae", grid="")
+    runner.run(config, tmp_path / "none", plan_only=True)
+    with pytest.raises(FileNotFoundError, match=r"nothing is trained in .*none: --stage=train does that first"):
+        runner.run(config, tmp_path / "none", Options(stage="evaluate", shard=Shard(0, 2)))
+    assert not (tmp_path / "none").exists()
+    with lock.hold(tmp_path):
+        assert len(runner.run(config, tmp_path, plan_only=True).runs) == 2, "a plan may be made beside a study at work"
 
 
 def test_undefined_values_are_empty_cells_and_numbers_are_exact():
@@ -384,6 +400,7 @@ def test_the_time_left_follows_the_pace_of_what_was_done(monkeypatch):
 def test_a_group_keeps_its_members_when_runs_are_added(tmp_path):
     def plan(**changes):
         plan = runner.run(toy_study.get_config(**changes), tmp_path, plan_only=True)
+        planning.remember_groups(plan.groups, tmp_path / "groups.json")
         return [[r.id for r in group.runs] for group in plan.groups]
 
     first = plan(architectures="vae", grid="")

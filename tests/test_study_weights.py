@@ -89,6 +89,14 @@ def test_what_is_kept_is_neither_trained_again_nor_replaced(copy):
     assert len(list(copy.rglob("weights.safetensors"))) == 6
 
 
+def test_what_is_kept_beside_a_lost_file_is_evaluated_once(copy):
+    run = study(copy, plan_only=True).runs[0]
+    weights.path_of(copy, run).unlink()
+    plan = study(copy, plan_only=True)
+    assert len(plan.runs) == 4 and [[r.id for r in work.pending] for work in plan.todo][0] == [run.id]
+    assert sorted(r.id for work in plan.todo for r in work.pending) == sorted(r.id for r in plan.runs)
+
+
 def test_a_damaged_file_is_named(copy):
     (run, *_) = study(copy, plan_only=True).runs
     path = weights.path_of(copy, run)

@@ -84,7 +84,8 @@ class Plan(NamedTuple):
 
     @property
     def runs(self) -> list[Run]:
-        return [run for work in self.work for run in work.group.runs]
+        """Each once: one whose weights are kept stands alone, and in the group that is trained again for another's."""
+        return list({run.id: run for work in self.work for run in work.group.runs}.values())
 
     @property
     def todo(self) -> list[Work]:
@@ -92,7 +93,12 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    runs: Sequence[Run], done: Collection[str], workdir: pathlib.Path, largest: int, options: Options
+    runs: Sequence[Run],
+    done: Collection[str],
+    workdir: pathlib.Path,
+    largest: int,
+    options: Options,
+    remember: bool = True,
 ) -> Plan:
     """Groups the runs, as earlier calls on the directory did, and estimates what is left.
 
@@ -101,9 +107,10 @@ def make_plan(
     Args:
         runs: those that are asked for.
         done: the ids of the stored ones.
-        workdir: the study's directory, whose groups.json is read and written.
+        workdir: the study's directory, whose groups.json is read, and written where `remember`.
         largest: members of a group; 0 is any number.
         options: what the call does.
+        remember: whether groups.json is written; a call that only says what it would do leaves nothing.
 
     Raises:
         ValueError: for settings of training or evaluation that cannot be.
@@ -118,7 +125,7 @@ def make_plan(
     for name in dict.fromkeys(run.dataset for run in runs):
         of_set = [run for run in runs if run.dataset == name]
         dataset = planning.load_dataset(of_set[0])
-        planning.check_images(dataset, path)
+        planning.check_images(dataset, path, remember)
         _check(of_set, dataset)
         here = [group for group in remembered if group.dataset == name]
         here += planning.group_runs([run for run in rest if run.dataset == name], dataset, largest)
@@ -129,10 +136,13 @@ def make_plan(
             (i, planning.make_group([run])) for i, run in enumerate(runs) if run.id in kept and run.dataset == name
         ]
         own = [group for i, group in untrained + alone if options.shard is None or options.shard.holds(i)]
-        left = [_left(g, done, workdir, options.stage, dataset) for g in own]
+        # What is kept of a group that is trained again is evaluated alone, and once.
+        left = [_left(g, {*done, *(kept if len(g.runs) > 1 else ())}, workdir, options.stage, dataset) for g in own]
         work += _estimated(left, dataset, compiled, options)
     sharding.wait_for_all("plan")
-    if sharding.is_first_process() and options.stage != "evaluate":  # which runs train together, who trains shall say
+    if (
+        remember and sharding.is_first_process() and options.stage != "evaluate"
+    ):  # which runs train together, who trains shall say
         planning.remember_groups(groups, path)
     return Plan(tuple(work))
 

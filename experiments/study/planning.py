@@ -302,8 +302,8 @@ def known_groups(path: pathlib.Path) -> dict[str, list[str]]:
     return _remembered(path).get("groups", {})
 
 
-def check_images(dataset: Dataset, path: pathlib.Path) -> None:
-    """Notes in `path`, a JSON file, which images of the user's a study has begun with.
+def check_images(dataset: Dataset, path: pathlib.Path, remember: bool = True) -> None:
+    """Notes in `path`, a JSON file, which images of the user's a study has begun with, where `remember`.
 
     Raises:
         ValueError: where it began with others.
@@ -314,7 +314,7 @@ def check_images(dataset: Dataset, path: pathlib.Path) -> None:
     remembered = _remembered(path)
     images = remembered.get("images", {})
     arrays.check_content(dataset, images.get(dataset.name))
-    if dataset.name not in images and sharding.is_first_process():
+    if remember and dataset.name not in images and sharding.is_first_process():
         write_json(path, {"groups": {}, **remembered, "images": {**images, dataset.name: content}})
 
 

@@ -32,7 +32,7 @@ def run(
         config: the study's, as configs/study.py makes it.
         workdir: where results go. What is stored there is not done again.
         options: which part of it this call does; None is all.
-        plan_only: whether to say what would be done, and leave.
+        plan_only: whether to say what would be done, and leave; nothing is written, and nobody at work is in the way.
         finish: called with the plan when all is done, while the directory is still held.
 
     Returns:
@@ -41,20 +41,31 @@ def run(
     Raises:
         ValueError: for settings that cannot be, or that are not those of what is stored, where another process is at
             work in the directory, and where every run failed.
+        FileNotFoundError: where what is to be evaluated was never trained.
         training.Stopped: for a signal or the time limit, with everything stored that was done.
     """
     pipeline.check_device()
     options, first = options or Options(), sharding.is_first_process()
     runs = planning.list_runs(config)
     chosen = planning.choose_runs(runs, options.only, options.datasets)
-    with lock.hold(workdir, options.shard) if first else contextlib.nullcontext():
+    if options.stage == "evaluate" and not plan_only:
+        _check_begun(workdir)
+    with lock.hold(workdir, options.shard) if first and not plan_only else contextlib.nullcontext():
         store = Store(workdir, runs, options.retry)
-        plan = make_plan(chosen, store.done, workdir, config.members, options)
+        plan = make_plan(chosen, store.done, workdir, config.members, options, remember=not plan_only)
         pipeline.say(f"{describe(plan, options.cluster)}\nresults go to {workdir}")
         if not plan_only:
             _do(plan, store, options)
             finish(plan)
     return plan
+
+
+def _check_begun(workdir: pathlib.Path) -> None:
+    """FileNotFoundError where nothing of a study is: a shard that finds nothing to evaluate would end well."""
+    if not any((workdir / name).is_dir() for name in ("groups", "runs")):
+        raise FileNotFoundError(
+            f"nothing is trained in {workdir}: --stage=train does that first, or give the --workdir where it was done"
+        )
 
 
 def _do(plan: Plan, store: Store, options: Options) -> None:
