@@ -320,6 +320,7 @@ def test_attribution_is_the_gradient_and_exact_only_where_all_is_linear():
         ({"groups": "neuron"}, "no groups 'neuron'; there are: unit, channel"),
         ({"groups": "channel"}, "'dense' has no positions; use groups='unit' for its 5 units"),
         ({"groups": [5]}, r"no unit of site 'dense' \[5\]: they are 0 to 4"),
+        ({"groups": range(900)}, r"no unit of site 'dense' \[5, 6, 7, 8, 9, …\]: they are 0 to 4"),
         ({"mode": "ablate"}, "no mode 'ablate'; there are: interchange, zero"),
         ({"site": ("map", "dense")}, "2 sites together need groups='site'"),
         ({"groups": {"dense": np.ones((2, 4), bool)}}, r"masks for site 'dense' must be \[groups, 5\]"),

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+SHOWN = 5  # wrong numbers that a message names
+
 
 def default_chunk() -> int:
     """Returns how many runs are done at once when no chunk is given: few enough for a CPU's cache, many elsewhere."""
@@ -112,7 +114,9 @@ def check_numbers(what: str, numbers: Any, count: int) -> jax.Array:
     """Returns numbers as int32 [n]; ValueError unless there is one at least and all are 0 to count - 1."""
     chosen = np.atleast_1d(np.asarray(numbers))
     if chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer) or chosen.min() < 0 or chosen.max() >= count:
-        raise ValueError(f"no {what} {chosen.tolist()}: they are 0 to {count - 1}")
+        wrong = chosen[(chosen < 0) | (chosen >= count)] if np.issubdtype(chosen.dtype, np.integer) else chosen.ravel()
+        listed = ", ".join(map(repr, wrong[:SHOWN].tolist())) + (", …" if wrong.size > SHOWN else "")
+        raise ValueError(f"no {what} [{listed}]: they are 0 to {count - 1}")
     return jnp.asarray(chosen, jnp.int32)
 
 
