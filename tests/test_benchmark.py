@@ -52,6 +52,12 @@ def test_the_command_lists_sections_and_refuses_others():
     assert error.startswith("error: no section 'stp'; there are: step, ") and "'step'?" in error
 
 
+def test_no_more_units_than_a_site_has_are_measured():
+    shapes = {"few": np.zeros((1, 3)), "many": np.zeros((1, 4, 4, 64))}
+    assert sections._units(shapes, 8) == {"few": range(3), "many": range(8)}
+    assert sections._units(shapes, 0) == {"few": range(3), "many": range(64)}
+
+
 def test_the_pytorch_network_loses_and_patches_as_ours():
     torch = pytest.importorskip("torch")
     from experiments.benchmark import torch_side

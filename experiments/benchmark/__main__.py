@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import platform
 from typing import Any
 
@@ -23,6 +22,7 @@ import jax
 from absl import flags
 
 from causalvae._words import nearest
+from causalvae.progress import write_text
 from experiments import cli
 from experiments.benchmark.sections import SECTIONS, Settings
 from experiments.benchmark.timing import show
@@ -65,7 +65,8 @@ def main(argv: list[str]) -> None:
     if values.list:
         print("\n".join(f"{name:15} {function.__doc__}" for name, function in SECTIONS.items()))
         return
-    chosen = list(dict.fromkeys(values.only))
+    cli.check_folder_of(values.out, "out")
+    chosen = list(dict.fromkeys(values.only)) or list(SECTIONS)
     for name in chosen:
         if name not in SECTIONS:
             cli.fail(f"no section {name!r}; there are: {', '.join(SECTIONS)}.{nearest(name, SECTIONS)}")
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> None:
         print(show(name, table), flush=True)
         results["sections"][name] = {**table._asdict(), "rows": [row._asdict() for row in table.rows]}
         if values.out:
-            pathlib.Path(values.out).write_text(json.dumps(results, indent=2) + "\n")
+            write_text(values.out, json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

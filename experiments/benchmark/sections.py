@@ -7,7 +7,7 @@ import math
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import h5py
@@ -174,6 +174,11 @@ def draw(dataset: Dataset, batch_size: int, batches: jax.Array) -> jax.Array:
 # --- interventions and metrics ---------------------------------------------------------------------------
 
 
+def _units(shapes: Mapping[str, Any], num: int) -> dict[str, range]:
+    """The first `num` units of each site, or all where it is 0 or the site has fewer."""
+    return {site: range(min(num or shape.shape[-1], shape.shape[-1])) for site, shape in shapes.items()}
+
+
 def patch(settings: Settings) -> Table:
     """Patching units one at a time, in every pair, site by site, against a PyTorch loop with forward hooks."""
     model, s = architectures.create("vae"), settings
@@ -181,7 +186,7 @@ def patch(settings: Settings) -> Table:
     images = stored_image(stored_dataset().arrays, jnp.arange(2 * s.pairs)[None], None)
     x, x_source = images[: s.pairs], images[s.pairs :]
     shapes = sites.site_shapes(model, params, x)
-    units = {site: range(min(s.units or shape.shape[-1], shape.shape[-1])) for site, shape in shapes.items()}
+    units = _units(shapes, s.units)
     effects = functools.partial(interventions.patch_effects, model, params, (x, x_source))
 
     def ours(site: str):
@@ -258,8 +263,8 @@ def edges(settings: Settings) -> Table:
     s, (model, params) = settings, pretrained.load_pretrained("betatc_3dshapes")  # the standard network, trained
     images = stored_image(stored_dataset().arrays, jnp.arange(2 * s.pairs)[None], None)
     x, x_source = images[: s.pairs], images[s.pairs :]
-    units = {site: s.units or shape.shape[-1] for site, shape in sites.site_shapes(model, params, x).items()}
-    links = [((sender, list(range(units[sender]))), receiver) for sender, receiver in EDGES]
+    units = _units(sites.site_shapes(model, params, x), s.units)
+    links = [((sender, list(units[sender])), receiver) for sender, receiver in EDGES]
 
     def ours(method: str, **options: Any):
         found = interventions.link_effects(model, params, (x, x_source), links, method=method, **options)
