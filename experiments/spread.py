@@ -44,7 +44,9 @@ class Spread(NamedTuple):
 def main(argv: list[str]) -> None:
     workdirs = list(dict.fromkeys(pathlib.Path(name).resolve() for name in flags.FLAGS.workdirs.split(",") if name))
     if not workdirs and not flags.FLAGS.study:
-        cli.fail("--workdirs is needed: directories of finished runs of one configuration, separated by commas")
+        cli.fail(
+            "--workdirs, directories of finished runs of one configuration separated by commas, or --study is needed"
+        )
     entries = [collect([read_results(workdir) for workdir in workdirs])] if workdirs else []
     entries += of_study(pathlib.Path(flags.FLAGS.study)) if flags.FLAGS.study else []
     print("\n\n".join(map(table, entries)))

@@ -69,5 +69,9 @@ def test_the_page_is_drawn_from_what_was_collected(tmp_path):
         assert f"figures/{picture}" in page and (docs / "figures" / picture).stat().st_size > 1000
     again = publish.publish(docs).read_text()
     assert again == page
+    study_tables.write_study(tmp_path / "failed", {n: v[:1] for n, v in table.items()}, failed=(runs[0],))
+    with pytest.raises(ValueError, match="none of its 1 runs is done, all failed"):
+        publish.collect(tmp_path / "failed", docs)
+    assert publish.publish(docs).read_text() == page
     with pytest.raises(FileNotFoundError, match="nothing was collected"):
         publish.publish(tmp_path / "elsewhere")

@@ -148,12 +148,21 @@ def main(argv: list[str]) -> None:
 
 
 def collect(workdir: pathlib.Path, docs: pathlib.Path = DOCS) -> None:
-    """Copies what the page needs of a study into docs/records/study."""
+    """Copies what the page needs of a study into docs/records/study.
+
+    Raises:
+        ValueError: where no page can be made of the study; what was collected before stays.
+    """
     found = list(records.read_records(workdir))
+    sources = sorted({record["data"]["source"] for record in found if record["status"] == records.DONE})
+    if len(sources) != 1:
+        raise ValueError(
+            f"no page can be made of {workdir}: its runs that are done have images of several sources, "
+            f"{' and '.join(sources)}, and the page is of one"
+            if sources
+            else f"no page can be made of {workdir}: none of its {len(found)} runs is done, all failed"
+        )
     table = records.tabulate(found)
-    folder = docs / "records" / "study"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "table.csv", records.to_csv(table))
     groups = planning.known_groups(workdir / "groups.json")
     ends = {}
     for group, runs in groups.items():
@@ -162,6 +171,9 @@ def collect(workdir: pathlib.Path, docs: pathlib.Path = DOCS) -> None:
             ends = endings(read_json_lines(path), runs) | ends  # a run is that of the group that had it first
     spent = {record["run"]: spent_on(record) | records.read_seconds(workdir, record["run"]) for record in found}
     done = {run: ends[run] | spent[run] for run in table["run"].tolist() if run in ends}
+    folder = docs / "records" / "study"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "table.csv", records.to_csv(table))
     write_json(folder / "training.json", done)
     print(f"collected {len(done)} runs of {workdir} into {folder}", flush=True)
 
