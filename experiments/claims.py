@@ -7,7 +7,6 @@ python -m experiments.claims --out=docs/claims.md
 from __future__ import annotations
 
 import argparse
-import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ import scipy.special
 
 from causalvae import interventions as iv
 from causalvae.progress import write_text
+from experiments import cli
 
 SIMULATIONS, UNITS, PAIRS, DRAWN, LEVEL = 1000, 200, 64, 499, 0.05
 CARRIERS, SIZE = 20, 0.7  # units with an effect, in standard deviations
@@ -187,7 +187,7 @@ def page(found: dict[str, Simulated]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, help="write the tables to this file")
+    parser.add_argument("--out", type=cli.output_file, help="write the tables to this file")
     options = parser.parse_args()
     text = page({name: simulate(draw) for name, draw in DRAWS.items()})
     if options.out is None:

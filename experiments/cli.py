@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import pathlib
@@ -106,6 +107,15 @@ def check_folder_of(path: str | None, flag: str) -> None:
         raise ValueError(f"--{flag}={path}: there is no folder {folder}")
     if pathlib.Path(path).is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"--{flag}={path} is a folder, or lies in one that cannot be written: choose a file's name")
+
+
+def output_file(path: str) -> pathlib.Path:
+    """A file to write, as the type of an argparse argument; one that cannot be put there is refused at once."""
+    try:
+        check_folder_of(path, "out")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return pathlib.Path(path)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

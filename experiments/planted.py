@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +17,7 @@ import numpy as np
 from causalvae import circuits, metrics, planted
 from causalvae import interventions as iv
 from causalvae.progress import write_text
+from experiments import cli
 
 SITES = ("encoder/hidden", "latent/z", "decoder/hidden")
 VALUES = np.linspace(-3, 3, 7)
@@ -165,7 +165,7 @@ def _number(value: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, help="write the table to this file")
+    parser.add_argument("--out", type=cli.output_file, help="write the table to this file")
     options = parser.parse_args()
     rows = answers(jax.random.key(0))
     text = table(rows)

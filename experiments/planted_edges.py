@@ -20,6 +20,7 @@ from causalvae import interventions as iv
 from causalvae.planted import FACTORS
 from causalvae.planted_edges import LINKS, EdgeScore, PlantedEdges
 from causalvae.progress import write_text
+from experiments import cli
 
 PAIRS = 32
 ROUNDING = 1e-5  # of the total effect
@@ -238,7 +239,7 @@ def page(key: jax.Array) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, help="write the tables to this file")
+    parser.add_argument("--out", type=cli.output_file, help="write the tables to this file")
     parser.add_argument("--export", type=pathlib.Path, help="write every network to a folder of its own in this one")
     options = parser.parse_args()
     key = jax.random.key(0)

@@ -1,5 +1,6 @@
 """Commands from anywhere: of a clone, and of an installed package beside folders that have the same names."""
 
+import argparse
 import os
 import pathlib
 import subprocess
@@ -9,7 +10,7 @@ import tomllib
 import pytest
 
 from causalvae import commands
-from experiments import streams
+from experiments import cli, streams
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -76,3 +77,11 @@ def test_a_device_that_is_not_there_is_one_line(elsewhere, monkeypatch):
     ran = causalvae(ROOT, elsewhere, "run", "--config=vae_dsprites:smoke")
     assert ran.returncode == 1 and ran.stderr.count("\n") == 1, ran.stderr
     assert ran.stderr.startswith("error: JAX_PLATFORMS=nonesuch asks for a device that JAX does not find here")
+
+
+def test_a_file_to_write_is_refused_before_anything_is_computed(tmp_path):
+    assert cli.output_file(str(tmp_path / "x.md")) == tmp_path / "x.md"
+    with pytest.raises(argparse.ArgumentTypeError, match="there is no folder .*nowhere"):
+        cli.output_file(str(tmp_path / "nowhere" / "x.md"))
+    with pytest.raises(argparse.ArgumentTypeError, match="is a folder, or lies in one"):
+        cli.output_file(str(tmp_path))

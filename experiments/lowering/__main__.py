@@ -39,6 +39,7 @@ HEADS = ("program", "GFLOP", "MB, least", "MB, most", *(f"{name}, ms" for name i
 
 
 def main(argv: list[str]) -> None:
+    cli.check_folder_of(MARKDOWN.value, "markdown")
     rows, wrong, started = [], [], time.monotonic()
     for program in programs(_groups(ONLY.value)):
         found = lower(program)

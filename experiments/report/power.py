@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from causalvae.progress import write_text
+from experiments import cli
 from experiments.report.capacity import capacity_by_factors, capacity_verdict
 from experiments.report.correlations import correlation_family, correlation_verdict
 from experiments.report.near_zero import near_zero_verdict, vq_strength
@@ -264,7 +264,7 @@ def markdown(results: Sequence[tuple[World, dict[str, float]]], num: int) -> str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num", type=int, default=100, help="tables of each world")
-    parser.add_argument("--out", type=pathlib.Path, help="write the page to this file")
+    parser.add_argument("--out", type=cli.output_file, help="write the page to this file")
     options = parser.parse_args()
     results = []
     for world in worlds():
