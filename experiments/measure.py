@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,8 @@ def main(argv: list[str]) -> None:
             done.append(run(part, min(values.limit * SHARE, end - time.monotonic())))
             print(f"{part.name}: {done[-1].said} ({done[-1].seconds:.0f} s)", flush=True)
     print(text := section(done))
+    if not any(part.found for part in done):
+        cli.fail("nothing was measured, see above; no page is written")
     if values.out:
         path = pathlib.Path(values.out)
         write_text(path, merged(path.read_text() if path.exists() else INTRODUCTION, text))
@@ -104,8 +107,7 @@ def run(part: Part, seconds: float) -> Part:
             return part._replace(said="no time was left")
         # Tests compare with float32 to the last digits, which an accelerator's default products do not have.
         exact = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"} if part.name == "tests" else {}
-        own = {**os.environ, **exact}
-        done = subprocess.run(part.command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=seconds)
+        done = _output(part.command, {**os.environ, **exact}, seconds)
     except subprocess.TimeoutExpired:
         return part._replace(seconds=time.monotonic() - started, said="not done when the time was up")
     lines = (done.stdout.strip() or done.stderr.strip() or "nothing was said").splitlines()
@@ -115,6 +117,22 @@ def run(part: Part, seconds: float) -> Part:
     return part._replace(
         seconds=time.monotonic() - started, said=said, failed=done.returncode not in (0, 5), found=found
     )
+
+
+def _output(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> subprocess.CompletedProcess:
+    """What a command said. When its time is up it ends with all that it started: PyTorch's process, which has the
+    device's memory, would outlive it."""
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes) as process:
+        try:
+            out, error = process.communicate(timeout=seconds)
+        except BaseException:
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, error)
 
 
 def section(done: Sequence[Part]) -> str:

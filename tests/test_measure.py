@@ -2,7 +2,10 @@
 
 import json
 import pathlib
+import subprocess
 import sys
+import time
+import types
 
 import pytest
 
@@ -27,6 +30,35 @@ def test_a_part_is_run_and_says_what_came_of_it(tmp_path):
     slow = measure.run(measure.Part("dci", [sys.executable, "-c", "import time; time.sleep(60)"]), 1.5)
     assert slow.said == "not done when the time was up" and not slow.failed
     assert measure.run(part, 0.5).said == "no time was left"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups")
+def test_a_part_whose_time_is_up_ends_with_what_it_started(tmp_path):
+    number = tmp_path / "number"
+    grandchild = f"import os, time; open({str(number)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    start = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {grandchild!r}])"
+    assert measure.run(measure.Part("step", [sys.executable, "-S", "-c", start]), 1.5).said.startswith("not done")
+    until = time.monotonic() + 10
+    while is_alive(int(number.read_text())):
+        assert time.monotonic() < until, "it outlives the part"
+        time.sleep(0.02)
+
+
+def is_alive(process):
+    """Whether a process runs; one that has ended and waits for its parent does not."""
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True)
+    return bool(found.stdout.strip()) and not found.stdout.strip().startswith("Z")
+
+
+def test_a_page_stays_where_nothing_was_measured(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("## Card X\n")
+    options = types.SimpleNamespace(out=str(page), smoke=True, dry_run=False, limit=60.0)
+    monkeypatch.setattr(measure.flags, "FLAGS", options)
+    monkeypatch.setattr(measure, "run", lambda part, _: part._replace(said="no such device", failed=True))
+    with pytest.raises(SystemExit):
+        measure.main(["measure"])
+    assert page.read_text() == "## Card X\n" and "error: nothing was measured" in capsys.readouterr().err
 
 
 def test_the_section_has_the_cards_name_and_no_ratio_to_another_device():
