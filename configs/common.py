@@ -111,7 +111,8 @@ def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
     `--config.x.y` are refused. ValueError names the presets that exist."""
     if preset not in PRESETS:
         raise ValueError(
-            f"no preset {preset!r}; there are: none, {', '.join(filter(None, PRESETS))}.{nearest(preset, PRESETS)}"
+            f"no preset {preset!r}: choose none, with no colon, or one of {', '.join(filter(None, PRESETS))}."
+            f"{nearest(preset, PRESETS)}"
         )
     config = ConfigDict(schema.defaults())
     with config.unlocked():

@@ -21,7 +21,7 @@ def get_config(preset: str = "") -> ConfigDict:
     if preset not in PRESETS or preset == "pretrained":
         own = [name for name in PRESETS if name not in ("", "pretrained")]
         why = "a study trains its models" if preset == "pretrained" else f"no preset {preset!r}"
-        raise ValueError(f"{why}: choose no preset, or one of {', '.join(own)}.{nearest(preset, own)}")
+        raise ValueError(f"{why}: choose none, with no colon, or one of {', '.join(own)}.{nearest(preset, own)}")
     base = config_for("vae", "dsprites", preset)
     config = ConfigDict(schema.defaults(schema.STUDY))
     config.update(
