@@ -141,6 +141,12 @@ def test_a_truncated_file_and_a_wrong_image_size_are_named(tmp_path):
         pipeline.prepare(config)
 
 
+def test_a_stage_that_cannot_begin_leaves_its_folder_to_others(tmp_path):
+    with pytest.raises(ValueError, match="trained to step 0 of 4: train it first"):
+        pipeline.run(smoke(), tmp_path, stage="evaluate")
+    assert not (tmp_path / "config.json").exists()
+
+
 def test_a_workdir_of_another_run_is_refused(tmp_path):
     config = smoke("vae")
     _, dataset, _ = pipeline.prepare(config)

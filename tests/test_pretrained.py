@@ -74,6 +74,7 @@ def test_a_run_is_shipped_and_evaluated_without_training(tmp_path, monkeypatch, 
         pipeline.run(smoke(pretrained="vae_dsprites"), tmp_path / "evaluated", stage="train")
     with pytest.raises(ValueError, match="is not the config's: latents is 5 there and 6 here"):
         pipeline.run(smoke(pretrained="vae_dsprites", architecture__latents=6), tmp_path / "other")
+    assert not (tmp_path / "other" / "config.json").exists(), "it would refuse the command that is meant"
     weights = folder / "vae_dsprites.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ValueError, match="is damaged: its SHA-256 is"):
