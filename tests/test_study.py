@@ -30,7 +30,7 @@ from experiments.lowering import lower
 from experiments.report import page as report
 from experiments.study import estimates, lock, planning, records, runner, trained
 from experiments.study.estimates import Pace
-from experiments.study.plan import Options, Shard, describe
+from experiments.study.plan import Options, Shard, check_hosts, describe
 from experiments.study.store import Store, settings_of
 
 TESTS = pathlib.Path(__file__).parent
@@ -209,6 +209,23 @@ def test_a_plan_leaves_nothing_and_what_is_not_there_is_not_evaluated(tmp_path):
     assert not (tmp_path / "none").exists()
     with lock.hold(tmp_path):
         assert len(runner.run(config, tmp_path, plan_only=True).runs) == 2, "a plan may be made beside a study at work"
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ((None, 2, 0), "need --coordinator=host:port"),
+        (("host0", 2, 0), "is host:port of process 0, such as host0:1234, not 'host0'"),
+        (("host0:1", 2, None), "belong together"),
+        (("host0:1", 2, 2), "--process is 0 to 1 where --processes=2, not 2"),
+    ],
+)
+def test_hosts_that_would_wait_in_vain_are_refused(flags, message):
+    with pytest.raises(ValueError, match=message):
+        check_hosts(*flags)
+    check_hosts(None, None, None)
+    check_hosts("host0:1", 2, 1)
+    check_hosts("host0:1", None, None)  # a scheduler says the others
 
 
 def test_undefined_values_are_empty_cells_and_numbers_are_exact():

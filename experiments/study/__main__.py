@@ -35,7 +35,7 @@ from experiments import cli, pipeline, slices
 from experiments.report import page
 from experiments.study import cluster, explorers, runner
 from experiments.study.plan import KEEP as KEPT
-from experiments.study.plan import Cluster, Options, Plan, parse_shard
+from experiments.study.plan import Cluster, Options, Plan, check_hosts, parse_shard
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file: configs/study.py[:gpu|:overnight|:quick|:smoke]."
@@ -69,6 +69,7 @@ def main(argv: list[str]) -> None:
         engine = Cluster(ADDRESS.value, GPUS.value, CPUS.value, RETRIES.value)
         if not PLAN.value:
             cluster.connect(engine)
+    check_hosts(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     if COORDINATOR.value:
         jax.distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     name = config_flags.get_config_filename(flags.FLAGS["config"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -34,6 +35,18 @@ def parse_shard(text: str | None) -> Shard | None:
     if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
         raise ValueError(f"--shard is i/n with i from 1 to n, such as 2/8, not {text!r}")
     return Shard(int(number) - 1, int(parts))
+
+
+def check_hosts(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """ValueError for flags of several hosts that would wait for each other in vain, or each do the whole study."""
+    if coordinator is None and (processes, process) != (None, None):
+        raise ValueError("--processes and --process need --coordinator=host:port, the address of process 0")
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise ValueError(f"--coordinator is host:port of process 0, such as host0:1234, not {coordinator!r}")
+    if (processes is None) != (process is None):
+        raise ValueError("--processes, how many take part, and --process, the number of this one, belong together")
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise ValueError(f"--process is 0 to {processes - 1} where --processes={processes}, not {process}")
 
 
 class Cluster(NamedTuple):
