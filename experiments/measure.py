@@ -66,6 +66,8 @@ class Part(NamedTuple):
 def main(argv: list[str]) -> None:
     del argv
     values: Any = flags.FLAGS
+    if values.smoke and values.out:
+        cli.fail("figures of --smoke mean nothing, and would replace a card's on the page: leave --out out")
     cli.check_folder_of(values.out, "out")
     with tempfile.TemporaryDirectory() as folder:
         planned = parts(pathlib.Path(folder), values.smoke)

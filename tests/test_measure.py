@@ -53,12 +53,16 @@ def is_alive(process):
 def test_a_page_stays_where_nothing_was_measured(tmp_path, monkeypatch, capsys):
     page = tmp_path / "page.md"
     page.write_text("## Card X\n")
-    options = types.SimpleNamespace(out=str(page), smoke=True, dry_run=False, limit=60.0)
+    options = types.SimpleNamespace(out=str(page), smoke=False, dry_run=False, limit=60.0)
     monkeypatch.setattr(measure.flags, "FLAGS", options)
     monkeypatch.setattr(measure, "run", lambda part, _: part._replace(said="no such device", failed=True))
     with pytest.raises(SystemExit):
         measure.main(["measure"])
     assert page.read_text() == "## Card X\n" and "error: nothing was measured" in capsys.readouterr().err
+    options.smoke = True
+    with pytest.raises(SystemExit):
+        measure.main(["measure"])
+    assert "figures of --smoke mean nothing" in capsys.readouterr().err
 
 
 def test_the_section_has_the_cards_name_and_no_ratio_to_another_device():
