@@ -153,9 +153,8 @@ def make_plan(
         left = [_left(g, {*done, *(kept if len(g.runs) > 1 else ())}, workdir, options.stage, dataset) for g in own]
         work += _estimated(left, dataset, compiled, options)
     sharding.wait_for_all("plan")
-    if (
-        remember and sharding.is_first_process() and options.stage != "evaluate"
-    ):  # which runs train together, who trains shall say
+    # Which runs train together, who trains shall say.
+    if remember and options.stage != "evaluate" and sharding.is_first_process():
         planning.remember_groups(groups, path)
     return Plan(tuple(work))
 
