@@ -2,6 +2,7 @@
 what docs/first_result.md reads."""
 
 import importlib
+import os
 import pathlib
 import re
 import subprocess
@@ -33,12 +34,14 @@ NUMBER = re.compile(r"([\d,]*\d(?:\.\d+)?(?:e-\d+)?)( %)?")
 
 
 def is_near(quoted, printed):
-    """Whether two lines have the same words, and numbers that differ by rounding: by 2 %, or one percent of a share."""
+    """Whether two lines have the same words, and numbers that another processor may give: within 2 %, one percent of a
+    share, and a fifth of what is next to nothing, as nulls are."""
     if NUMBER.sub(r"#\2", quoted) != NUMBER.sub(r"#\2", printed):
         return False
     values = [[float(number.replace(",", "")) for number, _ in NUMBER.findall(line)] for line in (quoted, printed)]
     slack = [1 if percent else 0 for _, percent in NUMBER.findall(quoted)]
-    return all(a == pytest.approx(b, rel=0.02, abs=more) for a, b, more in zip(*values, slack, strict=True))
+    numbers = zip(*values, slack, strict=True)
+    return all(a == pytest.approx(b, rel=0.02 if a >= 0.01 else 0.2, abs=more) for a, b, more in numbers)
 
 
 def test_a_quoted_line_is_held_to_its_words_and_numbers():
@@ -53,10 +56,9 @@ def test_the_first_command_prints_what_the_first_result_reads(tmp_path):
     page = (ROOT / "docs" / "first_result.md").read_text()
     command, table = re.findall(r"```text\n(.*?)```", page, flags=re.DOTALL)
     assert command.strip() in README
-    arguments = command.split()[1:]
-    done = subprocess.run(
-        [sys.executable, *arguments, f"--workdir={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    line = [sys.executable, *command.split()[1:], f"--workdir={tmp_path}"]
+    as_users = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}  # the suite's are cheap
+    done = subprocess.run(line, cwd=ROOT, env=as_users, capture_output=True, text=True, check=True)
     printed = [" ".join(line.split()) for line in done.stdout.splitlines()]
     quoted = [
         " ".join(line.split()) for line in [*re.findall(r"^> (.*)$", page, flags=re.MULTILINE), *table.splitlines()]
