@@ -17,6 +17,7 @@ from PIL import Image
 from causalvae import figures, plots
 from causalvae.metrics.scores import short
 from experiments import glossary
+from experiments.report import figures as study_figures
 from experiments.report import html_tables, in_words, run_figures
 from experiments.report import page as report
 from experiments.report.drawing import Drawer
@@ -126,6 +127,21 @@ def test_the_specification_curve_is_the_findings(study, page):
     chances = page.tables["How often each wins, one run of each drawn, mean over data sets"]
     assert [row[0] for row in chances[1:]] == ["VAE", "β-TCVAE", "VQ-VAE"]
     assert sum(float(row[1].rstrip("%")) for row in chances[1:]) == pytest.approx(100, abs=2)
+
+
+def test_variants_are_hollow_and_other_sizes_are_not_drawn():
+    table = study_tables.table()
+    wide = {name: table[name].astype(object) for name in ("variant", "label")}
+    wide["variant"][0], wide["label"][0] = "x=2", f"{table['label'][0]} (x=2)"
+    table |= {name: values.astype(str) for name, values in wide.items()}
+    table["latents"][table["run"] == "beta_dsprites_s1"] = 4.0
+    figure = study_figures.scatter(table, [], "dsprites", "ces_l2", "dci_disentanglement")
+    (axes,) = figure.axes
+    points = sum(len(drawn.get_offsets()) for drawn in axes.collections)
+    assert points == len(study_tables.ARCHITECTURES) * 3 - 1
+    assert [len(drawn.get_facecolor()) for drawn in axes.collections].count(0) == 1
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == [*map(study_figures.display, study_tables.ARCHITECTURES), "other hyper-parameters"]
 
 
 def test_tables_show_means_deviations_seeds_nulls_and_ceilings(study, page):

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from causalvae import plots
 from causalvae.plots import ACCENTS, GRID, INK, MUTED
 from experiments.report import near_zero, specification, verdicts
-from experiments.report.tables import Table, column, rows_of, score_cells
+from experiments.report.tables import Table, column, of_usual_size, rows_of, score_cells
 
 NAMES = {
     "vae": "VAE",
@@ -44,21 +44,24 @@ def look(label: str) -> tuple[str, str]:
     return ACCENTS[index % len(ACCENTS)], MARKERS[index % len(MARKERS)]
 
 
-def legend(figure: Figure, labels: Sequence[str]) -> None:
-    """Architectures with their colors and markers, under the panels."""
+def legend(figure: Figure, labels: Sequence[str], hollow: str = "") -> None:
+    """Architectures with their colors and markers, under the panels; and what hollow markers are, if there are any."""
     handles = [
         Line2D([], [], linestyle="", color=look(label)[0], marker=look(label)[1], markersize=6, label=display(label))
         for label in labels
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(labels)), fontsize=8, frameon=False)
+    if hollow:
+        handles.append(Line2D([], [], linestyle="", color=MUTED, marker="o", fillstyle="none", label=hollow))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize=8, frameon=False)
 
 
 # --- correlations ----------------------------------------------------------------------------------------
 
 
 def scatter(table: Table, rows: Sequence[Mapping[str, Any]], dataset: str, x: str, y: str) -> Figure | None:
-    """CES against DCI of every run on one data set; None where no run has both."""
-    here = rows_of(table, table["dataset"] == dataset)
+    """CES against DCI of every run on one data set that finding (i) counts; None where no run has both."""
+    counted = of_usual_size(table)
+    here = rows_of(counted, counted["dataset"] == dataset)
     values = column(here, x), column(here, y)
     if not np.isfinite(values).all(axis=0).any():
         return None
@@ -69,14 +72,17 @@ def scatter(table: Table, rows: Sequence[Mapping[str, Any]], dataset: str, x: st
     axes = figure.subplots()
     plots.style(axes)
     axes.set_title("\n".join(lines), fontsize=8, color=INK, loc="left", linespacing=1.5)
-    labels = list(dict.fromkeys(here["label"].tolist()))
-    for label in labels:
+    varied = here["variant"] != ""
+    for label in dict.fromkeys(here["label"].tolist()):
         chosen = here["label"] == label
         color, marker = look(label)
-        axes.scatter(values[0][chosen], values[1][chosen], color=color, marker=marker, s=42, alpha=0.85, linewidth=0)
+        face = "none" if varied[chosen].any() else color
+        points = axes.scatter(values[0][chosen], values[1][chosen], marker=marker, s=42, alpha=0.85, linewidth=1.2)
+        points.set(facecolor=face, edgecolor=color)
     axes.set_xlabel("causal effect strength (l2, mean over active latents)", fontsize=8)
     axes.set_ylabel("DCI disentanglement", fontsize=8)
-    legend(figure, labels)
+    names = list(dict.fromkeys(here["architecture"].tolist()))
+    legend(figure, names, hollow="other hyper-parameters" if varied.any() else "")
     return figure
 
 
