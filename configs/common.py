@@ -10,6 +10,8 @@ a run; `smoke` is for tests, and its numbers mean nothing; `pretrained` evaluate
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ml_collections import ConfigDict
 
 from causalvae import schema
@@ -106,14 +108,17 @@ OF_ARCHITECTURE = {
 }
 
 
+def check_preset(preset: str, presets: Collection[str], why: str) -> None:
+    """ValueError that says why, and names those that exist, unless a preset is one of `presets`."""
+    if preset not in presets:
+        named = [name for name in presets if name]
+        raise ValueError(f"{why}: choose none, with no colon, or one of {', '.join(named)}.{nearest(preset, named)}")
+
+
 def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
     """The configuration of one architecture on one data set under a preset; locked, so that typing errors in
     `--config.x.y` are refused. ValueError names the presets that exist."""
-    if preset not in PRESETS:
-        raise ValueError(
-            f"no preset {preset!r}: choose none, with no colon, or one of {', '.join(filter(None, PRESETS))}."
-            f"{nearest(preset, PRESETS)}"
-        )
+    check_preset(preset, PRESETS, f"no preset {preset!r}")
     config = ConfigDict(schema.defaults())
     with config.unlocked():
         if preset == "pretrained":

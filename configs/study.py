@@ -13,15 +13,12 @@ runs are kept when seeds, data sets or grid values are added.
 from ml_collections import ConfigDict
 
 from causalvae import schema
-from causalvae._words import nearest
-from configs.common import ARCHITECTURES, DATASETS, PRESETS, config_for
+from configs.common import ARCHITECTURES, DATASETS, PRESETS, check_preset, config_for
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    if preset not in PRESETS or preset == "pretrained":
-        own = [name for name in PRESETS if name not in ("", "pretrained")]
-        why = "a study trains its models" if preset == "pretrained" else f"no preset {preset!r}"
-        raise ValueError(f"{why}: choose none, with no colon, or one of {', '.join(own)}.{nearest(preset, own)}")
+    why = "a study trains its models" if preset == "pretrained" else f"no preset {preset!r}"
+    check_preset(preset, [name for name in PRESETS if name != "pretrained"], why)
     base = config_for("vae", "dsprites", preset)
     config = ConfigDict(schema.defaults(schema.STUDY))
     config.update(

@@ -75,13 +75,13 @@ def _run(
     model, dataset, settings = prepared
     started = time.monotonic()
     say(f"data: {dataset.name} ({dataset.source}), {dataset.size:,} images of {image_size(dataset)}{dataset.reason}")
-    _check_stage(config, dataset, pathlib.Path(workdir), stage)
+    shipped = _before_claiming(config, dataset, pathlib.Path(workdir), stage)
     workdir = runs.claim_workdir(workdir, config.to_dict(), dataset)
     say(f"model: {model.name}, {config.architecture.network} network, {model.latents} latents; results go to {workdir}")
     say(parameter_table(model))
-    if config.pretrained:
+    if shipped is not None:
         say(f"device: {device_name()}; the shipped model {config.pretrained}, not trained here")
-        params, step = shipped_params(config, dataset)
+        params, step = shipped
     else:
         if stage == "evaluate":
             check_trained(workdir, config.training.steps)
@@ -102,14 +102,16 @@ def _run(
     return results
 
 
-def _check_stage(config: Config, dataset: Dataset, workdir: pathlib.Path, stage: str) -> None:
-    """ValueError for what cannot be done in a folder that is not a run's yet, which would then be claimed for it."""
+def _before_claiming(config: Config, dataset: Dataset, workdir: pathlib.Path, stage: str) -> tuple[Any, int] | None:
+    """`shipped_params`, if the config has a shipped model. ValueError for what cannot be done in a folder that is not
+    a run's yet, which would then be claimed for it."""
     if config.pretrained:
         if stage == "train":
             raise ValueError(f"the shipped model {config.pretrained} is trained: leave --stage=train out")
-        _check_shipped(config, dataset)
-    elif stage == "evaluate" and not (workdir / "config.json").exists():
+        return shipped_params(config, dataset)
+    if stage == "evaluate" and not (workdir / "config.json").exists():
         check_trained(workdir, config.training.steps)
+    return None
 
 
 def prepare(config: Config) -> tuple[Architecture, Dataset, evaluation.Settings]:
@@ -184,13 +186,6 @@ def train(
 def shipped_params(config: Config, dataset: Dataset) -> tuple[Any, int]:
     """The parameters [1, ...] of the config's shipped model, and the steps that it was trained for. ValueError where
     the config describes another model."""
-    about = _check_shipped(config, dataset)
-    _, params = pretrained.load_pretrained(config.pretrained)
-    return jax.tree.map(lambda leaf: leaf[None], params), about["training"]["steps"]
-
-
-def _check_shipped(config: Config, dataset: Dataset) -> dict[str, Any]:
-    """The card of the config's shipped model. ValueError where there is none, or the config describes another."""
     about = pretrained.card(config.pretrained)
     own = {**dict(config.architecture), "image_shape": list(dataset.image_shape), "data": dataset.name}
     theirs = {**about["architecture"], "image_shape": about["image_shape"], "data": about["data"]["name"]}
@@ -199,7 +194,8 @@ def _check_shipped(config: Config, dataset: Dataset) -> dict[str, Any]:
         raise ValueError(f"the shipped model {config.pretrained} is not the config's: {difference}")
     if config.seeds != 1:
         raise ValueError(f"the shipped model {config.pretrained} is one member; the config has {config.seeds} seeds")
-    return about
+    _, params = pretrained.load_pretrained(config.pretrained)
+    return jax.tree.map(lambda leaf: leaf[None], params), about["training"]["steps"]
 
 
 def evaluate(config: Config, model, dataset, settings, trained, step: int, workdir: pathlib.Path) -> dict[str, Any]:

@@ -113,8 +113,9 @@ def differentiating() -> Iterator[None]:
 def check_numbers(what: str, numbers: Any, count: int) -> jax.Array:
     """Returns numbers as int32 [n]; ValueError unless there is one at least and all are 0 to count - 1."""
     chosen = np.atleast_1d(np.asarray(numbers))
-    if chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer) or chosen.min() < 0 or chosen.max() >= count:
-        wrong = chosen[(chosen < 0) | (chosen >= count)] if np.issubdtype(chosen.dtype, np.integer) else chosen.ravel()
+    whole = np.issubdtype(chosen.dtype, np.integer)
+    wrong = chosen[(chosen < 0) | (chosen >= count)] if whole else chosen.ravel()
+    if chosen.size == 0 or wrong.size:
         listed = ", ".join(map(repr, wrong[:SHOWN].tolist())) + (", …" if wrong.size > SHOWN else "")
         raise ValueError(f"no {what} [{listed}]: they are 0 to {count - 1}")
     return jnp.asarray(chosen, jnp.int32)

@@ -74,6 +74,7 @@ def _changed_items(patched: Patched, groups: Groups) -> tuple[jax.Array, jax.Arr
 
 
 def _rows(tree: Any, rows: jax.Array) -> Any:
+    """Those rows, which exist: XLA would compute for each of them that it does."""
     return jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), tree)
 
 

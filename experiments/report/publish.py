@@ -268,8 +268,7 @@ def draw(table: Table, found: Mapping[str, Any], curve: Any, folder: pathlib.Pat
     source = str(table["source"][0])
     drawn = {"curve": figures.specification_curve(curve, source)}
     for dataset in dict.fromkeys(table["dataset"].tolist()):
-        here = rows_of(table, table["dataset"] == dataset)
-        drawn[dataset] = figures.scatter(here, found["correlations"], dataset, EFFECT, DISENTANGLEMENT)
+        drawn[dataset] = figures.scatter(table, found["correlations"], dataset, EFFECT, DISENTANGLEMENT)
     return {
         name: f"figures/{plots.save(figure, folder / f'study_{name}.png').name}"
         for name, figure in drawn.items()

@@ -129,5 +129,5 @@ def together(words, cache, gap=0.0):
 def refused(ended):
     """Of two ends, those that are not 'done' or 'in use by the other', and how many were done."""
     lines = [(end.errors.strip().splitlines() or [""])[-1] for end in ended]
-    fine = [end.status == 0 or "is in use by " in line for end, line in zip(ended, lines)]
+    fine = [end.status == 0 or "is in use by process" in line for end, line in zip(ended, lines)]
     return [end.errors for end, good in zip(ended, fine) if not good], sum(end.status == 0 for end in ended)
