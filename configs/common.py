@@ -108,17 +108,19 @@ OF_ARCHITECTURE = {
 }
 
 
-def check_preset(preset: str, presets: Collection[str], why: str) -> None:
-    """ValueError that says why, and names those that exist, unless a preset is one of `presets`."""
+def check_preset(preset: str, presets: Collection[str]) -> None:
+    """ValueError that names those that exist, unless a preset is one of `presets`."""
     if preset not in presets:
         named = [name for name in presets if name]
-        raise ValueError(f"{why}: choose none, with no colon, or one of {', '.join(named)}.{nearest(preset, named)}")
+        raise ValueError(
+            f"no preset {preset!r}: choose none, with no colon, or one of {', '.join(named)}.{nearest(preset, named)}"
+        )
 
 
 def config_for(architecture: str, dataset: str, preset: str = "") -> ConfigDict:
     """The configuration of one architecture on one data set under a preset; locked, so that typing errors in
     `--config.x.y` are refused. ValueError names the presets that exist."""
-    check_preset(preset, PRESETS, f"no preset {preset!r}")
+    check_preset(preset, PRESETS)
     config = ConfigDict(schema.defaults())
     with config.unlocked():
         if preset == "pretrained":

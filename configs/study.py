@@ -17,8 +17,11 @@ from configs.common import ARCHITECTURES, DATASETS, PRESETS, check_preset, confi
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    why = "a study trains its models" if preset == "pretrained" else f"no preset {preset!r}"
-    check_preset(preset, [name for name in PRESETS if name != "pretrained"], why)
+    own = [name for name in PRESETS if name != "pretrained"]
+    if preset == "pretrained":
+        named = ", ".join(filter(None, own))
+        raise ValueError(f"a study trains its models: choose none, with no colon, or one of {named}.")
+    check_preset(preset, own)
     base = config_for("vae", "dsprites", preset)
     config = ConfigDict(schema.defaults(schema.STUDY))
     config.update(
